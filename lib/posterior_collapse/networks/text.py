@@ -1,0 +1,119 @@
+"""LSTM encoder and decoder for text (He et al. 2019, appendix B; Kim et al. 2018)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from posterior_collapse.networks.base import VAE, Dropout
+from posterior_collapse.posteriors import Posterior
+from posterior_collapse.priors import Prior
+
+__all__ = ["TextDecoder", "TextEncoder", "text_vae", "uniform_"]
+
+
+class TextEncoder(nn.Module):
+    """Sentence to features: the last hidden state of an LSTM that reads all of it.
+
+    Args:
+        vocabulary: number of words, special ones included.
+        embedding: size of the word embeddings.
+        hidden: size of the LSTM's state.
+    """
+
+    def __init__(self, vocabulary: int, embedding: int, hidden: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, embedding)
+        self.lstm = nn.LSTM(embedding, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sentences of one length (B, T) -> (B, hidden)."""
+        _, (last, _) = self.lstm(self.embedding(x.t()))
+        return last[0]
+
+
+class TextDecoder(nn.Module):
+    """p(x|z): an LSTM that sees z at every step and in its first state.
+
+    The input is [embedding; z], c0 = W z and h0 = tanh(c0).
+    z does not reach the softmax by any other way, so a strong LSTM can do without it.
+    Linear maps carry no bias; dropout acts on the embeddings and on the outputs.
+
+    Args:
+        vocabulary: number of words.
+        embedding: size of the word embeddings.
+        hidden: size of the LSTM's state.
+        latent_dim: D.
+        dropout: probability of both dropouts.
+    """
+
+    def __init__(
+        self, vocabulary: int, embedding: int, hidden: int, latent_dim: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, embedding)
+        self.dropout_in = Dropout(dropout)
+        self.dropout_out = Dropout(dropout)
+        self.state = nn.Linear(latent_dim, hidden, bias=False)
+        self.lstm = nn.LSTM(embedding + latent_dim, hidden)
+        self.words = nn.Linear(hidden, vocabulary, bias=False)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x|z), nats per sentence: x (B, T), z (S, B, D) -> (S, B)."""
+        samples, batch, latent_dim = z.shape
+        inputs, targets = x[:, :-1].t(), x[:, 1:].t()  # (T-1, B)
+        steps = inputs.shape[0]
+        embedded = self.dropout_in(self.embedding(inputs))  # (T-1, B, E)
+        joined = torch.cat(
+            [
+                embedded.unsqueeze(1).expand(steps, samples, batch, -1),
+                z.unsqueeze(0).expand(steps, samples, batch, latent_dim),
+            ],
+            dim=-1,
+        ).flatten(1, 2)  # (T-1, S*B, E+D)
+        cell = self.state(z.flatten(0, 1)).unsqueeze(0)  # (1, S*B, H)
+        outputs, _ = self.lstm(joined, (torch.tanh(cell), cell))
+        logits = self.words(self.dropout_out(outputs))  # (T-1, S*B, V)
+        wanted = targets.unsqueeze(1).expand(steps, samples, batch).reshape(-1)
+        losses = F.cross_entropy(logits.flatten(0, 1), wanted, reduction="none")
+        return -losses.view(steps, samples, batch).sum(0)
+
+
+@torch.no_grad()
+def uniform_(
+    model: nn.Module,
+    generator: torch.Generator,
+    parameters: tuple[float, float],
+    embeddings: tuple[float, float],
+) -> None:
+    """Initialise every parameter uniformly, in place (He et al. 2019, appendix B.1 and G).
+
+    Args:
+        model: any module on the CPU; biases are treated like weights, as the paper does.
+        generator: source of randomness, on the CPU.
+        parameters: (low, high) for everything but embeddings.
+        embeddings: (low, high) for the weights of embeddings.
+    """
+    embedded = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    for parameter in model.parameters():
+        low, high = embeddings if id(parameter) in embedded else parameters
+        parameter.uniform_(low, high, generator=generator)
+
+
+def text_vae(
+    vocabulary: int,
+    embedding: int,
+    hidden: int,
+    latent_dim: int,
+    dropout: float,
+    posterior: Posterior,
+    prior: Prior,
+) -> VAE:
+    """The LSTM text VAE with the posterior and the prior of a method."""
+    return VAE(
+        TextEncoder(vocabulary, embedding, hidden),
+        posterior.build(hidden, latent_dim),
+        prior.build(latent_dim),
+        TextDecoder(vocabulary, embedding, hidden, latent_dim, dropout),
+    )

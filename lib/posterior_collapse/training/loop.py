@@ -1,0 +1,198 @@
+"""The training loop: epochs, validation, learning-rate decay, stopping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, Optimizer
+
+from posterior_collapse.errors import BadInput, nearest
+from posterior_collapse.networks.base import VAE, use_generator
+from posterior_collapse.objectives import Objective
+from posterior_collapse.training.state import State
+from posterior_collapse.training.steps import Training
+
+__all__ = ["Monitor", "Optimisation", "Validation", "finished", "new_state", "train"]
+
+_OPTIMISERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam}
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """Constants of optimisation (He et al. 2019, appendix B.1, are the defaults)."""
+
+    optimiser: str = "sgd"  # sgd without momentum, or adam
+    learning_rate: float = 1.0
+    clip_norm: float = 5.0  # of the joint gradient
+    decay: float = 0.5  # of the learning rate
+    patience: int = 2  # epochs without improvement before a decay
+    first_decay_epoch: int = 0  # no decay before it (text: 15 in the code)
+    max_decays: int = 5  # training ends at this decay
+    max_epochs: int = 50
+
+    def __post_init__(self) -> None:
+        if self.optimiser not in _OPTIMISERS:
+            raise BadInput(nearest(self.optimiser, _OPTIMISERS, "optimiser"))
+
+
+class Validation(NamedTuple):
+    """State of a model on the validation set; nats per example."""
+
+    loss: float  # negative ELBO with KL weight 1
+    kl: float
+    mutual_information: float
+    active_units: int
+
+
+class Monitor(Protocol):
+    """What looks at the model while it trains; it must not touch the state's generators."""
+
+    def validate(self, model: VAE) -> Validation:
+        """Measure the model on the validation set."""
+        ...
+
+    def observe(self, moment: str, state: State) -> None:
+        """Record what is wanted at ``start``, after an ``inner`` loop or after an ``update``."""
+        ...
+
+
+def _optimisers(model: VAE, settings: Optimisation, rate: float) -> tuple[Optimizer, Optimizer]:
+    """One optimiser for the encoder and one for the decoder."""
+    make = _OPTIMISERS[settings.optimiser]
+    phi, theta = list(model.inference_parameters()), list(model.generative_parameters())
+    return make(phi, lr=rate), make(theta, lr=rate)  # type: ignore[call-arg]
+
+
+def new_state(
+    model: VAE,
+    objective: Objective,
+    training: Training,
+    settings: Optimisation,
+    batches_per_epoch: int,
+    seed: int,
+) -> State:
+    """State before the first update; ``seed`` decides noise and the order of the batches."""
+    device = next(model.parameters()).device
+    noise = torch.Generator(device).manual_seed(2 * seed + 1)
+    order = torch.Generator().manual_seed(2 * seed)
+    use_generator(model, noise)
+    inference, generative = _optimisers(model, settings, settings.learning_rate)
+    return State(
+        model,
+        objective,
+        inference,
+        generative,
+        settings.clip_norm,
+        noise,
+        order,
+        settings.learning_rate,
+        batches_per_epoch,
+        memory=training.start(),
+    )
+
+
+def finished(state: State, settings: Optimisation) -> bool:
+    """Whether training has come to its end: enough decays, or enough epochs."""
+    return state.decays >= settings.max_decays or state.epoch >= settings.max_epochs
+
+
+def _run_epoch(
+    state: State,
+    training: Training,
+    batches: Sequence[Tensor],
+    monitor: Monitor,
+    after_update: Callable[[State], None],
+) -> None:
+    """Every batch once, in a new order; goes on where a checkpoint left off."""
+    if state.permutation is None:
+        state.permutation = torch.randperm(len(batches), generator=state.order)
+        state.position, state.inner_steps = 0, 0
+        device = next(state.model.parameters()).device
+        state.sums = torch.zeros(3, dtype=torch.float64, device=device)
+    assert state.sums is not None
+    while state.position < len(batches):
+        batch = batches[int(state.permutation[state.position])]
+        done = training.update(state, batch, batches, lambda: monitor.observe("inner", state))
+        loss, kl = done.terms.loss.detach(), done.terms.kl.detach()
+        state.sums += torch.stack([loss * len(batch), kl.sum(), loss.new_tensor(len(batch))])
+        state.inner_steps += done.inner_steps
+        state.position += 1
+        state.iteration += 1
+        monitor.observe("update", state)
+        after_update(state)
+
+
+def _close_epoch(
+    state: State, training: Training, settings: Optimisation, monitor: Monitor
+) -> None:
+    """Validate, record, let the training slot react, decay the learning rate if it is due."""
+    assert state.sums is not None
+    loss, kl, count = state.sums.tolist()
+    aggressive = bool(state.memory.get("aggressive", False))
+    found = monitor.validate(state.model)
+    state.epoch += 1
+    state.history.append(
+        {
+            "epoch": state.epoch,
+            "iteration": state.iteration,
+            "train_loss": loss / count,
+            "train_kl": kl / count,
+            **{f"valid_{name}": value for name, value in found._asdict().items()},
+            "learning_rate": state.learning_rate,
+            "aggressive": aggressive,
+            "inner_steps": state.inner_steps / len(state.permutation),  # type: ignore[arg-type]
+        }
+    )
+    training.after_epoch(state, found.mutual_information)
+    _keep_best_or_decay(state, settings, found.loss)
+    state.permutation = None
+
+
+def _keep_best_or_decay(state: State, settings: Optimisation, loss: float) -> None:
+    """Halve the learning rate and go back to the best parameters after stale epochs."""
+    if loss < state.best_loss:
+        state.best_loss, state.stale_epochs = loss, 0
+        state.best = {k: v.detach().clone() for k, v in state.model.state_dict().items()}
+        return
+    state.stale_epochs += 1
+    if state.stale_epochs >= settings.patience and state.epoch >= settings.first_decay_epoch:
+        state.stale_epochs = 0
+        state.decays += 1
+        state.learning_rate *= settings.decay
+        state.model.load_state_dict(state.best)
+        state.inference, state.generative = _optimisers(state.model, settings, state.learning_rate)
+
+
+def train(
+    state: State,
+    training: Training,
+    settings: Optimisation,
+    batches: Sequence[Tensor],
+    monitor: Monitor,
+    after_update: Callable[[State], None],
+    after_epoch: Callable[[State], None],
+) -> None:
+    """Train to the stopping rule, then put the best parameters into the model.
+
+    Args:
+        state: from :func:`new_state` or a checkpoint.
+        training: slot 4.
+        settings: constants of optimisation.
+        batches: fixed batches on the model's device; only their order changes.
+        monitor: validates and records.
+        after_update: called after each update (checkpoints, progress).
+        after_epoch: called after each epoch.
+    """
+    if state.iteration == 0:
+        monitor.observe("start", state)
+    while not finished(state, settings):
+        state.model.train()
+        _run_epoch(state, training, batches, monitor, after_update)
+        _close_epoch(state, training, settings, monitor)
+        after_epoch(state)
+    state.model.load_state_dict(state.best)
+    state.model.eval()

@@ -1,0 +1,148 @@
+"""All that decides how training goes on, and its file.
+
+A run that is killed and resumed must end bit for bit like one that was not.
+So the state holds parameters, optimisers, generators, the order of the batches and the place in
+it, the best parameters so far, and what the training slot remembers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.optim import Optimizer
+
+from posterior_collapse.networks.base import VAE
+from posterior_collapse.objectives import Objective, Progress
+
+__all__ = ["State", "load_state", "save_state"]
+
+_COUNTERS = (
+    "iteration",
+    "epoch",
+    "position",
+    "learning_rate",
+    "best_loss",
+    "stale_epochs",
+    "decays",
+    "inner_steps",
+)
+
+
+@dataclass
+class State:
+    """Mutable state of one training run; see the module's text."""
+
+    model: VAE
+    objective: Objective
+    inference: Optimizer  # updates phi
+    generative: Optimizer  # updates theta
+    clip_norm: float
+    noise: torch.Generator  # samples of z and dropout masks, on the model's device
+    order: torch.Generator  # order of the batches, on the CPU
+    learning_rate: float
+    batches_per_epoch: int
+    iteration: int = 0  # updates of the generator
+    epoch: int = 0  # finished epochs
+    permutation: Tensor | None = None  # (batches,), order in the current epoch
+    position: int = 0  # batches of it that are done
+    best_loss: float = float("inf")  # of the validation set, nats per example
+    best: dict[str, Tensor] = field(default_factory=dict)
+    stale_epochs: int = 0  # since best_loss improved
+    decays: int = 0  # of the learning rate
+    inner_steps: int = 0  # encoder-only updates in the current epoch
+    sums: Tensor | None = None  # (3,), loss, KL and examples of the current epoch
+    memory: dict[str, Any] = field(default_factory=dict)  # the training slot's own
+    history: list[dict[str, Any]] = field(default_factory=list)  # one row an epoch
+
+    @property
+    def progress(self) -> Progress:
+        """What a schedule may look at."""
+        return Progress(self.iteration, self.batches_per_epoch)
+
+
+def _optimiser_tensors(prefix: str, optimiser: Optimizer) -> dict[str, Tensor]:
+    """State of an optimiser by name; every entry is kept as a tensor."""
+    found = {}
+    for index, values in optimiser.state_dict()["state"].items():
+        for name, value in values.items():
+            if value is not None:
+                found[f"{prefix}.{index}.{name}"] = torch.as_tensor(value)
+    return found
+
+
+def _restore_optimiser(prefix: str, optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Inverse of :func:`_optimiser_tensors`; the learning rate is set from the state."""
+    entries: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith(prefix + "."):
+            _, index, key = name.split(".", 2)
+            entries.setdefault(int(index), {})[key] = value
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": entries, "param_groups": groups})
+
+
+def save_state(state: State, path: Path, extra: dict[str, Tensor]) -> None:
+    """Write a checkpoint in one step: a reader sees the old file or the new one, never half.
+
+    Args:
+        state: what to keep.
+        path: the file.
+        extra: further tensors to keep beside it (the monitor's records).
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; the old file is untouched.
+    """
+    tensors = {f"model.{k}": v for k, v in state.model.state_dict().items()}
+    tensors |= {f"best.{k}": v for k, v in state.best.items()}
+    tensors |= _optimiser_tensors("inference", state.inference)
+    tensors |= _optimiser_tensors("generative", state.generative)
+    tensors |= {"noise": state.noise.get_state(), "order": state.order.get_state()}
+    if state.permutation is not None:
+        tensors["permutation"] = state.permutation
+    if state.sums is not None:
+        tensors["sums"] = state.sums
+    tensors |= {f"extra.{k}": v for k, v in extra.items()}
+    counters = {name: getattr(state, name) for name in _COUNTERS}
+    text = json.dumps({**counters, "memory": state.memory, "history": state.history})
+    partial = path.with_name(path.name + ".part")
+    save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, partial, {"state": text})
+    os.replace(partial, path)
+
+
+def load_state(state: State, path: Path) -> dict[str, Tensor]:
+    """Put a checkpoint back into a freshly made state; returns the extra tensors.
+
+    Raises:
+        safetensors.SafetensorError: the file is damaged.
+    """
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        counters = json.loads(file.metadata()["state"])
+    for name in _COUNTERS:
+        setattr(state, name, counters[name])
+    state.memory, state.history = counters["memory"], counters["history"]
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+
+    device = next(state.model.parameters()).device
+    state.model.load_state_dict(part("model."))
+    state.best = {k: v.to(device) for k, v in part("best.").items()}
+    _restore_optimiser("inference", state.inference, tensors)
+    _restore_optimiser("generative", state.generative, tensors)
+    for optimiser in (state.inference, state.generative):
+        for group in optimiser.param_groups:
+            group["lr"] = state.learning_rate
+    state.noise.set_state(tensors["noise"])
+    state.order.set_state(tensors["order"])
+    state.permutation = tensors.get("permutation")
+    state.sums = tensors["sums"].to(device) if "sums" in tensors else None
+    return part("extra.")

@@ -1,0 +1,164 @@
+"""Step functions: what one update of the generator consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from posterior_collapse.errors import BadInput, PosteriorCollapseError
+from posterior_collapse.objectives import Terms
+from posterior_collapse.training.state import State
+
+__all__ = ["Aggressive", "Joint", "Training", "TrainingDiverged", "Update", "gradients", "units"]
+
+
+class TrainingDiverged(PosteriorCollapseError):
+    """The gradient is no longer finite."""
+
+
+class Update(NamedTuple):
+    """What one update reports."""
+
+    terms: Terms  # of the outer step
+    inner_steps: int  # encoder-only updates before it
+
+
+class Training(Protocol):
+    """What a method names in its training slot."""
+
+    def start(self) -> dict[str, Any]:
+        """First value of ``state.memory``: what the slot must remember between updates."""
+        ...
+
+    def update(
+        self, state: State, batch: Tensor, batches: Sequence[Tensor], inner_done: Callable[[], None]
+    ) -> Update:
+        """One update of the generator on ``batch``; ``batches`` are there to draw more from.
+
+        ``inner_done`` is called once between an inner loop and the outer step.
+        """
+        ...
+
+    def after_epoch(self, state: State, mutual_information: float) -> None:
+        """React to the validation set's mutual information, nats."""
+        ...
+
+
+def units(batch: Tensor) -> int:
+    """Size of a batch in what a loss is averaged over: predicted words for text, else examples."""
+    words = 1 if batch.is_floating_point() else batch.shape[1] - 1
+    return batch.shape[0] * words
+
+
+def gradients(state: State, batch: Tensor) -> Terms:
+    """Gradient of the objective for every parameter, clipped jointly.
+
+    The norm is taken over encoder and decoder together, whichever of them is then updated:
+    with separate norms an encoder-only step would be far longer, as the decoder's gradient
+    dominates (He et al. 2019, code).
+
+    Raises:
+        TrainingDiverged: a gradient is infinite or not a number.
+    """
+    state.model.zero_grad(set_to_none=True)
+    terms = state.objective(state.model, batch, state.progress, state.noise)
+    terms.loss.backward()
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), state.clip_norm)
+    if not torch.isfinite(norm):
+        raise TrainingDiverged(
+            f"gradient norm {norm.item()} at update {state.iteration}, loss {terms.loss.item()}; "
+            "a smaller learning rate or clip norm is the usual cure"
+        )
+    return terms
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Encoder and decoder are updated together: basic VAE training."""
+
+    def start(self) -> dict[str, Any]:
+        """Nothing to remember."""
+        return {}
+
+    def update(
+        self, state: State, batch: Tensor, batches: Sequence[Tensor], inner_done: Callable[[], None]
+    ) -> Update:
+        """See :class:`Training`."""
+        terms = gradients(state, batch)
+        state.inference.step()
+        state.generative.step()
+        return Update(terms, 0)
+
+    def after_epoch(self, state: State, mutual_information: float) -> None:
+        """Nothing to do."""
+
+
+@dataclass(frozen=True)
+class Aggressive:
+    """Aggressive training of the inference network (He et al. 2019, algorithm 1).
+
+    While aggressive, each update of the decoder follows an inner loop of encoder updates.
+    The first inner step uses the outer batch and the others random ones.
+    After every ``window`` steps the mean loss per word of that window is compared with the one
+    before; the loop ends when it got worse, and after ``max_inner`` steps at the latest.
+    The outer step then updates the decoder only.
+    At the first epoch whose validation mutual information is below the one before, training
+    becomes joint for good.
+
+    Args:
+        max_inner: most encoder steps an update (code: 99).
+        window: encoder steps between comparisons (code: 15; the text says 10).
+    """
+
+    max_inner: int = 99
+    window: int = 15
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.window <= self.max_inner:
+            raise BadInput(
+                f"aggressive training takes 1 <= window <= max_inner, given {self.window} and "
+                f"{self.max_inner}"
+            )
+
+    def start(self) -> dict[str, Any]:
+        """Aggressive until the mutual information first falls."""
+        return {"aggressive": True, "mutual_information": None}
+
+    def update(
+        self, state: State, batch: Tensor, batches: Sequence[Tensor], inner_done: Callable[[], None]
+    ) -> Update:
+        """See :class:`Training`."""
+        if not state.memory["aggressive"]:
+            return Joint().update(state, batch, batches, inner_done)
+        steps = self.inner_loop(state, batch, batches)
+        inner_done()
+        terms = gradients(state, batch)
+        state.generative.step()
+        return Update(terms, steps)
+
+    def inner_loop(self, state: State, batch: Tensor, batches: Sequence[Tensor]) -> int:
+        """Update the encoder until its loss stops falling; returns the number of steps."""
+        previous = float("inf")
+        total, words = 0.0, 0
+        for step in range(1, self.max_inner + 1):
+            terms = gradients(state, batch)
+            state.inference.step()
+            total += terms.loss.item() * batch.shape[0]
+            words += units(batch)
+            if step % self.window == 0:
+                if total / words > previous:
+                    return step
+                previous, total, words = total / words, 0.0, 0
+            batch = batches[int(torch.randint(len(batches), (), generator=state.order))]
+        return self.max_inner
+
+    def after_epoch(self, state: State, mutual_information: float) -> None:
+        """The stop rule of section 4.2."""
+        before = state.memory["mutual_information"]
+        if before is not None and mutual_information < before:
+            state.memory["aggressive"] = False
+        state.memory["mutual_information"] = mutual_information
