@@ -1,0 +1,252 @@
+"""Text as arrays: vocabularies, splits, batches of equal length, digests.
+
+A sentence ``w1 .. wn`` is stored as ``BOS w1 .. wn EOS``, followed by PAD up to the width of
+its split.  Its length counts BOS and EOS, so it is ``n + 2``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from posterior_collapse.datasets.registry import Card, Sizes
+from posterior_collapse.errors import BadInput
+
+__all__ = [
+    "BOS",
+    "EOS",
+    "PAD",
+    "UNK",
+    "Split",
+    "TextDataset",
+    "Vocabulary",
+    "equal_length_batches",
+    "equal_length_rows",
+]
+
+PAD, BOS, EOS, UNK = 0, 1, 2, 3
+MARKS = ("<pad>", "<bos>", "<eos>", "<unk>")
+
+
+class Vocabulary:
+    """Words and their ids.
+
+    Ids 0 to 3 are the marks PAD, BOS, EOS and UNK; the given words follow in the given order.
+
+    Args:
+        words: distinct words without white space, none of them a mark.
+    """
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self.words: tuple[str, ...] = MARKS + tuple(words)
+        self._ids = {word: index for index, word in enumerate(self.words)}
+        if len(self._ids) != len(self.words):
+            seen: set[str] = set()
+            twice = next(w for w in self.words if w in seen or seen.add(w))  # type: ignore[func-returns-value]
+            raise BadInput(f'vocabulary holds the word "{twice}" twice (the marks are {MARKS})')
+        for word in self.words:
+            if not word or word.split() != [word]:
+                raise BadInput(f"vocabulary words are not empty and hold no white space: {word!r}")
+
+    @property
+    def size(self) -> int:
+        """Number of ids, the four marks included."""
+        return len(self.words)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __contains__(self, word: object) -> bool:
+        return word in self._ids
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self.words == other.words
+
+    def __hash__(self) -> int:
+        return hash(self.words)
+
+    def id(self, word: str) -> int:
+        """The id of ``word``; UNK for a word that is not here.
+
+        A text that spells out ``<pad>``, ``<bos>`` or ``<eos>`` gets UNK too: only the loader
+        sets those marks.
+        """
+        index = self._ids.get(word, UNK)
+        return index if index > EOS else UNK
+
+    def encode(self, sentence: str | Sequence[str]) -> list[int]:
+        """Ids of ``BOS w1 .. wn EOS`` for a sentence given as words or as one string."""
+        words = sentence.split() if isinstance(sentence, str) else sentence
+        return [BOS, *(self.id(word) for word in words), EOS]
+
+    def decode(self, ids: Iterable[int] | Tensor) -> str:
+        """The words up to the first EOS, joined by spaces; BOS and PAD are left out.
+
+        Raises:
+            BadInput: an id below 0 or not below ``size``.
+        """
+        words = []
+        for index in ids.tolist() if isinstance(ids, Tensor) else ids:
+            if not 0 <= index < self.size:
+                raise BadInput(f"word id {index} is outside 0 .. {self.size - 1}")
+            if index == EOS:
+                break
+            if index not in (PAD, BOS):
+                words.append(self.words[index])
+        return " ".join(words)
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set.
+
+    Attributes:
+        tokens: (N, T) int64, each row ``BOS w1 .. wn EOS PAD ..``.
+        lengths: (N,) int64, tokens of each row with BOS and EOS, without PAD.
+        labels: (N,) int64 or None.
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def head(self, count: int) -> Split:
+        """The first ``count`` sentences, as narrow as they allow."""
+        lengths = self.lengths[:count]
+        labels = None if self.labels is None else self.labels[:count]
+        return Split(self.tokens[:count, : int(lengths.max())], lengths, labels)
+
+
+@dataclass(frozen=True)
+class TextDataset:
+    """A corpus ready for training.
+
+    Tensors may be shared with later loads of the same set; do not write into them.
+
+    Attributes:
+        name: the registry's name, with the options that change the text appended.
+        train, valid, test: the splits.
+        vocabulary: words of all ids in the splits.
+        card: the registry's card, with ``counts`` filled in.
+        label_names: name of each label id; empty if there are no labels.
+        digest: SHA-256, hexadecimal, of name, vocabulary, label names and every array.
+    """
+
+    name: str
+    train: Split
+    valid: Split
+    test: Split
+    vocabulary: Vocabulary
+    card: Card
+    label_names: tuple[str, ...]
+    digest: str
+
+    @staticmethod
+    def build(
+        card: Card,
+        splits: Sequence[Split],
+        vocabulary: Vocabulary,
+        label_names: Sequence[str] = (),
+        suffix: str = "",
+    ) -> TextDataset:
+        """Put (train, valid, test) together and compute the digest."""
+        train, valid, test = splits
+        name, labels = card.name + suffix, tuple(label_names)
+        digest = _digest(name, splits, vocabulary, labels)
+        return TextDataset(name, train, valid, test, vocabulary, card, labels, digest)
+
+    @property
+    def sizes(self) -> Sizes:
+        """Sentences in each split."""
+        return Sizes(len(self.train), len(self.valid), len(self.test))
+
+    def head(self, sizes: Sizes) -> TextDataset:
+        """The first sentences of each split; the vocabulary stays.
+
+        Raises:
+            BadInput: a size below 1 or above what there is, or not an integer.
+        """
+        checked = check_sizes(sizes, self.sizes, self.name)
+        if checked == self.sizes:
+            return self
+        splits = [
+            s.head(n) for s, n in zip((self.train, self.valid, self.test), checked, strict=True)
+        ]
+        digest = _digest(self.name, splits, self.vocabulary, self.label_names)
+        return replace(self, train=splits[0], valid=splits[1], test=splits[2], digest=digest)
+
+
+def check_sizes(sizes: Sizes, available: Sizes, name: str) -> Sizes:
+    """``sizes`` as a Sizes of ints, each within 1 .. available; BadInput otherwise."""
+    try:
+        wanted = Sizes(*sizes)
+    except TypeError:
+        raise BadInput(f"sizes must be Sizes(train, valid, test), not {sizes!r}") from None
+    for part, number, most in zip(Sizes._fields, wanted, available, strict=True):
+        if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= most:
+            raise BadInput(
+                f"sizes.{part} = {number!r} asked of {name}; allowed: an integer in 1 .. {most}"
+            )
+    return wanted
+
+
+def _digest(
+    name: str, splits: Sequence[Split], vocabulary: Vocabulary, label_names: Sequence[str]
+) -> str:
+    """SHA-256 of everything a model can see; independent of the platform's byte order."""
+    sha = hashlib.sha256()
+    header = {"name": name, "words": vocabulary.words, "labels": list(label_names)}
+    sha.update(json.dumps(header, ensure_ascii=True, sort_keys=True).encode("ascii"))
+    for split in splits:
+        for array in (split.tokens, split.lengths, split.labels):
+            if array is None:
+                sha.update(b"none")
+                continue
+            sha.update(json.dumps(list(array.shape)).encode("ascii"))
+            sha.update(array.contiguous().numpy().astype("<i8").tobytes())
+    return sha.hexdigest()
+
+
+def equal_length_rows(split: Split, batch_size: int) -> list[Tensor]:
+    """Row numbers of the sentences in each batch of ``equal_length_batches``.
+
+    Args:
+        split: N sentences.
+        batch_size: most sentences in a batch, at least 1.
+
+    Returns:
+        Tensors (B,) int64 that together hold each of 0 .. N-1 once.  Short sentences first;
+        sentences of one length keep the order of the split; the last batch of a length may
+        be smaller.
+    """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise BadInput(f"batch_size = {batch_size!r}; allowed: an integer of at least 1")
+    order = torch.argsort(split.lengths, stable=True)
+    counts = torch.unique_consecutive(split.lengths[order], return_counts=True)[1]
+    return [rows for group in order.split(counts.tolist()) for rows in group.split(batch_size)]
+
+
+def equal_length_batches(split: Split, batch_size: int) -> list[Tensor]:
+    """Cut a split into batches without padding.
+
+    Args:
+        split: N sentences.
+        batch_size: most sentences in a batch, at least 1.
+
+    Returns:
+        Tensors (B, T_b) int64, in the order of ``equal_length_rows``: every sentence once,
+        all of a batch equally long.  The order is the same at every call; a training loop
+        permutes it with its own generator.
+    """
+    return [
+        split.tokens[rows, : int(split.lengths[rows[0]])]
+        for rows in equal_length_rows(split, batch_size)
+    ]
