@@ -1,0 +1,69 @@
+# Posterior Collapse, Reproduced. `make help` lists the targets.
+#
+# PYTHON  the interpreter that makes .venv (3.11 or later)
+# JOBS    how many things run at once
+# GRID    the grid of `make batch`
+# SCALE   smoke, quick, medium or paper: replaces the scale of every page of `make book`
+
+PYTHON ?= python3
+JOBS ?= 2
+GRID ?= batch.yml
+SCALE ?=
+
+# One thread per process: two threads for each of two jobs on two cores are many times slower.
+export OMP_NUM_THREADS ?= 1
+export PYTHONUNBUFFERED := 1
+ifneq ($(SCALE),)
+export POSTERIOR_COLLAPSE_SCALE := $(SCALE)
+endif
+
+BIN := .venv/bin
+SITE := _build/html/index.html
+
+.DEFAULT_GOAL := help
+.PHONY: help env assets runs book test lint format lock batch reference clean
+
+help: ## list the targets
+	@echo "usage: make TARGET [PYTHON=python3] [JOBS=2] [GRID=batch.yml] [SCALE=quick]"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+env: ## create .venv, or refresh it when the lock has changed
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, but %s is %s; name another one: make PYTHON=python3.11" % (sys.executable, sys.version.split()[0]))'
+	@$(PYTHON) -I lib/posterior_collapse/pages/environment.py
+
+assets: env ## fetch the scripts that the site serves itself (needs npm)
+	@$(BIN)/python -m posterior_collapse.pages.assets
+
+runs: env ## train what the pages ask for and execute the pages
+	@$(BIN)/python -m posterior_collapse.pages.batch book --jobs $(JOBS)
+
+book: assets runs ## the whole book: environment, training, pages, site
+	@$(BIN)/jupyter-book build . --all -W -n --keep-going
+	@echo "[book] open $(SITE)"
+
+test: assets lint ## the whole test suite, lint included
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+lint: env ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: env ## let ruff rewrite what lint would refuse
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: env ## resolve requirements.in again into requirements.lock
+	@$(BIN)/uv pip compile requirements.in --config-file uv.toml --python-version 3.11 --universal \
+	  --generate-hashes --no-emit-package torch --no-annotate --quiet \
+	  --custom-compile-command "make lock" -o requirements.lock > /dev/null
+	@echo "[lock] requirements.lock is up to date; the next target rebuilds .venv if it changed"
+
+batch: env ## run a grid of notebooks and parameters: make batch GRID=batch.yml JOBS=2
+	@$(BIN)/python -m posterior_collapse.pages.batch grid $(GRID) --jobs $(JOBS)
+
+reference: env ## recompute the reference results under data/results (hours)
+	@$(BIN)/python -m posterior_collapse.papers reference --jobs $(JOBS)
+
+clean: ## remove the site and batch outputs; stored runs and .venv stay
+	rm -rf _build _batch
