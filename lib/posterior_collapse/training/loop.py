@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -14,7 +15,7 @@ from posterior_collapse.errors import BadInput, nearest
 from posterior_collapse.networks.base import VAE, use_generator
 from posterior_collapse.objectives import Objective
 from posterior_collapse.training.state import State
-from posterior_collapse.training.steps import Training
+from posterior_collapse.training.steps import Training, TrainingDiverged
 
 __all__ = ["Monitor", "Optimisation", "Validation", "finished", "new_state", "train"]
 
@@ -134,6 +135,8 @@ def _close_epoch(
     loss, kl, count = state.sums.tolist()
     aggressive = bool(state.memory.get("aggressive", False))
     found = monitor.validate(state.model)
+    if not math.isfinite(found.loss):
+        raise TrainingDiverged(f"validation loss {found.loss} after {state.iteration} updates")
     state.epoch += 1
     state.history.append(
         {
@@ -186,6 +189,9 @@ def train(
         monitor: validates and records.
         after_update: called after each update (checkpoints, progress).
         after_epoch: called after each epoch.
+
+    Raises:
+        TrainingDiverged: a gradient or the validation loss is no longer finite.
     """
     if state.iteration == 0:
         monitor.observe("start", state)

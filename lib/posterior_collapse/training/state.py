@@ -7,6 +7,7 @@ it, the best parameters so far, and what the training slot remembers.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -14,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
+from posterior_collapse.errors import PosteriorCollapseError
 from posterior_collapse.networks.base import VAE
 from posterior_collapse.objectives import Objective, Progress
 
-__all__ = ["State", "load_state", "save_state"]
+__all__ = ["DamagedCheckpoint", "State", "load_state", "save_state"]
 
 _COUNTERS = (
     "iteration",
@@ -34,6 +36,10 @@ _COUNTERS = (
     "decays",
     "inner_steps",
 )
+
+
+class DamagedCheckpoint(PosteriorCollapseError):
+    """A checkpoint whose content is not what was written."""
 
 
 @dataclass
@@ -89,6 +95,33 @@ def _restore_optimiser(prefix: str, optimiser: Optimizer, tensors: dict[str, Ten
     optimiser.load_state_dict({"state": entries, "param_groups": groups})
 
 
+def _digest(tensors: dict[str, Tensor], text: str) -> str:
+    """Checksum of a checkpoint's content; safetensors has none of its own."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and counters of a checkpoint, checked.
+
+    Raises:
+        DamagedCheckpoint: it cannot be read, or its checksum is wrong.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            notes = file.metadata()
+        expected, text = notes["digest"], notes["state"]
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise DamagedCheckpoint(f"{path} cannot be read: {error}") from error
+    if _digest(tensors, text) != expected:
+        raise DamagedCheckpoint(f"{path}: the checksum of its content is wrong")
+    return tensors, json.loads(text)
+
+
 def save_state(state: State, path: Path, extra: dict[str, Tensor]) -> None:
     """Write a checkpoint in one step: a reader sees the old file or the new one, never half.
 
@@ -113,7 +146,8 @@ def save_state(state: State, path: Path, extra: dict[str, Tensor]) -> None:
     counters = {name: getattr(state, name) for name in _COUNTERS}
     text = json.dumps({**counters, "memory": state.memory, "history": state.history})
     partial = path.with_name(path.name + ".part")
-    save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, partial, {"state": text})
+    tensors = {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
+    save_file(tensors, partial, {"state": text, "digest": _digest(tensors, text)})
     os.replace(partial, path)
 
 
@@ -121,11 +155,9 @@ def load_state(state: State, path: Path) -> dict[str, Tensor]:
     """Put a checkpoint back into a freshly made state; returns the extra tensors.
 
     Raises:
-        safetensors.SafetensorError: the file is damaged.
+        DamagedCheckpoint: the file is damaged; the state is untouched.
     """
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        counters = json.loads(file.metadata()["state"])
+    tensors, counters = _read(path)
     for name in _COUNTERS:
         setattr(state, name, counters[name])
     state.memory, state.history = counters["memory"], counters["history"]

@@ -1,0 +1,212 @@
+"""The papers' claims, their printed numbers, and verdicts by rule.
+
+A verdict is never typed in.
+A claim is cut into checks; a check compares a bound with the confidence interval of a measured
+quantity over seeds; the verdict follows from the checks.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import yaml
+from scipy import stats
+
+from posterior_collapse.errors import BadInput, nearest
+
+__all__ = [
+    "Check",
+    "Finding",
+    "Interval",
+    "Outcome",
+    "Verdict",
+    "above",
+    "below",
+    "between",
+    "claim",
+    "decide",
+    "interval",
+    "inventory",
+    "printed",
+    "repository",
+]
+
+CONFIDENCE = 0.95
+
+
+class Outcome(enum.StrEnum):
+    """What a check says."""
+
+    HOLDS = "holds"
+    FAILS = "fails"
+    OPEN = "undecided"  # the interval contains the bound, or there is none
+
+
+class Verdict(enum.StrEnum):
+    """What a page says of a claim."""
+
+    HOLDS = "holds"
+    PARTLY = "partly"
+    FAILS = "fails"
+    NOT_RUN = "not run at this scale"
+
+
+class Interval(NamedTuple):
+    """Mean over seeds with a two-sided confidence interval of Student's t."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Mean and confidence interval of independent measurements, one a seed.
+
+    With one value the interval is the whole line: nothing is known of the spread.
+
+    Raises:
+        BadInput: no value, or one that is not finite.
+    """
+    array = np.asarray(values, dtype=float)
+    if array.size == 0 or not np.isfinite(array).all():
+        raise BadInput(f"an interval needs finite values, given {list(values)}")
+    mean = float(array.mean())
+    if array.size == 1:
+        return Interval(mean, -math.inf, math.inf, 1)
+    half = float(stats.t.ppf(0.5 + confidence / 2, array.size - 1) * stats.sem(array))
+    return Interval(mean, mean - half, mean + half, array.size)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One rule over one measured quantity."""
+
+    quantity: str  # in words, with its unit
+    rule: str  # the bound in words
+    measured: Interval
+    outcome: Outcome
+
+
+def _check(quantity: str, rule: str, found: Interval, inside: bool, outside: bool) -> Check:
+    outcome = Outcome.HOLDS if inside else Outcome.FAILS if outside else Outcome.OPEN
+    return Check(quantity, rule, found, outcome)
+
+
+def below(quantity: str, values: Sequence[float], bound: float) -> Check:
+    """The mean lies below the bound: decided where the whole interval lies on one side."""
+    found = interval(values)
+    return _check(quantity, f"below {bound:g}", found, found.high < bound, found.low >= bound)
+
+
+def above(quantity: str, values: Sequence[float], bound: float) -> Check:
+    """The mean lies above the bound: decided where the whole interval lies on one side."""
+    found = interval(values)
+    return _check(quantity, f"above {bound:g}", found, found.low > bound, found.high <= bound)
+
+
+def between(quantity: str, values: Sequence[float], low: float, high: float) -> Check:
+    """The mean lies in [low, high]: holds where the interval lies inside, fails where apart."""
+    found = interval(values)
+    inside = low <= found.low and found.high <= high
+    apart = found.high < low or found.low > high
+    return _check(quantity, f"between {low:g} and {high:g}", found, inside, apart)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim with its checks and the verdict that they give."""
+
+    item: str
+    claim: str
+    scale: str
+    checks: tuple[Check, ...]
+    verdict: Verdict
+
+
+def decide(item: str, scale: str, checks: Sequence[Check]) -> Finding:
+    """The verdict on an item of the inventory.
+
+    Holds: every check holds.
+    Fails: at least one check fails and none holds.
+    Not run at this scale: no check is decided (a single seed decides nothing).
+    Partly: everything else.
+
+    Raises:
+        BadInput: the item is unknown, or there is no check.
+    """
+    if not checks:
+        raise BadInput(f"a verdict on {item} needs at least one check")
+    outcomes = {check.outcome for check in checks}
+    if outcomes == {Outcome.HOLDS}:
+        verdict = Verdict.HOLDS
+    elif outcomes == {Outcome.OPEN}:
+        verdict = Verdict.NOT_RUN
+    elif Outcome.HOLDS not in outcomes:
+        verdict = Verdict.FAILS
+    else:
+        verdict = Verdict.PARTLY
+    return Finding(item, claim(item), scale, tuple(checks), verdict)
+
+
+@functools.lru_cache(maxsize=1)
+def repository() -> Path:
+    """Root of the repository, whose ``data/`` holds what this module reads.
+
+    Raises:
+        BadInput: the package is installed without its repository.
+    """
+    for folder in (Path(__file__).resolve(), Path.cwd().resolve() / "_"):
+        for parent in folder.parents:
+            if (parent / "data" / "papers" / "inventory.yml").is_file():
+                return parent
+    raise BadInput(
+        "the printed tables and reference results belong to the repository; run this inside a "
+        "clone, or with the package installed from one"
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def inventory() -> dict[str, dict[str, Any]]:
+    """Every item to reproduce: id -> paper, scale, data, claim."""
+    text = (repository() / "data" / "papers" / "inventory.yml").read_text(encoding="utf-8")
+    items = {}
+    for paper, rows in yaml.safe_load(text).items():
+        for row in rows:
+            items[row["id"]] = {"paper": paper, **row}
+    return items
+
+
+def claim(item: str) -> str:
+    """The claim of an item.
+
+    Raises:
+        BadInput: unknown item, with the nearest one.
+    """
+    if item not in inventory():
+        raise BadInput(nearest(item, inventory(), "item of the inventory"))
+    return str(inventory()[item]["claim"])
+
+
+def printed(paper: str, table: str) -> pd.DataFrame:
+    """A printed table as data; what the text lost is empty, never guessed.
+
+    Raises:
+        BadInput: unknown paper or table, with the nearest one.
+    """
+    folder = repository() / "data" / "papers"
+    papers = [path.name for path in folder.iterdir() if path.is_dir()]
+    if paper not in papers:
+        raise BadInput(nearest(paper, papers, "paper with printed tables"))
+    tables = [path.stem for path in (folder / paper).glob("*.csv")]
+    if table not in tables:
+        raise BadInput(nearest(table, tables, f"printed table of {paper}"))
+    return pd.read_csv(folder / paper / f"{table}.csv")

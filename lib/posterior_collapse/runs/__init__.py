@@ -1,0 +1,27 @@
+"""Runs: a method on a recipe with a seed, trained once and kept."""
+
+from posterior_collapse.runs.spec import Spec, choose_device, load_data
+from posterior_collapse.runs.store import (
+    DamagedRun,
+    Run,
+    is_complete,
+    load_run,
+    run_folder,
+    store_root,
+)
+from posterior_collapse.runs.work import build_model, evaluate_run, train_or_load
+
+__all__ = [
+    "DamagedRun",
+    "Run",
+    "Spec",
+    "build_model",
+    "choose_device",
+    "evaluate_run",
+    "is_complete",
+    "load_data",
+    "load_run",
+    "run_folder",
+    "store_root",
+    "train_or_load",
+]

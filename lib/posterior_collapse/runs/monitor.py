@@ -1,0 +1,136 @@
+"""What is recorded while a model trains: validation, the posterior mean space, trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from posterior_collapse import gaussian
+from posterior_collapse.estimators import Moments, mutual_information, posterior_moments_1d
+from posterior_collapse.networks import VAE
+from posterior_collapse.posteriors import draw
+from posterior_collapse.recipes import Setup
+from posterior_collapse.training import State, Validation
+
+__all__ = ["MeanSpace", "Recorder", "mean_space"]
+
+
+class MeanSpace(NamedTuple):
+    """The posterior mean space of B sentences under a model with a scalar latent variable."""
+
+    model: Moments  # of p(z|x), from the adaptive grid: mean, variance, log evidence, each (B,)
+    inference_mean: Tensor  # (B,), of q(z|x)
+    inference_variance: Tensor  # (B,)
+
+
+@torch.no_grad()
+def mean_space(model: VAE, batches: Sequence[Tensor], tolerance: float = 1e-5) -> MeanSpace:
+    """Means of model posterior and approximate posterior (He et al. 2019, section 2.3).
+
+    Dropout is off, unlike in the authors' code: a plotted point then belongs to the model.
+
+    Args:
+        model: scalar latent variable.
+        batches: sentences, each batch of one length.
+        tolerance: of the model posterior's mean, standard deviation and log evidence.
+    """
+    was_training = model.training
+    model.eval()
+    parts = []
+    for x in batches:
+        q = model.posterior(x)
+        prior = model.prior
+
+        def log_joint(z: Tensor, x: Tensor = x, prior: torch.distributions.Distribution = prior) -> Tensor:
+            return model.log_likelihood(x, z.unsqueeze(-1)) + prior.log_prob(z.unsqueeze(-1))
+
+        found = posterior_moments_1d(log_joint, len(x), tolerance=tolerance)
+        parts.append((*found, q.mean[:, 0], q.variance[:, 0]))
+    model.train(was_training)
+    columns = [torch.cat(column) for column in zip(*parts, strict=True)]
+    return MeanSpace(Moments(*columns[:3]), columns[3], columns[4])
+
+
+class Recorder:
+    """The monitor of a run; see :class:`posterior_collapse.training.Monitor`.
+
+    Its randomness comes from generators made anew from the seed at every validation.
+    Epochs are thus compared with common random numbers, and training is the same whether or not
+    anything is recorded.
+
+    Args:
+        setup: what to record, and when.
+        valid: batches of the validation set.
+        grid: the sentences that the posterior mean space shows.
+        seed: of the run.
+    """
+
+    def __init__(
+        self, setup: Setup, valid: Sequence[Tensor], grid: Sequence[Tensor], seed: int
+    ) -> None:
+        self.setup, self.valid, self.grid, self.seed = setup, valid, grid, seed
+        self.records: dict[str, list[Tensor]] = {}
+
+    @torch.no_grad()
+    def validate(self, model: VAE) -> Validation:
+        """Loss with one sample a sentence, KL, mutual information over the whole set, AU."""
+        was_training = model.training
+        model.eval()
+        device = self.valid[0].device
+        generator = torch.Generator(device).manual_seed(self.seed)
+        means, logvars, losses, kls = [], [], [], []
+        for x in self.valid:
+            q = model.posterior(x)
+            kl = kl_divergence(q, model.prior)
+            losses.append(kl - model.log_likelihood(x, draw(q, (1,), generator))[0])
+            kls.append(kl)
+            means.append(q.mean)
+            logvars.append(q.logvar)
+        model.train(was_training)
+        mean, logvar = torch.cat(means), torch.cat(logvars)
+        information = mutual_information(mean, logvar, self.setup.mi_samples, generator)
+        return Validation(
+            torch.cat(losses).mean().item(),
+            torch.cat(kls).mean().item(),
+            information.value.item(),
+            gaussian.active_units(mean),
+        )
+
+    def observe(self, moment: str, state: State) -> None:
+        """Record the mean space at the recipe's updates, and the first moves of a few points."""
+        moved = state.iteration + (moment == "inner")
+        if self.setup.trajectory_points and moved <= self.setup.trajectory_updates:
+            self._record("trajectory", state, moment, self.setup.trajectory_points)
+        if moment != "inner" and state.iteration in self.setup.grid_every:
+            self._record("grid", state, moment, self.setup.grid_points)
+
+    def _record(self, name: str, state: State, moment: str, points: int) -> None:
+        batches, left = [], points
+        for x in self.grid:
+            if left > 0:
+                batches.append(x[:left])
+                left -= len(x)
+        space = mean_space(state.model, batches, tolerance=1e-4)
+        values = {
+            "iteration": torch.tensor(state.iteration),
+            "inner": torch.tensor(moment == "inner"),
+            "model_mean": space.model.mean.float(),
+            "model_std": space.model.variance.sqrt().float(),
+            "log_evidence": space.model.log_evidence.float(),
+            "inference_mean": space.inference_mean.float(),
+            "inference_std": space.inference_variance.sqrt().float(),
+        }
+        for key, value in values.items():
+            self.records.setdefault(f"{name}_{key}", []).append(value.cpu())
+
+    def arrays(self) -> dict[str, Tensor]:
+        """Everything recorded so far, stacked over time: name -> (K, ...)."""
+        return {name: torch.stack(values) for name, values in self.records.items()}
+
+    def restore(self, arrays: dict[str, Tensor]) -> None:
+        """Go on from the arrays of a checkpoint."""
+        self.records = {name: list(values.unbind(0)) for name, values in arrays.items()}

@@ -1,0 +1,144 @@
+"""What decides a run, and the digest of all of it."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+import posterior_collapse
+from posterior_collapse import datasets, methods, recipes
+from posterior_collapse.errors import BadInput, nearest
+from posterior_collapse.methods import Method
+from posterior_collapse.recipes import Setup
+
+__all__ = ["Spec", "choose_device", "load_data", "sources_digest"]
+
+# Sources whose change changes a trained model or its stored measurements. The tables of methods
+# and recipes are not among them: what they resolve to is part of the key itself. Data sets are
+# represented by the digest of their content.
+_DECIDING = (
+    "gaussian.py",
+    "posteriors.py",
+    "priors.py",
+    "objectives.py",
+    "networks",
+    "training",
+    "estimators.py",
+    "runs/monitor.py",
+    "runs/work.py",
+)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A run by name: a method on a recipe, at a scale, with a seed.
+
+    Raises:
+        BadInput: an unknown recipe, method, parameter or scale, with the nearest one; a seed that
+            is no integer of at least 0.
+    """
+
+    recipe: str
+    method: str
+    scale: str = "quick"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        recipes.get(self.recipe, self.scale)
+        methods.get(self.method)
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise BadInput(f"a seed is an integer of at least 0, given {self.seed!r}")
+
+    @property
+    def setup(self) -> Setup:
+        """The constants that recipe and scale stand for."""
+        return recipes.get(self.recipe, self.scale)
+
+    @property
+    def choices(self) -> Method:
+        """The four choices that the method stands for."""
+        return methods.get(self.method)
+
+    def key(self) -> str:
+        """Hex digest of everything that decides the run."""
+        parts = {
+            "setup": asdict(self.setup),
+            "method": repr(self.choices),
+            "seed": self.seed,
+            "data": load_data(self.setup).digest,
+            "sources": sources_digest(),
+            "torch": torch.__version__.split("+")[0],
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def label(self) -> str:
+        """Readable name, fit for a folder."""
+        method = "".join(c if c.isalnum() or c in "-." else "_" for c in self.method)
+        return f"{self.recipe}--{method}--{self.scale}--seed{self.seed}"
+
+
+@functools.lru_cache(maxsize=8)
+def _data(
+    name: str, sizes: datasets.Sizes, length: int | None, vocabulary: int | None
+) -> datasets.TextDataset:
+    return datasets.load(name, sizes, max_length=length, max_vocabulary=vocabulary)
+
+
+def load_data(setup: Setup) -> datasets.TextDataset:
+    """The data of a set-up; read once a process."""
+    sizes = datasets.Sizes(setup.train, setup.valid, setup.test)
+    return _data(setup.dataset, sizes, setup.max_length, setup.max_vocabulary)
+
+
+def _without_docstrings(source: str) -> str:
+    """Source as a syntax tree's text: comments, layout and docstrings do not retrain anything."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:]
+    return ast.dump(tree)
+
+
+@functools.lru_cache(maxsize=1)
+def sources_digest() -> str:
+    """Hex digest of the sources that decide a trained model and its measurements."""
+    root = Path(posterior_collapse.__file__).parent
+    digest = hashlib.sha256()
+    for name in _DECIDING:
+        path = root / name
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.relative_to(root).as_posix().encode())
+            digest.update(_without_docstrings(file.read_text(encoding="utf-8")).encode())
+    return digest.hexdigest()
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device to compute on: ``auto`` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        BadInput: an unknown name, or a device that this machine lacks.
+    """
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, there in present.items() if there))
+    if name not in present:
+        raise BadInput(nearest(name, ["auto", *present], "device"))
+    if not present[name]:
+        raise BadInput(f'the device "{name}" is not available on this machine; "auto" always is')
+    return torch.device(name)

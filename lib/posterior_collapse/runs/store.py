@@ -1,0 +1,174 @@
+"""The store on disk: complete runs under their key, checked whenever they are read.
+
+A run's folder appears under its name in one rename, with a manifest of checksums.
+So it is either absent or whole; one that was damaged later is recognised and set aside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import platformdirs
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from posterior_collapse.errors import BadInput, PosteriorCollapseError
+from posterior_collapse.runs.spec import Spec
+
+__all__ = [
+    "DamagedRun",
+    "Run",
+    "is_complete",
+    "load_run",
+    "partial_folder",
+    "run_folder",
+    "set_aside",
+    "store_root",
+    "write_run",
+]
+
+_MANIFEST = "manifest.json"
+
+
+class DamagedRun(PosteriorCollapseError):
+    """A stored run whose files are not what they were when it was written."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run as it lies on disk."""
+
+    spec: Spec
+    folder: Path
+    metrics: dict[str, Any]  # of the test set, see estimators.Evaluation
+    history: pd.DataFrame  # one row an epoch
+    arrays: dict[str, NDArray[Any]]  # what the monitor recorded
+    provenance: dict[str, Any]
+
+    def weights(self) -> dict[str, Tensor]:
+        """The best parameters, by name."""
+        return load_file(self.folder / "weights.safetensors")
+
+
+def store_root() -> Path:
+    """Where runs are kept: POSTERIOR_COLLAPSE_STORE, else the user's cache folder.
+
+    Raises:
+        BadInput: the variable names something that is not a folder.
+    """
+    named = os.environ.get("POSTERIOR_COLLAPSE_STORE")
+    root = Path(named).expanduser() if named else platformdirs.user_cache_path("posterior-collapse")
+    if root.exists() and not root.is_dir():
+        raise BadInput(f"POSTERIOR_COLLAPSE_STORE is {root}, which is a file and not a folder")
+    return root
+
+
+def run_folder(spec: Spec) -> Path:
+    """Folder of a finished run, whether it exists yet or not."""
+    return store_root() / "runs" / f"{spec.label()}--{spec.key()[:16]}"
+
+
+def partial_folder(spec: Spec) -> Path:
+    """Folder of a run that is being trained: checkpoints live there."""
+    folder = run_folder(spec)
+    return folder.with_name(folder.name + ".part")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_complete(spec: Spec) -> bool:
+    """Whether a finished run is stored (its checksums are looked at when it is loaded)."""
+    return (run_folder(spec) / _MANIFEST).is_file()
+
+
+def write_run(
+    spec: Spec,
+    weights: dict[str, Tensor],
+    metrics: dict[str, Any],
+    history: list[dict[str, Any]],
+    arrays: dict[str, NDArray[Any]],
+    provenance: dict[str, Any],
+) -> Path:
+    """Write a finished run beside its place, checksum it, and move it there in one rename."""
+    folder, place = partial_folder(spec), run_folder(spec)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.contiguous().cpu() for k, v in weights.items()}, folder / "weights.safetensors")
+    _write_json(folder / "spec.json", spec.__dict__)
+    _write_json(folder / "metrics.json", metrics)
+    _write_json(folder / "history.json", history)
+    _write_json(folder / "provenance.json", provenance)
+    np.savez_compressed(folder / "arrays.npz", **arrays)  # type: ignore[arg-type]
+    checkpoint = folder / "checkpoint.safetensors"
+    names = ["weights.safetensors", "arrays.npz"]
+    names += [f"{stem}.json" for stem in ("spec", "metrics", "history", "provenance")]
+    _write_json(folder / _MANIFEST, {name: _sha256(folder / name) for name in sorted(names)})
+    checkpoint.unlink(missing_ok=True)
+    os.replace(folder, place)
+    return place
+
+
+def _write_json(path: Path, content: object) -> None:
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _check(folder: Path) -> None:
+    """Compare every file with the manifest.
+
+    Raises:
+        DamagedRun: naming the first file that is missing or different.
+    """
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DamagedRun(f"{folder}: the manifest cannot be read ({error})") from error
+    for name, expected in manifest.items():
+        path = folder / name
+        if not path.is_file():
+            raise DamagedRun(f"{folder}: {name} is missing")
+        found = _sha256(path)
+        if found != expected:
+            raise DamagedRun(f"{path}: sha256 is {found[:12]}, the manifest says {expected[:12]}")
+
+
+def load_run(spec: Spec) -> Run:
+    """Read a finished run.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedRun: a file is missing or its checksum is wrong.
+    """
+    folder = run_folder(spec)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no finished run at {folder}")
+    _check(folder)
+
+    def read(stem: str) -> Any:
+        return json.loads((folder / f"{stem}.json").read_text(encoding="utf-8"))
+
+    with np.load(folder / "arrays.npz", allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    history = pd.DataFrame(read("history"))
+    return Run(spec, folder, read("metrics"), history, arrays, read("provenance"))
+
+
+def set_aside(spec: Spec) -> Path:
+    """Move a damaged run out of the way, keeping it for inspection; returns its new place."""
+    folder = run_folder(spec)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+    aside = folder.with_name(f"{folder.name}.damaged-{stamp}")
+    shutil.move(folder, aside)
+    return aside

@@ -1,0 +1,308 @@
+"""Training a run, or loading what is stored."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+from tqdm import tqdm
+
+from posterior_collapse import __version__, datasets
+from posterior_collapse.errors import PosteriorCollapseError
+from posterior_collapse.estimators import Evaluation, evaluate
+from posterior_collapse.networks import VAE, text_vae, uniform_
+from posterior_collapse.runs.monitor import Recorder, mean_space
+from posterior_collapse.runs.spec import Spec, choose_device, load_data, sources_digest
+from posterior_collapse.runs.store import (
+    DamagedRun,
+    Run,
+    load_run,
+    partial_folder,
+    run_folder,
+    set_aside,
+    store_root,
+    write_run,
+)
+from posterior_collapse.training import (
+    DamagedCheckpoint,
+    State,
+    load_state,
+    new_state,
+    save_state,
+    train,
+)
+
+__all__ = ["build_model", "evaluate_run", "load_data", "one_thread", "train_or_load"]
+
+_LOG = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def one_thread(device: torch.device) -> Iterator[None]:
+    """Compute with one CPU thread inside.
+
+    The models are small: a second thread gains little on an idle machine and costs a factor of
+    ten or more on a busy one. The cores are better used by another run.
+    It also makes CPU results independent of the number of cores.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if device.type == "cpu" else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def build_model(spec: Spec) -> VAE:
+    """The model of a run with its first parameters, on the CPU."""
+    setup, method = spec.setup, spec.choices
+    model = text_vae(
+        load_data(setup).vocabulary.size,
+        setup.embedding,
+        setup.hidden,
+        setup.latent_dim,
+        setup.dropout,
+        method.posterior,
+        method.prior,
+    )
+    generator = torch.Generator().manual_seed(spec.seed)
+    uniform_(model, generator, setup.init_parameters, setup.init_embeddings)
+    return model
+
+
+def _batches(split: datasets.Split, size: int, device: torch.device) -> list[Tensor]:
+    return [x.to(device) for x in datasets.equal_length_batches(split, size)]
+
+
+def _limit(batches: Sequence[Tensor], sentences: int) -> list[Tensor]:
+    """The first so many sentences."""
+    kept, left = [], sentences
+    for x in batches:
+        if left > 0:
+            kept.append(x[:left])
+            left -= len(x)
+    return kept
+
+
+def train_or_load(
+    spec: Spec, device: str = "auto", progress: bool | None = None, checkpoint_every: float = 30.0
+) -> Run:
+    """Give the run that a spec names: from the store if it is there, else by training it.
+
+    Several processes may ask for the same run; one trains and the others wait for it.
+    A run that was interrupted goes on from its last checkpoint.
+    A damaged one is set aside, with a warning that says where, and trained anew.
+
+    Args:
+        spec: the run.
+        device: auto, cpu, cuda or mps.
+        progress: whether a bar is drawn; None draws it in terminals only.
+        checkpoint_every: seconds between checkpoints; each epoch ends with one as well.
+
+    Raises:
+        BadInput: the device is unknown or absent.
+        PosteriorCollapseError: the disk is full (what is written stays), or training diverged.
+    """
+    chosen = choose_device(device)
+    folder = run_folder(spec)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError, DamagedRun):
+        return load_run(spec)
+    locks = store_root() / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / f"{folder.name}.lock"):
+        if folder.exists():
+            try:
+                return load_run(spec)
+            except DamagedRun as damage:
+                aside = set_aside(spec)
+                _LOG.warning("%s; set aside as %s and trained anew", damage, aside)
+        with _full_disk_is_clear(folder), one_thread(chosen):
+            _train(spec, chosen, progress, checkpoint_every)
+        return load_run(spec)
+
+
+@contextlib.contextmanager
+def _full_disk_is_clear(folder: Path) -> Iterator[None]:
+    """Say what to do when the disk is full; checkpoints already written stay valid."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise PosteriorCollapseError(
+            f"no space left while writing {folder.name}; free some, or set "
+            "POSTERIOR_COLLAPSE_STORE to another disk. The last checkpoint is kept and training "
+            "goes on from it."
+        ) from error
+
+
+def _train(spec: Spec, device: torch.device, progress: bool | None, every: float) -> None:
+    """Train to the end, evaluate, and put the finished run into the store."""
+    setup, method = spec.setup, spec.choices
+    data = load_data(setup)
+    batches = _batches(data.train, setup.batch_size, device)
+    model = build_model(spec).to(device)
+    state = new_state(
+        model, method.objective, method.training, setup.optimisation, len(batches), spec.seed
+    )
+    valid = _batches(data.valid, 128, device)
+    recorder = Recorder(setup, valid, _limit(valid, setup.grid_points), spec.seed)
+    path = partial_folder(spec) / "checkpoint.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = _resume(state, recorder, path)
+    clock = _Clock(path, recorder, every, before)
+    with _bar(spec, state, len(batches), progress) as bar:
+        train(
+            state,
+            method.training,
+            setup.optimisation,
+            batches,
+            recorder,
+            lambda s: (clock.tick(s), _advance(bar, s, 1)),  # type: ignore[func-returns-value]
+            lambda s: (clock.save(s), _advance(bar, s, 0)),  # type: ignore[func-returns-value]
+        )
+    _finish(spec, state, recorder, clock.seconds(), device)
+
+
+def _resume(state: State, recorder: Recorder, path: Path) -> float:
+    """Load a checkpoint if there is a sound one; returns the seconds already spent."""
+    if not path.exists():
+        return 0.0
+    try:
+        extra = load_state(state, path)
+    except DamagedCheckpoint as damage:
+        aside = path.with_name(path.name + ".damaged")
+        os.replace(path, aside)
+        _LOG.warning("%s; kept as %s, training starts anew", damage, aside.name)
+        return 0.0
+    seconds = extra.pop("seconds").item()
+    recorder.restore(extra)
+    return seconds
+
+
+class _Clock:
+    """Writes checkpoints now and then, and counts the time spent over all attempts."""
+
+    def __init__(self, path: Path, recorder: Recorder, every: float, before: float) -> None:
+        self.path, self.recorder, self.every = path, recorder, every
+        self.start = time.monotonic() - before
+        self.last = time.monotonic()
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.start
+
+    def tick(self, state: State) -> None:
+        if time.monotonic() - self.last >= self.every:
+            self.save(state)
+
+    def save(self, state: State) -> None:
+        spent = torch.tensor(self.seconds(), dtype=torch.float64)
+        save_state(state, self.path, {**self.recorder.arrays(), "seconds": spent})
+        self.last = time.monotonic()
+
+
+def _bar(spec: Spec, state: State, batches: int, progress: bool | None) -> Any:
+    """Progress bar over the most updates there can be; early stopping ends it sooner."""
+    total = spec.setup.optimisation.max_epochs * batches
+    disable = None if progress is None else not progress
+    bar = tqdm(total=total, initial=state.iteration, desc=spec.label(), disable=disable, unit="upd")
+    _advance(bar, state, 0)
+    return bar
+
+
+def _advance(bar: Any, state: State, updates: int) -> None:
+    if bar.disable:
+        return
+    if state.sums is not None and state.sums[2] > 0 and state.iteration % 20 == 0:
+        loss, kl, count = state.sums.tolist()
+        shown = {"loss": f"{loss / count:.2f}", "KL": f"{kl / count:.3f}"}
+        if state.history:
+            shown["MI"] = f"{state.history[-1]['valid_mutual_information']:.3f}"
+        bar.set_postfix(shown, refresh=False)
+    bar.update(updates)
+
+
+def evaluate_run(
+    spec: Spec, model: VAE, generator: torch.Generator, sentences: int | None = None
+) -> Evaluation:
+    """Measure a model on the test set as its recipe says.
+
+    Args:
+        spec: gives the data and the numbers of samples.
+        model: on the device where it is to be measured, as is the generator.
+        generator: randomness of the Monte Carlo estimates.
+        sentences: of the test set; None takes the recipe's number.
+    """
+    setup = spec.setup
+    device = next(model.parameters()).device
+    batches = _batches(load_data(setup).test, 128, device)
+    chosen = _limit(batches, setup.nll_sentences if sentences is None else sentences)
+    return evaluate(
+        model, chosen, generator, num_samples=setup.nll_samples, mi_samples=setup.mi_samples
+    )
+
+
+def _finish(
+    spec: Spec, state: State, recorder: Recorder, seconds: float, device: torch.device
+) -> None:
+    """Evaluate the best parameters and store everything."""
+    model = state.model
+    generator = torch.Generator(device).manual_seed(spec.seed)
+    measured = evaluate_run(spec, model, generator)
+    if spec.setup.grid_points:
+        final = mean_space(model, recorder.grid)
+        recorder.records["final_model_mean"] = list(final.model.mean.float())
+        recorder.records["final_model_std"] = list(final.model.variance.sqrt().float())
+        recorder.records["final_log_evidence"] = list(final.model.log_evidence.float())
+        recorder.records["final_inference_mean"] = list(final.inference_mean.float())
+        recorder.records["final_inference_std"] = list(final.inference_variance.sqrt().float())
+    arrays = {name: np.asarray(values.cpu()) for name, values in recorder.arrays().items()}
+    metrics = {**measured._asdict(), "epochs": state.epoch, "updates": state.iteration}
+    weights = dict(model.state_dict())
+    write_run(spec, weights, metrics, state.history, arrays, _provenance(spec, seconds, device))
+
+
+def _processor() -> str:
+    """Name of the processor, where the system tells."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _provenance(spec: Spec, seconds: float, device: torch.device) -> dict[str, Any]:
+    """Where a run's numbers come from."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "spec": asdict(spec),
+        "setup": asdict(spec.setup),
+        "method": repr(spec.choices),
+        "key": spec.key(),
+        "sources": sources_digest(),
+        "data": load_data(spec.setup).digest,
+        "library": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "device": device.type,
+        "hardware": name,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "seconds": round(seconds, 1),
+        "finished": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
