@@ -118,11 +118,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def head(self, count: int) -> Split:
-        """The first ``count`` sentences, as narrow as they allow."""
-        lengths = self.lengths[:count]
-        labels = None if self.labels is None else self.labels[:count]
-        return Split(self.tokens[:count, : int(lengths.max())], lengths, labels)
+    def take(self, rows: Tensor) -> Split:
+        """The sentences in ``rows`` (M,), at least one, as narrow as they allow."""
+        lengths = self.lengths[rows]
+        labels = None if self.labels is None else self.labels[rows]
+        return Split(self.tokens[rows, : int(lengths.max())], lengths, labels)
 
 
 @dataclass(frozen=True)
@@ -177,9 +177,8 @@ class TextDataset:
         checked = check_sizes(sizes, self.sizes, self.name)
         if checked == self.sizes:
             return self
-        splits = [
-            s.head(n) for s, n in zip((self.train, self.valid, self.test), checked, strict=True)
-        ]
+        whole = zip((self.train, self.valid, self.test), checked, strict=True)
+        splits = [split.take(torch.arange(number)) for split, number in whole]
         digest = _digest(self.name, splits, self.vocabulary, self.label_names)
         return replace(self, train=splits[0], valid=splits[1], test=splits[2], digest=digest)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from posterior_collapse.datasets import synthetic
+from posterior_collapse.datasets import grammar, synthetic, text
 from posterior_collapse.datasets.arrays import TextDataset, check_sizes
 from posterior_collapse.datasets.registry import CARDS, Card, Sizes, data_folder, find
+from posterior_collapse.errors import BadInput
 
 __all__ = ["available", "card", "load", "names"]
 
@@ -26,8 +27,43 @@ def available(name: str) -> bool:
     return not files or (folder is not None and all((folder / f).is_file() for f in files))
 
 
-def load(name: str, sizes: Sizes | None = None) -> TextDataset:
-    """Load or generate a data set."""
+def load(
+    name: str,
+    sizes: Sizes | None = None,
+    *,
+    max_length: int | None = None,
+    max_vocabulary: int | None = None,
+) -> TextDataset:
+    """Generate a data set, or read it from the data folder.
+
+    The splits and the vocabulary are always made from the whole data set, so that a smaller
+    load is a prefix of a larger one.
+
+    Args:
+        name: one of ``names()``.
+        sizes: how many sentences of each split to keep, from its start; all if None.
+        max_length: words kept of each sentence; real text only, all if None.
+        max_vocabulary: most ids, the four marks included; the most frequent words of the
+            training part stay and the others become UNK.  Real text only, all if None.
+
+    Returns:
+        The data set.  ``digest`` is that of what was made; ``card.digest`` is the registry's
+        for the whole set without options.
+
+    Raises:
+        BadInput: an unknown name (with the nearest one), more sentences than there are, an
+            option out of range or not for this data set, a file that is not what the registry
+            says.
+        DataMissing: files that are not there; the message names the variable and the files.
+    """
     found = find(name)
+    if name in text.SOURCES:
+        whole = text.build(found, max_length, max_vocabulary)
+        return whole if sizes is None else whole.head(sizes)
+    for option, value in (("max_length", max_length), ("max_vocabulary", max_vocabulary)):
+        if value is not None:
+            raise BadInput(
+                f"{option} is for text from files ({', '.join(text.SOURCES)}), not for {name}"
+            )
     wanted = found.splits if sizes is None else check_sizes(sizes, found.splits, name)
-    return synthetic.build(wanted)
+    return grammar.build().head(wanted) if name == grammar.NAME else synthetic.build(wanted)
