@@ -1,0 +1,163 @@
+"""What a page shows: figures with captions, tables, verdicts, and where numbers come from.
+
+Everything is plain HTML with data inside, so that it reads the same in Jupyter, in an executed
+notebook and in the static site, without any request to another place.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from IPython.display import HTML
+from matplotlib.figure import Figure
+
+from posterior_collapse.papers import Check, Finding, Interval
+from posterior_collapse.plots import png
+
+__all__ = ["figure", "number", "provenance", "spread", "table", "verdict"]
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number for a reader: fixed digits, scientific where those would hide it, a dash for none."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, (bool, str)):
+        return str(value)
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value != 0 and (abs(value) < 0.5 * 10**-digits or abs(value) >= 1e7):
+        return f"{value:.1e}".replace("-", "−")
+    text = f"{value:d}" if isinstance(value, int) else f"{value:.{digits}f}"
+    return text.replace("-", "−")
+
+
+def spread(values: Sequence[float], digits: int = 3) -> str:
+    """Mean (standard deviation over seeds, ddof 1); the latter only where there are two or more."""
+    series = pd.Series(list(values), dtype=float)
+    if series.empty:
+        return "–"
+    if len(series) == 1:
+        return number(float(series.iloc[0]), digits)
+    return f"{number(float(series.mean()), digits)} ({number(float(series.std()), digits)})"
+
+
+def figure(shown: Figure, caption: str, alt: str) -> HTML:
+    """A figure with a caption that says what to see and a text for those who cannot see it.
+
+    Args:
+        shown: from :mod:`posterior_collapse.plots`.
+        caption: plain text or inline HTML.
+        alt: plain text.
+    """
+    data = base64.b64encode(png(shown)).decode()
+    width = shown.get_figwidth()
+    return HTML(
+        f'<figure class="pc-figure"><img src="data:image/png;base64,{data}" '
+        f'alt="{html.escape(alt)}" style="width:{width * 1.1:.1f}in">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def table(rows: pd.DataFrame, caption: str, digits: int = 3) -> HTML:
+    """A table whose numbers are formatted and whose first column names the rows.
+
+    Args:
+        rows: shown without its index; text stays as it is.
+        caption: plain text or inline HTML, with units.
+        digits: after the point.
+    """
+
+    def cell(value: Any) -> str:
+        shown = value if isinstance(value, str) else number(value, digits)
+        return html.escape(shown)
+
+    head = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in rows.columns)
+    body = []
+    for row in rows.itertuples(index=False):
+        first, *others = (cell(value) for value in row)
+        cells = f'<th scope="row">{first}</th>' + "".join(f"<td>{value}</td>" for value in others)
+        body.append(f"<tr>{cells}</tr>")
+    return HTML(
+        f'<div class="pc-table"><table><caption>{caption}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _interval(found: Interval) -> str:
+    if found.n == 1:
+        return f"{number(found.mean, 4)} (1 seed: no interval)"
+    return (
+        f"{number(found.mean, 4)} [{number(found.low, 4)}, {number(found.high, 4)}], {found.n} seeds"
+    )
+
+
+def _check_row(check: Check) -> str:
+    return (
+        f"<tr><th scope='row'>{html.escape(check.quantity)}</th><td>{html.escape(check.rule)}</td>"
+        f"<td>{_interval(check.measured)}</td>"
+        f"<td class='pc-{check.outcome.name.lower()}'>{check.outcome.value}</td></tr>"
+    )
+
+
+def verdict(*findings: Finding) -> HTML:
+    """Verdicts with the rules and the measured intervals that they follow from."""
+    parts = []
+    for found in findings:
+        name = found.verdict.name.lower().replace("_", "-")
+        rows = "".join(_check_row(check) for check in found.checks)
+        parts.append(
+            f'<section class="pc-verdict pc-verdict-{name}" data-item="{html.escape(found.item)}" '
+            f'data-verdict="{html.escape(found.verdict.value)}">'
+            f"<p><strong>{html.escape(found.verdict.value)}</strong> "
+            f"<code>{html.escape(found.item)}</code> at {html.escape(found.scale)} scale. "
+            f"Claim: {html.escape(found.claim)}.</p>"
+            '<div class="pc-table"><table><thead><tr><th>measured</th><th>rule</th>'
+            "<th>mean [95 % interval]</th><th>check</th></tr></thead>"
+            f"<tbody>{rows}</tbody></table></div></section>"
+        )
+    return HTML("".join(parts))
+
+
+def provenance(sources: Sequence[dict[str, Any]]) -> HTML:
+    """Where the numbers of a page come from: one line a run, folded away until wanted.
+
+    Args:
+        sources: provenance of runs and reference results, with their ``kind``.
+    """
+    rows = []
+    for source in sources:
+        spec = source["spec"]
+        cells = [
+            source.get("kind", "this build"),
+            f"{spec['recipe']}, {spec['method']}, {spec['scale']}, seed {spec['seed']}",
+            source["key"][:12],
+            source["sources"][:12],
+            source["data"][:12],
+            f"{source['hardware']}, {source['threads']} thread, {source['device']}",
+            f"torch {source['torch']}, Python {source['python']}",
+            f"{number(float(source['seconds']), 0)} s",
+            source["finished"],
+        ]
+        rows.append("<tr>" + "".join(f"<td>{html.escape(str(c))}</td>" for c in cells) + "</tr>")
+    head = (
+        "origin",
+        "run",
+        "key",
+        "library",
+        "data",
+        "hardware",
+        "software",
+        "training",
+        "finished",
+    )
+    titles = "".join(f"<th>{name}</th>" for name in head)
+    return HTML(
+        f'<details class="pc-provenance"><summary>Provenance: {len(rows)} runs</summary>'
+        f'<div class="pc-table"><table><thead><tr>{titles}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div></details>"
+    )

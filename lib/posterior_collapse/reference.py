@@ -1,0 +1,193 @@
+"""Reference results: runs done once at a larger scale, kept with the repository.
+
+Each is a JSON file of metrics, history and provenance, and an npz file of the arrays that figures
+need, under ``data/results/<recipe>/``.
+``python -m posterior_collapse.reference`` computes them again; it goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from posterior_collapse.errors import BadInput, PosteriorCollapseError
+from posterior_collapse.papers import repository
+from posterior_collapse.runs import Run, Spec, build_model, evaluate_run, train_or_load
+from posterior_collapse.runs.work import one_thread
+
+__all__ = ["Result", "export", "load", "repeat_evaluation", "results"]
+
+# What figures need; the rest of a run's arrays stays in the store.
+_KEPT = (
+    "grid_iteration",
+    "grid_model_mean",
+    "grid_inference_mean",
+    "trajectory_iteration",
+    "trajectory_inner",
+    "trajectory_model_mean",
+    "trajectory_inference_mean",
+    "final_model_mean",
+    "final_inference_mean",
+)
+_REPEATS = 10  # evaluation seeds of one trained model (He et al. 2019, appendix D)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a page needs of a run, whether it is in the store or a reference result."""
+
+    spec: Spec
+    metrics: dict[str, Any]
+    history: pd.DataFrame
+    arrays: dict[str, NDArray[Any]]
+    provenance: dict[str, Any]
+    evaluations: list[dict[str, Any]]  # of one model with several seeds; empty for most
+
+
+def planned() -> list[Spec]:
+    """Every run whose reference result belongs to the repository, the most wanted first."""
+    synthetic = [
+        Spec("lagging-synthetic", method, "paper", seed)
+        for seed in range(5)
+        for method in ("lagging", "vae")
+    ]
+    offset = [
+        Spec("lagging-synthetic-offset", method, "paper", seed)
+        for seed in range(3)
+        for method in ("lagging", "vae")
+    ]
+    return synthetic + offset
+
+
+def _path(spec: Spec) -> Path:
+    stem = spec.label().removeprefix(f"{spec.recipe}--")
+    return repository() / "data" / "results" / spec.recipe / f"{stem}.json"
+
+
+def repeat_evaluation(
+    run: Run, repeats: int, sentences: int | None = None
+) -> list[dict[str, Any]]:
+    """Measure one trained model with several evaluation seeds (He et al. 2019, appendix D).
+
+    Args:
+        run: a finished run.
+        repeats: number of seeds, 0 to repeats - 1.
+        sentences: of the test set; None takes the recipe's number.
+    """
+    model = build_model(run.spec)
+    model.load_state_dict(run.weights())
+    with one_thread(torch.device("cpu")):
+        found = []
+        for seed in range(repeats):
+            generator = torch.Generator().manual_seed(seed)
+            found.append(evaluate_run(run.spec, model, generator, sentences)._asdict())
+    return found
+
+
+def export(run: Run, evaluations: list[dict[str, Any]]) -> Path:
+    """Keep a finished run as a reference result; returns the JSON file."""
+    path = _path(run.spec)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "spec": run.spec.__dict__,
+        "metrics": run.metrics,
+        "history": run.history.to_dict("records"),
+        "provenance": run.provenance,
+        "evaluations": evaluations,
+    }
+    kept = {name: run.arrays[name] for name in _KEPT if name in run.arrays}
+    _replace(path.with_suffix(".npz"), lambda part: np.savez_compressed(part, **kept))  # type: ignore[arg-type]
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    _replace(path, lambda part: part.write_text(text, encoding="utf-8"))
+    return path
+
+
+def _replace(path: Path, write: Any) -> None:
+    part = path.with_name(f"part-{path.name}")
+    write(part)
+    os.replace(part, path)
+
+
+def load(spec: Spec) -> Result:
+    """The reference result of a spec.
+
+    Raises:
+        BadInput: there is none, or its files are damaged.
+    """
+    path = _path(spec)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise BadInput(f"no reference result {path.name} for {spec.recipe}") from error
+    except (ValueError, OSError, KeyError) as error:
+        raise BadInput(f"the reference result {path} is damaged: {error}") from error
+    history = pd.DataFrame(content["history"])
+    origin = {**content["provenance"], "kind": "reference"}
+    return Result(spec, content["metrics"], history, arrays, origin, content["evaluations"])
+
+
+def results(recipe: str, method: str, scale: str) -> list[Result]:
+    """Reference results of a method over all the seeds that are kept, in order of the seed."""
+    found = []
+    for spec in planned():
+        same = (spec.recipe, spec.method, spec.scale) == (recipe, method, scale)
+        if same and _path(spec).is_file():
+            found.append(load(spec))
+    return sorted(found, key=lambda result: result.spec.seed)
+
+
+def _compute(spec: Spec) -> Path:
+    """Train one run, evaluate it as its item asks, and keep it."""
+    run = train_or_load(spec)
+    repeated = spec.recipe == "lagging-synthetic" and spec.seed == 0
+    return export(run, repeat_evaluation(run, _REPEATS) if repeated else [])
+
+
+def _command(spec: Spec) -> list[str]:
+    """Command that computes one result in a process of its own."""
+    words = [sys.executable, "-m", "posterior_collapse.reference", "--only", json.dumps(spec.__dict__)]
+    return words
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compute the reference results that are missing, several at a time."""
+    parser = argparse.ArgumentParser(prog="python -m posterior_collapse.reference")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", help="one spec, as JSON")
+    given = parser.parse_args(arguments)
+    if given.only:
+        try:
+            print(f"[reference] {_compute(Spec(**json.loads(given.only)))}", flush=True)
+        except PosteriorCollapseError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        return 0
+    missing = [spec for spec in planned() if not _path(spec).is_file()]
+    print(f"[reference] {len(missing)} of {len(planned())} results to compute", flush=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with ThreadPoolExecutor(given.jobs) as pool:
+        waiting = [
+            pool.submit(subprocess.run, _command(spec), check=False, env=environment)
+            for spec in missing
+        ]
+        codes = [done.result().returncode for done in as_completed(waiting)]
+    return max(codes, default=0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
