@@ -91,9 +91,7 @@ def table(rows: pd.DataFrame, caption: str, digits: int = 3) -> HTML:
 def _interval(found: Interval) -> str:
     if found.n == 1:
         return f"{number(found.mean, 4)} (1 seed: no interval)"
-    return (
-        f"{number(found.mean, 4)} [{number(found.low, 4)}, {number(found.high, 4)}], {found.n} seeds"
-    )
+    return f"{number(found.mean, 4)} [{number(found.low, 4)}, {number(found.high, 4)}], {found.n} seeds"
 
 
 def _check_row(check: Check) -> str:

@@ -1,0 +1,43 @@
+/* Lets the widget manager, the theme and MathJax 3 live on one page.
+ *
+ * The theme's Font Awesome replaces every <i> element by an SVG, also those inside widgets. The
+ * play button keeps a reference to its <i> and throws once that is gone, and every link after it
+ * stays dead. So Font Awesome is told not to watch for new elements.
+ *
+ * Widgets typeset their labels through MathJax 2's Hub, which MathJax 3 does not have.
+ */
+window.FontAwesomeConfig = Object.assign({}, window.FontAwesomeConfig, { observeMutations: false });
+
+(function () {
+  "use strict";
+
+  function typeset(element) {
+    const mathjax = window.MathJax;
+    if (element && mathjax && mathjax.typesetPromise) {
+      mathjax.typesetPromise([element]).catch(function () {});
+    }
+  }
+
+  const hub = {
+    Config: function () {},
+    Configured: function () {},
+    Queue: function () {
+      for (const call of arguments) {
+        if (Array.isArray(call) && call[0] === "Typeset") {
+          typeset(call[2]);
+        } else if (typeof call === "function") {
+          call();
+        }
+      }
+    },
+  };
+
+  function offerHub() {
+    window.MathJax = window.MathJax || {};
+    window.MathJax.Hub = window.MathJax.Hub || hub;
+  }
+
+  offerHub();
+  document.addEventListener("DOMContentLoaded", offerHub);
+  window.addEventListener("load", offerHub);
+})();
