@@ -87,6 +87,16 @@ def _without_scripts(app: Sphinx, config: Any) -> None:
     config.html_theme_options = {**config.html_theme_options, "announcement": notice}
 
 
+def _without_thebe(app: Sphinx, config: Any) -> None:
+    """Take live code out: its scripts name a server, and the book needs no kernel.
+
+    Jupyter Book loads sphinx-thebe always, so its listeners are removed again.
+    """
+    for name in ("env-before-read-docs", "doctree-resolved"):
+        listeners = app.events.listeners[name]
+        listeners[:] = [one for one in listeners if one.handler.__module__ != "sphinx_thebe"]
+
+
 def _mathml(tex: str, block: bool) -> str:
     """MathML of a formula, or its TeX where docutils knows a command of it not."""
     try:
@@ -118,6 +128,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.add_html_math_renderer("mathml", (_visit_inline, None), (_visit_block, None))
     app.connect("config-inited", _without_scripts)
+    app.connect("config-inited", _without_thebe)
     app.connect("source-read", _note_source)
     app.connect("env-get-outdated", _outdated)
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}
