@@ -134,9 +134,9 @@ _YAHOO = Card(
         "The papers train on 100,000 documents, which no source offers whole.  Here their "
         "validation and test documents, 20,000 in all, are pooled and cut anew by a seeded "
         "permutation, so training sees a sixth of the papers' text and the test set is another. "
-        "The vocabulary is the papers' list of 20,000.  One document occurs in both files: a "
-        "held-out copy of a training document would be dropped, but this permutation trains "
-        "on both.  Documents have 20 to 200 words, "
+        "The vocabulary is the papers' list of 20,000.  No two of the documents are equal; under "
+        "max_length or max_vocabulary some become so, and held-out ones that training holds are "
+        "dropped.  Documents have 20 to 200 words, "
         "79 on average, and 4.2 % of the words are unknown."
     ),
     digest="30d7c88725bf5d102920b73cc0dbfaae0f72a8b298fcea38d44c2c06138be489",

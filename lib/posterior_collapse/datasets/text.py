@@ -349,8 +349,8 @@ def build(card: Card, max_length: int | None, max_vocabulary: int | None) -> Tex
     kept = _unseen(sentences.tokens, train, held_out)
     if len(kept) <= source.valid:
         raise BadInput(
-            f"max_length = {max_length} and max_vocabulary = {max_vocabulary} make the sentences of "
-            f"{card.name} so alike that training holds nearly all; allow more of either"
+            f"max_length = {max_length} and max_vocabulary = {max_vocabulary} make the sentences "
+            f"of {card.name} so alike that training holds nearly all; allow more of either"
         )
     parts = (train, kept[: source.valid], kept[source.valid : source.valid + source.test])
     splits = [sentences.take(rows) for rows in parts]

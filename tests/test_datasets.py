@@ -1,0 +1,691 @@
+"""Data sets: what is generated, what is read, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import lzma
+import math
+import os
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from posterior_collapse import datasets
+from posterior_collapse.datasets import grammar, registry, synthetic, text
+from posterior_collapse.datasets.registry import DATA_VARIABLE
+from posterior_collapse.errors import BadInput
+
+DATA = os.environ.get(DATA_VARIABLE, "")
+needs_data = pytest.mark.skipif(not DATA, reason=f"{DATA_VARIABLE} names no data folder")
+TEXT = ("yahoo", "yelp-sentiment", "yelp-doc")
+
+
+@pytest.fixture(scope="module")
+def sequences() -> datasets.TextDataset:
+    return datasets.load("lagging-synthetic")
+
+
+@pytest.fixture(scope="module")
+def sentences() -> datasets.TextDataset:
+    return datasets.load("grammar")
+
+
+@pytest.fixture(scope="module")
+def real() -> dict[str, datasets.TextDataset]:
+    return {name: datasets.load(name) for name in TEXT}
+
+
+def rows(split: datasets.Split) -> list[bytes]:
+    """Each sentence as bytes, without its padding, so that splits compare."""
+    pairs = zip(split.tokens, split.lengths.tolist(), strict=True)
+    return [tokens[:length].numpy().tobytes() for tokens, length in pairs]
+
+
+def assert_well_formed(data: datasets.TextDataset) -> None:
+    """Shapes, marks and id range of every split."""
+    for split in (data.train, data.valid, data.test):
+        tokens, lengths = split.tokens, split.lengths
+        assert tokens.dtype == lengths.dtype == torch.int64
+        assert lengths.shape == (len(split),)
+        assert tokens.shape == (len(split), int(lengths.max()))
+        assert (tokens[:, 0] == datasets.BOS).all()
+        assert (tokens.gather(1, lengths[:, None] - 1) == datasets.EOS).all()
+        inside = torch.arange(tokens.shape[1]) < lengths[:, None]
+        assert (tokens[~inside] == datasets.PAD).all()
+        assert int((tokens == datasets.EOS).sum()) == len(split)
+        words = tokens[:, 1:][inside[:, 1:] & (tokens[:, 1:] != datasets.EOS)]
+        assert int(words.min()) >= datasets.UNK and int(words.max()) < data.vocabulary.size
+        assert len(words) == int((lengths - 2).sum())
+        if data.label_names:
+            assert split.labels is not None and split.labels.dtype == torch.int64
+            assert int(split.labels.min()) >= 0
+            assert int(split.labels.max()) < len(data.label_names)
+        else:
+            assert split.labels is None
+    assert data.sizes == data.card.splits
+
+
+# --- names, cards, errors -----------------------------------------------------------------
+
+
+def test_names_and_cards() -> None:
+    assert datasets.names() == ("lagging-synthetic", "grammar", *TEXT)
+    for name in datasets.names():
+        card = datasets.card(name)
+        assert card.name == name
+        assert card.title and card.licence and card.citation and card.source and card.differs
+        assert all(len(digest) == 64 for digest in (card.digest, *card.files.values()))
+        assert bool(card.files) == (name in TEXT)
+    assert datasets.card("yahoo").paper_splits == datasets.Sizes(100_000, 10_000, 10_000)
+
+
+def test_every_source_file_has_a_checksum() -> None:
+    for name, source in text.SOURCES.items():
+        used = {*source.train, *source.held_out} | ({source.vocabulary} - {None})
+        assert used == set(datasets.card(name).files)
+
+
+@pytest.mark.parametrize("ask", [datasets.load, datasets.card, datasets.available])
+def test_unknown_name_is_refused_with_the_nearest(ask) -> None:
+    with pytest.raises(BadInput, match='unknown dataset "yahooo"; did you mean "yahoo"'):
+        ask("yahooo")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ((16_001, 1, 1), r"sizes.train = 16001 .* 1 \.\. 16000"),
+        ((1, 0, 1), r"sizes.valid = 0 .* 1 \.\. 2000"),
+        ((1, 1, 2.0), "sizes.test = 2.0"),
+        ((True, 1, 1), "sizes.train = True"),
+        ((1, 1), "sizes must be Sizes"),
+        (5, "sizes must be Sizes"),
+    ],
+)
+def test_bad_sizes_are_refused(sizes, message) -> None:
+    with pytest.raises(BadInput, match=message):
+        datasets.load("lagging-synthetic", sizes)
+
+
+@pytest.mark.parametrize("name", ["grammar", "lagging-synthetic"])
+@pytest.mark.parametrize("option", ["max_length", "max_vocabulary"])
+def test_text_options_are_refused_for_generated_sets(name, option) -> None:
+    with pytest.raises(BadInput, match=f"{option} is for text from files"):
+        datasets.load(name, **{option: 10})
+
+
+# --- vocabulary ---------------------------------------------------------------------------
+
+
+def test_vocabulary_round_trip_and_unknown_words() -> None:
+    vocabulary = datasets.Vocabulary(["the", "cat"])
+    assert (vocabulary.size, len(vocabulary)) == (6, 6)
+    assert vocabulary.words[4:] == ("the", "cat") and "cat" in vocabulary
+    assert vocabulary.encode("the cat") == [1, 4, 5, 2] == vocabulary.encode(["the", "cat"])
+    assert vocabulary.encode("the dog <pad> <eos>") == [1, 4, 3, 3, 3, 2]
+    assert vocabulary.decode([1, 4, 3, 2, 0, 5]) == "the <unk>"
+    assert vocabulary.decode(torch.tensor([1, 5, 4, 2])) == "cat the"
+    assert vocabulary == datasets.Vocabulary(("the", "cat")) != datasets.Vocabulary(["the"])
+
+
+@given(st.lists(st.sampled_from("abcdefg"), max_size=12))
+def test_decode_inverts_encode(words) -> None:
+    vocabulary = datasets.Vocabulary("gfedcba")
+    assert vocabulary.decode(vocabulary.encode(words)).split() == words
+
+
+@pytest.mark.parametrize("words", [["a", "b", "a"], ["<eos>"], ["a b"], [""], ["a\n"]])
+def test_vocabulary_refuses_words_it_could_not_give_back(words) -> None:
+    with pytest.raises(BadInput, match="vocabulary"):
+        datasets.Vocabulary(words)
+
+
+@pytest.mark.parametrize("index", [-1, 4])
+def test_decode_refuses_ids_outside(index) -> None:
+    with pytest.raises(BadInput, match=r"outside 0 \.\. 3"):
+        datasets.Vocabulary([]).decode([index])
+
+
+# --- batches ------------------------------------------------------------------------------
+
+
+@given(
+    lengths=st.lists(st.integers(2, 6), min_size=1, max_size=40),
+    batch_size=st.integers(1, 9),
+)
+def test_batches_hold_every_sentence_once_and_one_length_each(lengths, batch_size) -> None:
+    tokens = torch.zeros(len(lengths), 6, dtype=torch.int64)
+    for row, length in enumerate(lengths):
+        tokens[row, :length] = row + 1
+    split = datasets.Split(tokens, torch.tensor(lengths))
+    batches = datasets.equal_length_batches(split, batch_size)
+    chosen = datasets.equal_length_rows(split, batch_size)
+    assert sorted(torch.cat(chosen).tolist()) == list(range(len(lengths)))
+    for batch, picked in zip(batches, chosen, strict=True):
+        assert 1 <= len(batch) <= batch_size
+        assert {lengths[row] for row in picked} == {batch.shape[1]}
+        assert torch.equal(batch, picked[:, None].expand_as(batch) + 1)
+        assert picked.tolist() == sorted(picked.tolist())
+    widths = [batch.shape[1] for batch in batches]
+    assert widths == sorted(widths)
+    full = sum(math.ceil(count / batch_size) for count in Counter(lengths).values())
+    assert len(batches) == full
+
+
+def test_batches_of_one_and_of_a_whole_data_set(sentences) -> None:
+    assert len(datasets.equal_length_batches(sentences.valid, 1)) == len(sentences.valid)
+    large = datasets.equal_length_batches(sentences.train, 10**9)
+    assert len(large) == len(sentences.train.lengths.unique())
+    again = datasets.equal_length_batches(sentences.train, 10**9)
+    assert all(torch.equal(a, b) for a, b in zip(large, again, strict=True))
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.0, True])
+def test_bad_batch_size_is_refused(sentences, batch_size) -> None:
+    with pytest.raises(BadInput, match="batch_size"):
+        datasets.equal_length_batches(sentences.valid, batch_size)
+
+
+# --- the synthetic sequences --------------------------------------------------------------
+
+
+def test_synthetic_shapes_and_digest(sequences) -> None:
+    assert_well_formed(sequences)
+    assert sequences.sizes == (16_000, 2_000, 2_000)
+    assert sequences.train.tokens.shape == (16_000, 12)
+    assert sequences.vocabulary.size == 1004
+    assert sequences.vocabulary.words[4] == "w000" and sequences.vocabulary.words[-1] == "w999"
+    assert sequences.digest == sequences.card.digest
+
+
+def test_synthetic_first_words_are_uniform(sequences) -> None:
+    counts = torch.bincount(sequences.train.tokens[:, 1] - 4, minlength=1000).double()
+    chi_square = ((counts - 16) ** 2 / 16).sum().item()
+    # 999 degrees of freedom: mean 999, standard deviation 44.7
+    assert abs(chi_square - 999) < 4 * 44.7
+    later = torch.bincount(sequences.train.tokens[:, 2] - 4, minlength=1000).double()
+    assert ((later - 16) ** 2 / 16).sum() > 10 * chi_square
+
+
+def test_synthetic_labels_are_the_mixture_components(sequences) -> None:
+    for split, z in zip(
+        (sequences.train, sequences.valid, sequences.test), synthetic.latents(), strict=True
+    ):
+        num = len(split)
+        counts = torch.bincount(split.labels, minlength=4).double()
+        assert (counts / num - 0.25).abs().max() < 5 * math.sqrt(0.1875 / num)
+        noise = z - torch.tensor(synthetic.CENTRES, dtype=z.dtype)[split.labels]
+        assert noise.mean(0).abs().max() < 5 / math.sqrt(num)
+        assert (noise.var(0) - 1).abs().max() < 5 * math.sqrt(2 / num)
+
+
+def test_synthetic_prefixes_agree_with_the_whole(sequences) -> None:
+    sizes = datasets.Sizes(501, 7, 30)
+    small = datasets.load("lagging-synthetic", sizes)
+    assert small.sizes == sizes and small.digest != sequences.digest
+    assert torch.equal(small.train.tokens, sequences.train.tokens[:501])
+    assert torch.equal(small.test.tokens, sequences.test.tokens[:30])
+    assert torch.equal(small.valid.labels, sequences.valid.labels[:7])
+    assert torch.equal(synthetic.latents(sizes).test, synthetic.latents().test[:30])
+
+
+def test_synthetic_generator_agrees_with_a_plain_lstm_cell() -> None:
+    """One sequence at a time through torch's own cell, sampled with a running sum."""
+    generator = torch.Generator().manual_seed(3)
+    oracle = synthetic.draw_oracle(generator, vocabulary=20, embedding=5, hidden=6)
+    z, _ = synthetic.draw_latents(30, generator)
+    uniforms = torch.rand(30, 8, generator=generator, dtype=torch.float64)
+    words = synthetic.sample(oracle, z, uniforms)
+    scores = synthetic.log_likelihood(oracle, words, z)
+    cell = torch.nn.LSTMCell(7, 6, bias=False, dtype=torch.float64)
+    cell.load_state_dict({"weight_ih": oracle.input_weight, "weight_hh": oracle.recurrent_weight})
+    for row in range(30):
+        c = oracle.state_weight @ z[row]
+        h, c = torch.tanh(c)[None], c[None]
+        word, total = int(20 * uniforms[row, 0]), -math.log(20)
+        assert words[row, 0] == word
+        for position in range(1, 8):
+            h, c = cell(torch.cat([oracle.embedding[word], z[row]])[None], (h, c))
+            logits = oracle.output_weight @ h[0] + oracle.latent_weight @ z[row]
+            chances, running = torch.softmax(logits, 0).tolist(), 0.0
+            for word, chance in enumerate(chances):  # noqa: B007
+                running += chance
+                if running > uniforms[row, position]:
+                    break
+            total += math.log(chances[word])
+            assert words[row, position] == word
+        assert scores[row].item() == pytest.approx(total, abs=1e-10)
+
+
+def test_synthetic_weights_have_the_bounds_of_the_appendix() -> None:
+    for name, weight in synthetic.oracle()._asdict().items():
+        bound = 5.0 if name == "latent_weight" else 1.0
+        assert weight.abs().max() <= bound
+        assert weight.var().item() == pytest.approx(bound**2 / 3, rel=0.1)
+
+
+def test_synthetic_words_reward_their_own_latent(sequences) -> None:
+    words, z = sequences.test.tokens[:200, 1:-1] - 4, synthetic.latents().test[:200]
+    own = synthetic.log_likelihood(synthetic.oracle(), words, z)
+    other = synthetic.log_likelihood(synthetic.oracle(), words, z.roll(1, 0))
+    assert (own - other).mean() > 10  # nats a sequence: z matters to the data
+
+
+@needs_data
+def test_synthetic_format_is_that_of_the_early_file(sequences) -> None:
+    path = Path(DATA) / "lagging-synthetic" / "synthetic_data.txt.xz"
+    if not path.is_file():
+        pytest.skip(f"no {path.name} in the data folder")
+    with lzma.open(path, "rt", encoding="utf-8") as lines:
+        early = [[int(word) for word in line.split()] for line in lines]
+    ours = sequences.train.tokens[:, 1:-1] - 4
+    assert {len(line) for line in early} == {ours.shape[1]}
+    assert (min(map(min, early)), max(map(max, early))) == (int(ours.min()), int(ours.max()))
+    first = Counter(line[0] for line in early)
+    mean = len(early) / 1000
+    chi_square = sum((first[word] - mean) ** 2 / mean for word in range(1000))
+    assert abs(chi_square - 999) < 4 * 44.7
+
+
+# --- the grammar --------------------------------------------------------------------------
+
+
+def tiny_grammar() -> grammar.Grammar:
+    """Two labels, three words, four states, sentences of one to three words, two ways each."""
+
+    def double(values: list) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.float64)
+
+    return grammar.Grammar(
+        words=("a", "b", "c"),
+        prior=double([0.3, 0.7]),
+        start=double([0.6, 0.4, 0, 0]),
+        move=double(
+            [[0, 0.5, 0.2, 0, 0.3], [0, 0, 0, 0.9, 0.1], [0, 0, 0, 0.4, 0.6], [0, 0, 0, 0, 1]]
+        ),
+        slot=torch.tensor([0, 1, 0, 1]),
+        emission=double([[[0.5, 0.5, 0], [0.1, 0.2, 0.7]], [[0.2, 0.3, 0.5], [1, 0, 0]]]),
+    )
+
+
+def walk_probability(tiny: grammar.Grammar, words: tuple[int, ...], label: int) -> float:
+    """p(words | label) by naming every walk."""
+    total = 0.0
+    for walk in itertools.product(range(4), repeat=len(words)):
+        chance = tiny.start[walk[0]].item() * tiny.move[walk[-1], 4].item()
+        for state, following in zip(walk, walk[1:], strict=False):
+            chance *= tiny.move[state, following].item()
+        for state, word in zip(walk, words, strict=True):
+            chance *= tiny.emission[tiny.slot[state], label, word].item()
+        total += chance
+    return total
+
+
+def test_grammar_likelihood_by_enumeration() -> None:
+    tiny = tiny_grammar()
+    every = [w for n in range(1, 5) for w in itertools.product(range(3), repeat=n)]
+    tokens = torch.zeros(len(every), 6, dtype=torch.int64)
+    for row, words in enumerate(every):
+        tokens[row, : len(words) + 2] = torch.tensor([1, *(w + 4 for w in words), 2])
+    split = datasets.Split(tokens, torch.tensor([len(words) + 2 for words in every]))
+    joint = grammar.log_joint(tiny, split)
+    for row, words in enumerate(every):
+        for label in range(2):
+            expected = tiny.prior[label].item() * walk_probability(tiny, words, label)
+            assert joint[row, label].exp().item() == pytest.approx(expected, abs=1e-15)
+    assert grammar.log_probability(tiny, split).exp().sum().item() == pytest.approx(1, abs=1e-12)
+
+
+def test_grammar_samples_follow_their_probabilities() -> None:
+    tiny, num = tiny_grammar(), 20_000
+    split = grammar.sample(tiny, num, torch.Generator().manual_seed(0))
+    log_probability = grammar.log_probability(tiny, split)
+    seen = Counter(rows(split))
+    chance = dict(zip(rows(split), log_probability.exp().tolist(), strict=True))
+    for row, count in seen.items():
+        p = chance[row]
+        assert abs(count / num - p) < 5 * math.sqrt(p * (1 - p) / num) + 1 / num
+
+
+def test_grammar_gives_no_chance_to_what_it_cannot_write() -> None:
+    tokens = torch.tensor([[1, 3, 2, 0], [1, 2, 0, 0], [1, 5, 2, 0]])
+    split = datasets.Split(tokens, torch.tensor([3, 2, 3]))
+    log_probability = grammar.log_probability(tiny_grammar(), split)
+    assert log_probability[:2].tolist() == [-math.inf, -math.inf]
+    assert log_probability[2].isfinite()
+
+
+def test_grammar_rows_sum_to_one() -> None:
+    english = grammar.english()
+    for sums in (
+        english.prior.sum(),
+        english.start.sum(),
+        english.move.sum(1),
+        english.emission.sum(2),
+    ):
+        torch.testing.assert_close(sums, torch.ones_like(sums), atol=1e-12, rtol=0)
+
+
+def test_grammar_shapes_and_digest(sentences) -> None:
+    assert_well_formed(sentences)
+    assert sentences.sizes == (8_000, 1_000, 1_000)
+    assert sentences.digest == sentences.card.digest
+    assert 300 <= sentences.vocabulary.size <= 600
+    words = torch.cat([s.lengths for s in (sentences.train, sentences.valid)]) - 2
+    assert (int(words.min()), int(words.max())) == (6, 20)
+    assert len(set(rows(sentences.train))) > 7_500
+    assert not (sentences.train.tokens == datasets.UNK).any()
+
+
+def test_grammar_labels_decode_and_are_balanced(sentences) -> None:
+    topic, sentiment = grammar.label_columns(sentences.train.labels)
+    for label in range(12):
+        name = f"{grammar.TOPICS[label // 2]}/{grammar.SENTIMENTS[label % 2]}"
+        assert sentences.label_names[label] == name
+    spread = 5 * math.sqrt(8_000 / 6)
+    assert (torch.bincount(topic, minlength=6) - 8_000 / 6).abs().max() < spread
+    assert (torch.bincount(sentiment, minlength=2) - 4_000).abs().max() < spread
+    with pytest.raises(BadInput, match=r"0 \.\. 11"):
+        grammar.label_columns(torch.tensor([12]))
+
+
+def test_grammar_topic_and_sentiment_are_worth_knowing(sentences) -> None:
+    """A latent code can pay: the label saves nats, and sentences reveal it."""
+    english, split = grammar.english(), sentences.test
+    joint = grammar.log_joint(english, split)
+    posterior = joint.log_softmax(1)
+    assert (posterior.argmax(1) == split.labels).double().mean() > 0.95
+    information = math.log(12) + posterior.gather(1, split.labels[:, None]).mean()
+    assert 2.2 < information <= math.log(12)
+    halves = [set(), set()]
+    for label, words in zip(split.labels.tolist(), split.tokens.tolist(), strict=True):
+        halves[label % 2].update(words)
+    assert len(halves[0] - halves[1]) > 40 and len(halves[1] - halves[0]) > 40
+
+
+def test_grammar_prefixes_and_determinism(sentences) -> None:
+    small = datasets.load("grammar", datasets.Sizes(50, 20, 10))
+    assert rows(small.train) == rows(sentences.train)[:50]
+    assert small.vocabulary == sentences.vocabulary
+    first, second = (
+        grammar.sample(grammar.english(), 30, torch.Generator().manual_seed(s)) for s in (5, 5)
+    )
+    assert rows(first) == rows(second)
+    other = grammar.sample(grammar.english(), 30, torch.Generator().manual_seed(6))
+    assert rows(first) != rows(other)
+
+
+# --- digests ------------------------------------------------------------------------------
+
+
+def test_digest_sees_every_part() -> None:
+    card = datasets.card("grammar")
+    split = datasets.Split(torch.tensor([[1, 4, 2]]), torch.tensor([3]), torch.tensor([0]))
+
+    def digest(split=split, words=("a",), names=("x",), suffix="") -> str:
+        vocabulary = datasets.Vocabulary(words)
+        return datasets.TextDataset.build(card, [split] * 3, vocabulary, names, suffix).digest
+
+    shifted = datasets.Split(split.tokens, split.lengths, torch.tensor([1]))
+    bare = datasets.Split(split.tokens, split.lengths)
+    other = datasets.Split(torch.tensor([[1, 3, 2]]), split.lengths, split.labels)
+    digests = [digest(), digest(shifted), digest(bare), digest(other), digest(words=("b",))]
+    digests += [digest(names=("y",)), digest(suffix="[max_length=1]")]
+    assert len(set(digests)) == len(digests)
+    assert digest() == digest()
+
+
+# --- text from files: a small corpus in a temporary folder --------------------------------
+
+VOCAB = "<pad>\t0\n<bos>\t1\n<eos>\t2\n_UNK\t3\nred\t4\nblue\t5\nsky\t6\nsea\t7\n"
+
+
+def write(folder: Path, name: str, content: str | bytes) -> str:
+    """Compress a file into the folder; its checksum."""
+    raw = content.encode("utf-8") if isinstance(content, str) else content
+    packed = lzma.compress(raw)
+    (folder / name).write_bytes(packed)
+    return hashlib.sha256(packed).hexdigest()
+
+
+@pytest.fixture
+def corpus(tmp_path, monkeypatch):
+    """Registers a corpus of the given content as "yahoo" or "yelp-doc" and loads it."""
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
+
+    def register(files: dict[str, str | bytes], **source) -> None:
+        sums = {name: write(tmp_path, name, content) for name, content in files.items()}
+        plain = {"held_out": (), "valid": 2, "test": 2}
+        found = registry.CARDS["yahoo"]
+        card = registry.Card(**(vars(found) | {"files": sums}))
+        monkeypatch.setitem(registry.CARDS, "yahoo", card)
+        monkeypatch.setitem(text.SOURCES, "yahoo", text._Source(**(plain | source)))
+
+    return register
+
+
+def shuffled_lines(count: int, words: str = "red blue sky sea", seed: int = 0) -> str:
+    """Lines of five words drawn at random, the first words more often."""
+    chooser, listed = random.Random(seed), words.split()
+    weights = range(len(listed) + 2, 2, -1)
+    drawn = (chooser.choices(listed, weights, k=5) for _ in range(count))
+    return "".join(" ".join(line) + "\n" for line in drawn)
+
+
+def lines(count: int, words: str = "red blue sky sea") -> str:
+    """Distinct lines of three words."""
+    picked = itertools.product(words.split(), repeat=3)
+    return "".join(" ".join(line) + "\n" for line in itertools.islice(picked, count))
+
+
+def test_text_with_a_listed_vocabulary(corpus) -> None:
+    corpus({"t.xz": lines(20) + "\n  \n", "v.xz": VOCAB}, train=("t.xz",), vocabulary="v.xz")
+    data = datasets.load("yahoo")
+    assert_well_formed(data)
+    assert data.sizes == (16, 2, 2) and data.vocabulary.words[4:] == ("red", "blue", "sky", "sea")
+    decoded = {
+        data.vocabulary.decode(row) for s in (data.train, data.valid, data.test) for row in s.tokens
+    }
+    assert decoded == set(lines(20).splitlines())
+    assert data.card.counts["sentences read"] == 20
+    assert data.card.counts["empty lines skipped"] == 2
+    assert datasets.load("yahoo").digest == data.digest
+    small = datasets.load("yahoo", datasets.Sizes(5, 1, 2))
+    assert rows(small.train) == rows(data.train)[:5]
+    with pytest.raises(BadInput, match=r"sizes.train = 17 asked of yahoo.* 1 \.\. 16"):
+        datasets.load("yahoo", datasets.Sizes(17, 1, 1))
+
+
+def test_text_unknown_words_and_options(corpus) -> None:
+    content = "".join(f"red red blue new{n} _UNK\n" for n in range(20))
+    corpus({"t.xz": content, "v.xz": VOCAB}, train=("t.xz",), vocabulary="v.xz")
+    with pytest.raises(BadInput, match="so alike"):
+        datasets.load("yahoo")  # all the same once the new words are unknown
+    corpus({"t.xz": content}, train=("t.xz",))
+    with pytest.raises(BadInput, match="so alike"):
+        datasets.load("yahoo")  # each new word occurs once, so none is kept
+    corpus({"t.xz": shuffled_lines(12), "v.xz": VOCAB}, train=("t.xz",), vocabulary="v.xz")
+    cut = datasets.load("yahoo", max_length=4, max_vocabulary=7)
+    assert cut.name == "yahoo[max_length=4,max_vocabulary=7]"
+    assert cut.vocabulary.size == 7
+    assert cut.train.lengths.tolist() == [6] * 8
+    assert cut.card.counts["sentences cut to max_length"] == 12
+    assert cut.card.counts["words unknown in the splits"] > 0
+    assert cut.digest != datasets.load("yahoo", max_vocabulary=7).digest
+    for option in ({"max_length": 0}, {"max_vocabulary": 4}, {"max_length": 2.5}):
+        with pytest.raises(BadInput, match=f"{next(iter(option))} = "):
+            datasets.load("yahoo", **option)
+
+
+def test_text_keeps_the_most_frequent_words_of_training(corpus) -> None:
+    corpus({"t.xz": shuffled_lines(60, "z y x e d c b a")}, train=("t.xz",))
+    whole, cut = datasets.load("yahoo"), datasets.load("yahoo", max_vocabulary=8)
+    used = Counter(w for row in whole.train.tokens.tolist() for w in row if w > datasets.UNK)
+    ranked = sorted(used, key=lambda w: (-used[w], whole.vocabulary.words[w]))
+    assert ranked == list(range(4, 12))
+    assert cut.vocabulary.words == whole.vocabulary.words[:8]
+    assert len(cut.train) == len(whole.train)
+    expected = torch.where(whole.train.tokens < 8, whole.train.tokens, datasets.UNK)
+    assert torch.equal(cut.train.tokens, expected)
+
+
+def test_text_held_out_files_lose_what_training_holds(corpus) -> None:
+    corpus(
+        {"a.xz": lines(20), "b.xz": lines(8, "one two"), "c.xz": lines(24) * 2},
+        train=("a.xz", "b.xz"),
+        held_out=("c.xz",),
+        file_labels=(0, 1, 0),
+        label_names=("x", "y"),
+    )
+    data = datasets.load("yahoo")
+    assert data.sizes == (28, 2, 2)
+    assert data.card.counts["held-out sentences dropped as seen"] == 44
+    held_out = rows(data.valid) + rows(data.test)
+    assert len(set(held_out)) == 4 and not set(held_out) & set(rows(data.train))
+    for row, label in zip(data.train.tokens, data.train.labels.tolist(), strict=True):
+        assert ("one" in (s := data.vocabulary.decode(row)) or "two" in s) == bool(label)
+
+
+def test_text_labels_at_the_start_of_lines(corpus) -> None:
+    content = "".join(f"{n % 2} {line}\n" for n, line in enumerate(lines(20).splitlines()))
+    labelled = {"train": ("t.xz",), "line_labels": 2, "label_names": ("even", "odd")}
+    corpus({"t.xz": content + "1 \n"}, **labelled)
+    data = datasets.load("yahoo")
+    order = {line: n % 2 for n, line in enumerate(lines(20).splitlines())}
+    for row, label in zip(data.train.tokens, data.train.labels.tolist(), strict=True):
+        assert order[data.vocabulary.decode(row)] == label
+    assert data.card.counts["empty lines skipped"] == 1
+    corpus({"t.xz": content + "7 red\n"}, **labelled)
+    with pytest.raises(BadInput, match=r"t.xz, line 21: label '7'; allowed: 0 \.\. 1"):
+        datasets.load("yahoo")
+
+
+def test_text_refuses_a_changed_file(corpus, tmp_path) -> None:
+    corpus({"t.xz": lines(20)}, train=("t.xz",))
+    expected = datasets.card("yahoo").files["t.xz"]
+    found = write(tmp_path, "t.xz", lines(21))
+    assert datasets.available("yahoo")  # it is there; whether it is right shows when read
+    with pytest.raises(BadInput, match=f"t.xz has SHA-256 {found}, expected {expected}"):
+        datasets.load("yahoo")
+
+
+def test_text_refuses_a_truncated_file(tmp_path) -> None:
+    path = tmp_path / "t.xz"
+    packed = lzma.compress(os.urandom(5_000).hex().encode() + b"\n")
+    for content in (
+        packed[:-30],
+        packed[: len(packed) // 2],
+        b"plain text",
+        packed[:40] + b"0" * 99,
+    ):
+        path.write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        with pytest.raises(BadInput, match="t.xz, after line [01]: broken xz file"):
+            list(text.read_lines(path, digest))
+
+
+def test_text_refuses_bad_encoding_and_endless_lines(tmp_path, monkeypatch) -> None:
+    digest = write(tmp_path, "t.xz", b"fine\ncaf\xe9\n")
+    with pytest.raises(BadInput, match="t.xz, line 2: not UTF-8"):
+        list(text.read_lines(tmp_path / "t.xz", digest))
+    monkeypatch.setattr(text, "MAX_LINE_BYTES", 10)
+    digest = write(tmp_path, "t.xz", b"123456789\n1234567890\n")
+    with pytest.raises(BadInput, match="line 2: longer than 10 bytes"):
+        list(text.read_lines(tmp_path / "t.xz", digest))
+
+
+def test_text_line_ends(tmp_path) -> None:
+    digest = write(tmp_path, "t.xz", "a\u2028b\r\nc\x85d\n\nlast")
+    read = list(text.read_lines(tmp_path / "t.xz", digest))
+    assert read == ["a\u2028b", "c\x85d", "", "last"]
+
+
+def test_text_refuses_an_empty_corpus(corpus) -> None:
+    corpus({"t.xz": "\n\n"}, train=("t.xz",))
+    with pytest.raises(BadInput, match="hold no sentence"):
+        datasets.load("yahoo")
+
+
+@pytest.mark.parametrize(
+    "content", [VOCAB.replace("red\t4", "red\t5"), VOCAB.replace("\t6", ""), VOCAB[8:], "\t0\n"]
+)
+def test_vocabulary_file_must_be_words_with_their_ids(tmp_path, content) -> None:
+    digest = write(tmp_path, "v.xz", content)
+    with pytest.raises(BadInput, match="v.xz, line"):
+        text.read_vocabulary(tmp_path / "v.xz", digest)
+
+
+def test_vocabulary_file_must_begin_with_the_marks(tmp_path) -> None:
+    digest = write(tmp_path, "v.xz", VOCAB.replace("<bos>", "<s>"))
+    with pytest.raises(BadInput, match="v.xz begins with .*<s>"):
+        text.read_vocabulary(tmp_path / "v.xz", digest)
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_missing_variable_folder_and_file(name, monkeypatch, tmp_path) -> None:
+    first = next(iter(datasets.card(name).files))
+    monkeypatch.delenv(DATA_VARIABLE, raising=False)
+    assert not datasets.available(name) and datasets.available("grammar")
+    with pytest.raises(datasets.DataMissing, match=f"set {DATA_VARIABLE} to a folder .*{first}"):
+        datasets.load(name)
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path / "none"))
+    with pytest.raises(BadInput, match=f"{DATA_VARIABLE} names .*none, which is no folder"):
+        datasets.load(name)
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
+    assert not datasets.available(name)
+    with pytest.raises(datasets.DataMissing, match=f"no file {tmp_path}.*{DATA_VARIABLE} holds"):
+        datasets.load(name)
+
+
+# --- the real corpora ---------------------------------------------------------------------
+
+
+@needs_data
+@pytest.mark.parametrize("name", TEXT)
+def test_real_text_is_what_its_card_says(real, name) -> None:
+    data = real[name]
+    assert datasets.available(name)
+    assert_well_formed(data)
+    card = datasets.card(name)
+    assert data.sizes == card.splits and data.digest == card.digest
+    train, valid, test = (set(rows(s)) for s in (data.train, data.valid, data.test))
+    assert not train & valid and not train & test and not valid & test
+
+
+@needs_data
+def test_yahoo_facts(real) -> None:
+    data = real["yahoo"]
+    assert data.vocabulary.size == 20_000
+    assert len(set(rows(data.train))) == 16_000  # no document occurs twice
+    words = torch.cat([s.lengths for s in (data.train, data.valid, data.test)]) - 2
+    assert (int(words.min()), int(words.max())) == (20, 200)
+    assert words.double().mean().item() == pytest.approx(79, abs=0.5)
+    counts = data.card.counts
+    unknown = counts["words unknown in the splits"] / counts["words in the splits"]
+    assert unknown == pytest.approx(0.042, abs=0.001)
+
+
+@needs_data
+def test_yahoo_at_quick_scale_keeps_the_split(real) -> None:
+    sizes = datasets.Sizes(200, 50, 50)
+    quick = datasets.load("yahoo", sizes, max_length=30, max_vocabulary=2_000)
+    assert quick.vocabulary.size == 2_000 and int(quick.train.lengths.max()) == 32
+    whole = real["yahoo"]
+    for cut, full in zip(quick.train.tokens[:20], whole.train.tokens[:20], strict=True):
+        kept = quick.vocabulary.decode(cut).split()
+        first = whole.vocabulary.decode(full).split()[:30]
+        assert all(a in (b, "<unk>") for a, b in zip(kept, first, strict=True))
+
+
+@needs_data
+def test_yelp_labels_come_from_files_and_lines(real) -> None:
+    assert torch.bincount(real["yelp-sentiment"].train.labels).tolist() == [25_278, 38_205]
+    assert real["yelp-sentiment"].label_names == ("negative", "positive")
+    assert int(real["yelp-sentiment"].train.lengths.max()) == 17
+    assert len(torch.bincount(real["yelp-doc"].train.labels)) == 5
+    assert int(real["yelp-doc"].train.lengths.max()) == 52
