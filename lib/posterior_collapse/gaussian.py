@@ -32,7 +32,11 @@ __all__ = [
     "kl",
     "kl_to_standard_normal",
     "mutual_posterior_divergence",
+    "narrow",
+    "require_finite",
+    "require_pair",
     "variance_dropout_moments",
+    "widen",
 ]
 
 _LOG_2PI_E = math.log(2.0 * math.pi) + 1.0
@@ -59,7 +63,7 @@ class DropoutMoments(NamedTuple):
 # --- checks -------------------------------------------------------------------------------------
 
 
-def _require_pair(mean: Tensor, logvar: Tensor) -> None:
+def require_pair(mean: Tensor, logvar: Tensor) -> None:
     """Refuse anything but two floating-point tensors of one shape (N, D) with N >= 1."""
     _require_floating(mean=mean, logvar=logvar)
     if mean.shape != logvar.shape or mean.dim() != 2 or len(mean) == 0:
@@ -77,7 +81,7 @@ def _require_floating(**tensors: Tensor) -> None:
             raise BadInput(f"{name} must be a floating-point tensor, given {given}")
 
 
-def _require_finite(**tensors: Tensor) -> None:
+def require_finite(**tensors: Tensor) -> None:
     """Refuse nan and infinity in an input, naming the tensor and the first such entry."""
     for name, tensor in tensors.items():
         bad = ~torch.isfinite(tensor)
@@ -93,7 +97,7 @@ def _checked(result: Tensor, **inputs: Tensor) -> Tensor:
     """The result if it is finite; otherwise an error that says whose fault it is."""
     if torch.isfinite(result).all():
         return result
-    _require_finite(**inputs)
+    require_finite(**inputs)
     ranges = ", ".join(
         f"{name} in [{tensor.min().item():.4g}, {tensor.max().item():.4g}]"
         for name, tensor in inputs.items()
@@ -111,14 +115,14 @@ def _hot_checked(result: Tensor, **inputs: Tensor) -> Tensor:
     return _checked(result, **inputs)
 
 
-def _wide(tensor: Tensor) -> Tensor:
+def widen(tensor: Tensor) -> Tensor:
     """The same numbers in float64, on the CPU where the device has no float64."""
     if tensor.device.type == "mps":
         tensor = tensor.cpu()
     return tensor.double()
 
 
-def _narrow(result: Tensor, like: Tensor, **inputs: Tensor) -> Tensor:
+def narrow(result: Tensor, like: Tensor, **inputs: Tensor) -> Tensor:
     """A float64 result back in the dtype and on the device of ``like``, checked."""
     return _checked(result.to(like.dtype), **inputs).to(like.device)
 
@@ -225,8 +229,8 @@ def entropy(logvar: Tensor) -> Tensor:
     _require_floating(logvar=logvar)
     if logvar.dim() == 0:
         raise BadInput("logvar must have shape (N, D), given a scalar")
-    result = 0.5 * (_wide(logvar) + _LOG_2PI_E).sum(-1)
-    return _narrow(result, logvar, logvar=logvar)
+    result = 0.5 * (widen(logvar) + _LOG_2PI_E).sum(-1)
+    return narrow(result, logvar, logvar=logvar)
 
 
 def conditional_entropy(logvar: Tensor) -> Tensor:
@@ -241,9 +245,9 @@ def conditional_entropy(logvar: Tensor) -> Tensor:
     Raises:
         BadInput: another shape, nan or infinity.
     """
-    _require_pair(logvar, logvar)
-    result = 0.5 * (_wide(logvar) + _LOG_2PI_E).sum(-1).mean()
-    return _narrow(result, logvar, logvar=logvar)
+    require_pair(logvar, logvar)
+    result = 0.5 * (widen(logvar) + _LOG_2PI_E).sum(-1).mean()
+    return narrow(result, logvar, logvar=logvar)
 
 
 # --- properties of a set of posteriors ----------------------------------------------------------
@@ -276,14 +280,14 @@ def mutual_posterior_divergence(mean: Tensor, logvar: Tensor, unbiased: bool = F
         BadInput: other shapes, nan, infinity, a result beyond the dtype, or N = 1 with
             ``unbiased``.
     """
-    _require_pair(mean, logvar)
+    require_pair(mean, logvar)
     points = len(mean)
     if unbiased and points < 2:
         raise BadInput("the unbiased divergence needs at least 2 points, given 1")
-    wide = _wide(logvar)
+    wide = widen(logvar)
     level = wide.mean(0)
     spread = _centred(wide)
-    scaled = _centred(_wide(mean)) * torch.exp(-0.5 * level)
+    scaled = _centred(widen(mean)) * torch.exp(-0.5 * level)
     inverse = torch.exp(-spread)  # 1/v in units of exp(-level)
     distances = (scaled.square() * inverse).mean(0) + inverse.mean(0) * scaled.square().mean(0)
     # E[v] E[1/v] - 1 = a + b + a b with a = E[v] - 1, b = E[1/v] - 1 in these units, both >= 0.
@@ -291,13 +295,13 @@ def mutual_posterior_divergence(mean: Tensor, logvar: Tensor, unbiased: bool = F
     result = 0.5 * (distances + up + down + up * down).sum()
     if unbiased:
         result = result * (points / (points - 1))
-    return _narrow(result, mean, mean=mean, logvar=logvar)
+    return narrow(result, mean, mean=mean, logvar=logvar)
 
 
 def _require_means(mean: Tensor, threshold: float) -> None:
     """Checks shared by the two counts of active directions."""
-    _require_pair(mean, mean)
-    _require_finite(mean=mean)
+    require_pair(mean, mean)
+    require_finite(mean=mean)
     if len(mean) < 2:
         raise BadInput("a variance over data points needs at least 2 points, given 1")
     if not threshold > 0.0:
@@ -318,7 +322,7 @@ def active_units(mean: Tensor, threshold: float = 0.01) -> int:
         BadInput: N < 2, another shape, nan or infinity.
     """
     _require_means(mean, threshold)
-    variance = _centred(_wide(mean)).square().sum(0) / (len(mean) - 1)
+    variance = _centred(widen(mean)).square().sum(0) / (len(mean) - 1)
     return int((variance >= threshold).sum())
 
 
@@ -337,7 +341,7 @@ def active_rank(mean: Tensor, threshold: float = 0.01) -> int:
     """
     _require_means(mean, threshold)
     # Singular values of the centred means: the covariance itself would square the rounding.
-    lengths = torch.linalg.svdvals(_centred(_wide(mean)).cpu())
+    lengths = torch.linalg.svdvals(_centred(widen(mean)).cpu())
     return int((lengths >= math.sqrt(threshold * (len(mean) - 1))).sum())
 
 
@@ -357,16 +361,16 @@ def aggregate_moments(mean: Tensor, logvar: Tensor) -> AggregateMoments:
     Raises:
         BadInput: other shapes, nan, infinity, or a result beyond the dtype.
     """
-    _require_pair(mean, logvar)
-    _require_finite(mean=mean, logvar=logvar)
+    require_pair(mean, logvar)
+    require_finite(mean=mean, logvar=logvar)
     points = len(mean)
-    wide = _wide(mean).cpu()
-    level = torch.logsumexp(_wide(logvar).cpu(), 0) - math.log(points)  # log E[variance], (D,)
+    wide = widen(mean).cpu()
+    level = torch.logsumexp(widen(logvar).cpu(), 0) - math.log(points)  # log E[variance], (D,)
     scaled = _centred(wide) * torch.exp(-0.5 * level) / math.sqrt(points)
     log_det = level.sum() + _log_det_one_plus(scaled)
     norm = wide.mean(0).square().sum()
     inputs = {"mean": mean, "logvar": logvar}
-    return AggregateMoments(_narrow(log_det, mean, **inputs), _narrow(norm, mean, **inputs))
+    return AggregateMoments(narrow(log_det, mean, **inputs), narrow(norm, mean, **inputs))
 
 
 def _log_det_one_plus(columns: Tensor) -> Tensor:
@@ -423,11 +427,11 @@ def variance_dropout_moments(
         BadInput: an argument outside its range.
     """
     _require_floating(variance=variance)
-    _require_finite(variance=variance)
+    require_finite(variance=variance)
     keep = float(keep_prob)
     if not 0.0 < keep <= 1.0:
         raise BadInput(f"keep_prob must lie in (0, 1], given {keep_prob}")
-    wide = _wide(variance)
+    wide = widen(variance)
     # In the dtype of the variance, so that a variance set to alpha there is not below it here.
     floor = torch.as_tensor(alpha, dtype=variance.dtype, device=wide.device).to(wide.dtype)
     if not bool((torch.isfinite(floor) & (floor > 0.0)).all()):
@@ -441,6 +445,6 @@ def variance_dropout_moments(
     inverse = (1.0 - keep) / floor + keep * keep / scaled
     log_variance = (1.0 - keep) * torch.log(floor) + keep * (torch.log(scaled) - math.log(keep))
     return DropoutMoments(
-        _narrow(inverse, variance, variance=variance),
-        _narrow(log_variance, variance, variance=variance),
+        narrow(inverse, variance, variance=variance),
+        narrow(log_variance, variance, variance=variance),
     )
