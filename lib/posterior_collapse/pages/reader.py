@@ -174,6 +174,7 @@ def _papermill(source: Path, target: Path, injected: Mapping[str, object], root:
             cwd=str(root),
             progress_bar=False,
             log_output=False,
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
         )
 
 

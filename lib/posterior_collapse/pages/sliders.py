@@ -65,7 +65,9 @@ def _img(picture: bytes, alt: str) -> str:
     size = Image.open(io.BytesIO(picture)).size
     data = base64.b64encode(picture).decode()
     return (
-        f'<img src="data:image/webp;base64,{data}" alt="{html.escape(alt, quote=True)}" '
+        # the theme's class for pictures that the dark mode must leave as they are
+        f'<img class="dark-light" src="data:image/webp;base64,{data}" '
+        f'alt="{html.escape(alt, quote=True)}" '
         f'width="{size[0]}" height="{size[1]}" style="max-width: 100%; height: auto;">'
     )
 
