@@ -181,6 +181,8 @@ def test_batches_of_one_and_of_a_whole_data_set(sentences) -> None:
     assert len(datasets.equal_length_batches(sentences.valid, 1)) == len(sentences.valid)
     large = datasets.equal_length_batches(sentences.train, 10**9)
     assert len(large) == len(sentences.train.lengths.unique())
+    for picked in datasets.equal_length_rows(sentences.train, 10**9):
+        assert (picked.diff() > 0).all()
     again = datasets.equal_length_batches(sentences.train, 10**9)
     assert all(torch.equal(a, b) for a, b in zip(large, again, strict=True))
 
@@ -532,6 +534,15 @@ def test_text_keeps_the_most_frequent_words_of_training(corpus) -> None:
     assert len(cut.train) == len(whole.train)
     expected = torch.where(whole.train.tokens < 8, whole.train.tokens, datasets.UNK)
     assert torch.equal(cut.train.tokens, expected)
+
+
+def test_text_words_that_training_holds_once_are_unknown(corpus) -> None:
+    plain = shuffled_lines(60, "z y x e d c b a").splitlines()
+    content = "".join(f"{line} new{number}\n" for number, line in enumerate(plain))
+    corpus({"t.xz": content}, train=("t.xz",))
+    data = datasets.load("yahoo")
+    assert sorted(data.vocabulary.words[4:]) == list("abcdexyz")
+    assert (data.train.tokens[:, 6] == datasets.UNK).all()
 
 
 def test_text_held_out_files_lose_what_training_holds(corpus) -> None:
