@@ -48,7 +48,9 @@ def mean_space(model: VAE, batches: Sequence[Tensor], tolerance: float = 1e-5) -
         def log_joint(z: Tensor, x: Tensor = x, prior: torch.distributions.Distribution = prior) -> Tensor:
             return model.log_likelihood(x, z.unsqueeze(-1)) + prior.log_prob(z.unsqueeze(-1))
 
-        found = posterior_moments_1d(log_joint, len(x), tolerance=tolerance)
+        found = posterior_moments_1d(
+            log_joint, len(x), tolerance=tolerance, dtype=q.mean.dtype, device=q.mean.device
+        )
         parts.append((*found, q.mean[:, 0], q.variance[:, 0]))
     model.train(was_training)
     columns = [torch.cat(column) for column in zip(*parts, strict=True)]
