@@ -63,7 +63,7 @@ batch: env ## run a grid of notebooks and parameters: make batch GRID=batch.yml 
 	@$(BIN)/python -m posterior_collapse.pages.batch grid $(GRID) --jobs $(JOBS)
 
 reference: env ## recompute the reference results under data/results (hours)
-	@$(BIN)/python -m posterior_collapse.papers reference --jobs $(JOBS)
+	@$(BIN)/python -m posterior_collapse.reference --jobs $(JOBS)
 
 clean: ## remove the site and batch outputs; stored runs and .venv stay
 	rm -rf _build _batch

@@ -41,6 +41,7 @@ __all__ = [
     "decided_by",
     "execute",
     "injected_parameters",
+    "is_stored",
     "main",
     "page_key",
     "read",
@@ -134,8 +135,9 @@ def stored_page(key: str) -> Path:
     return store_root() / "pages" / f"{key}.ipynb"
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether a stored page can be shown; a damaged one is set aside, never shown."""
+def is_stored(key: str) -> bool:
+    """Whether the page with this key can be shown; a damaged one is set aside, never shown."""
+    path = stored_page(key)
     if not path.exists():
         return False
     try:
@@ -210,7 +212,7 @@ def execute(text: str, injected: Mapping[str, object], root: Path, name: str) ->
     locks = store_root() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(locks / f"page-{key}.lock"):
-        if _is_whole(place):
+        if is_stored(key):
             return place
         with tempfile.TemporaryDirectory(prefix="page-", dir=place.parent) as folder:
             source, target = Path(folder) / "source.ipynb", Path(folder) / "run.ipynb"

@@ -24,6 +24,7 @@ from posterior_collapse.errors import BadInput, nearest
 
 __all__ = [
     "RunRequest",
+    "begin_choices",
     "begin_names",
     "default_parameters",
     "find_root",
@@ -123,8 +124,8 @@ def default_parameters(notebook: Any, name: str) -> dict[str, object]:
     return found
 
 
-def begin_names(notebook: Any) -> set[str] | None:
-    """Keyword names that the page hands to ``pages.begin``, or None if it never calls it."""
+def _begin_call(notebook: Any) -> ast.Call | None:
+    """The page's call of ``pages.begin``, or None if there is none."""
     for cell in notebook.cells:
         if cell.cell_type != "code" or "begin(" not in cell.source:
             continue
@@ -134,8 +135,27 @@ def begin_names(notebook: Any) -> set[str] | None:
             called = node.func
             ends = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
             if ends == "begin":
-                return {keyword.arg for keyword in node.keywords if keyword.arg}
+                return node
     return None
+
+
+def begin_names(notebook: Any) -> set[str] | None:
+    """Keyword names that the page hands to ``pages.begin``, or None if it never calls it."""
+    call = _begin_call(notebook)
+    return None if call is None else {word.arg for word in call.keywords if word.arg}
+
+
+def begin_choices(notebook: Any) -> dict[str, list[str]]:
+    """The allowed values of the page's own parameters, where the call spells them out."""
+    found = {}
+    call = _begin_call(notebook)
+    for word in call.keywords if call else []:
+        if word.arg and isinstance(word.value, ast.Tuple) and len(word.value.elts) == 2:
+            try:
+                found[word.arg] = [str(one) for one in ast.literal_eval(word.value.elts[1])]
+            except ValueError:
+                continue  # the values come from the library: the page checks them itself
+    return found
 
 
 def requested_runs(notebook: Any, name: str) -> list[RunRequest]:

@@ -1,0 +1,51 @@
+# The graph of trainings and pages. `posterior_collapse.pages.batch` checks what is asked for, writes
+# the plan that is read here, and starts Snakemake; see `make book` and `make batch`.
+#
+# A training that several pages share is one job. What a job makes is written aside and moved into
+# place by the program that it calls, and the marker that Snakemake sees comes after that. So a
+# killed batch leaves nothing half done, and goes on with what is missing.
+
+import json
+import shlex
+from pathlib import Path
+
+PLAN = json.loads(Path(config["plan"]).read_text(encoding="utf-8"))
+ROOT = shlex.quote(PLAN["root"])
+
+
+rule all:
+    input:
+        [f"done/page-{name}" for name in PLAN["pages"]],
+
+
+rule train:
+    output:
+        touch("done/run-{run}"),
+    log:
+        "logs/run-{run}.log",
+    params:
+        command=lambda wildcards: PLAN["runs"][wildcards.run]["command"],
+        label=lambda wildcards: PLAN["runs"][wildcards.run]["label"],
+    threads: 1
+    priority: 1
+    shell:
+        "echo '[train] {params.label}'; (cd {ROOT} && {params.command}) > {log} 2>&1 "
+        "|| {{ status=$?; echo \"exit status $status\" >> {log}; exit $status; }}"
+
+
+rule page:
+    input:
+        lambda wildcards: [
+            ancient(f"done/run-{run}") for run in PLAN["pages"][wildcards.page]["runs"]
+        ],
+    output:
+        touch("done/page-{page}"),
+    log:
+        "logs/page-{page}.log",
+    params:
+        command=lambda wildcards: PLAN["pages"][wildcards.page]["command"],
+        label=lambda wildcards: PLAN["pages"][wildcards.page]["label"],
+    threads: 1
+    shell:
+        "echo '[page] {params.label}'; (cd {ROOT} && {params.command}) > {log} 2>&1 "
+        "|| {{ status=$?; echo \"exit status $status\" >> {log}; exit $status; }}"
