@@ -1,0 +1,241 @@
+"""The prose pages and the files at the root say what is true of the repository."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from itertools import chain, combinations
+from pathlib import Path
+
+import posterior_collapse
+import pytest
+import torch
+import yaml
+from posterior_collapse import gaussian, papers
+from posterior_collapse.errors import BadInput
+from posterior_collapse.pages import parameters
+from posterior_collapse.papers import Check, Interval, Outcome, Verdict
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARY = ROOT / "lib" / "posterior_collapse"
+PAGES = sorted((ROOT / "book").glob("*.md"))
+DOCUMENTS = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+
+_BLOCK = re.compile(
+    r"^```\{code-block\} (?:python|text)\n:class: (run|shown)\n\n(.*?)^```$", re.M | re.S
+)
+# Executes blocks in one namespace and reports where the package lies and what each block printed.
+_DRIVER = """
+import contextlib, io, json, sys
+names, printed = {"__name__": "page"}, []
+for code in json.load(sys.stdin):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile(code, "page", "exec"), names)
+    printed.append(out.getvalue())
+import posterior_collapse
+json.dump({"package": posterior_collapse.__file__, "printed": printed}, sys.stdout)
+"""
+
+
+def blocks(text: str) -> tuple[list[str], list[str | None]]:
+    """Code that a page runs, and for each block what the page shows of its output."""
+    found = [(match[1], match[2]) for match in _BLOCK.finditer(text)]
+    code: list[str] = []
+    shown: list[str | None] = []
+    for kind, body in found:
+        if kind == "run":
+            code.append(body)
+            shown.append(None)
+        else:
+            assert shown and shown[-1] is None, f"nothing was run before:\n{body}"
+            shown[-1] = body
+    return code, shown
+
+
+def execute(code: list[str], folder: Path, **variables: str) -> dict[str, object]:
+    """Run blocks in a fresh interpreter, in a folder that is not the repository."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("POSTERIOR_COLLAPSE_")}
+    done = subprocess.run(
+        [sys.executable, "-c", _DRIVER],
+        input=json.dumps(code),
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**kept, "OMP_NUM_THREADS": "1", **variables},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def assert_same_text(printed: str, shown: str) -> None:
+    """Equal words, and numbers equal to about a unit of the last digit shown."""
+    number = re.compile(r"-?\d+\.\d+")
+    assert number.sub("#", printed).split() == number.sub("#", shown).split()
+    for got, told in zip(number.findall(printed), number.findall(shown), strict=True):
+        digits = len(told.partition(".")[2])
+        assert abs(float(got) - float(told)) <= 1.01 * 10**-digits, (got, told)
+
+
+def test_examples_for_own_models_run_without_the_repository(tmp_path: Path) -> None:
+    copy = shutil.copytree(
+        LIBRARY,
+        tmp_path / "alone" / "posterior_collapse",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    code, shown = blocks((ROOT / "book" / "use-your-own.md").read_text(encoding="utf-8"))
+    found = execute(code, tmp_path, PYTHONPATH=str(copy.parent))
+    assert Path(str(found["package"])).parent == copy
+    assert len(code[0].splitlines()) <= 25  # what the page promises: a few lines
+    for printed, told in zip(found["printed"], shown, strict=True):  # type: ignore[call-overload]
+        assert printed.strip()
+        if told is not None:
+            assert_same_text(printed, told)
+
+
+def test_other_examples_print_what_their_pages_show(tmp_path: Path) -> None:
+    for page in PAGES:
+        code, shown = blocks(page.read_text(encoding="utf-8"))
+        if not code or page.stem == "use-your-own":
+            continue
+        found = execute(code, tmp_path, PYTHONPATH=str(ROOT / "lib"))
+        for printed, told in zip(found["printed"], shown, strict=True):  # type: ignore[call-overload]
+            assert told is not None
+            assert_same_text(printed, told)
+
+
+def test_examples_of_the_readme_run(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+    assert code
+    found = execute(code, tmp_path, POSTERIOR_COLLAPSE_STORE=str(tmp_path / "store"))
+    kl, units = str(found["printed"][-1]).split()  # type: ignore[index]
+    assert float(kl) >= 0.0 and int(units) in (0, 1)
+
+
+def _checks(outcomes: tuple[Outcome, ...]) -> list[Check]:
+    return [Check("q", "r", Interval(0.0, 0.0, 0.0, 2), outcome) for outcome in outcomes]
+
+
+def test_table_of_verdicts_is_the_rule() -> None:
+    text = (ROOT / "book" / "verdicts.md").read_text(encoding="utf-8")
+    table = text.partition(":name: tab-verdicts")[2].partition("```")[0]
+    rows = re.findall(r"^\* - (.*)\n  - (.*)$", table, re.M)[1:]
+    told = {frozenset(cell.split(", ")): verdict for cell, verdict in rows}
+    subsets = chain.from_iterable(combinations(Outcome, size) for size in (1, 2, 3))
+    decided = {
+        frozenset(o.value for o in subset): papers.decide("lagging-fig2", "quick", _checks(subset))
+        for subset in subsets
+    }
+    assert told == {outcomes: found.verdict.value for outcomes, found in decided.items()}
+
+
+def test_interval_factors_of_the_page() -> None:
+    """2.78, 4.30 and 12.7 for five, three and two seeds."""
+    for seeds, factor in ((5, 2.78), (3, 4.30), (2, 12.7)):
+        values = [float(n) for n in range(seeds)]
+        found = papers.interval(values)
+        spread = torch.tensor(values).std().item() / math.sqrt(seeds)
+        assert (found.high - found.mean) / spread == pytest.approx(factor, rel=3e-3)
+
+
+def test_numbers_of_the_page_on_collapse() -> None:
+    text = (ROOT / "book" / "collapse.md").read_text(encoding="utf-8")
+    ceilings = re.findall(r"\\log (\d+) = (\d\.\d+)", text)
+    assert len(ceilings) == 4
+    for points, told in ceilings:
+        assert f"{math.log(int(points)):.2f}" == told
+    along = torch.linspace(-1.0, 1.0, 50, dtype=torch.float64)
+    straight = torch.stack([along, 0.0 * along], 1)
+    turned = torch.stack([along, along], 1) / math.sqrt(2.0)
+    assert [gaussian.active_units(m) for m in (straight, turned)] == [1, 2]
+    assert [gaussian.active_rank(m) for m in (straight, turned)] == [1, 1]
+
+
+def test_message_for_a_misspelt_parameter_is_the_one_shown() -> None:
+    with pytest.raises(BadInput) as refused:
+        parameters.check_names(["sede"], {"scale", "seeds", "device"})
+    assert f"BadInput: {refused.value}" in (ROOT / "book" / "rerun.md").read_text(encoding="utf-8")
+
+
+def test_every_class_that_pages_emit_is_styled() -> None:
+    styles = (ROOT / "book" / "static" / "pages.css").read_text(encoding="utf-8")
+    source = (LIBRARY / "pages" / "show.py").read_text(encoding="utf-8")
+    emitted = set(re.findall(r"class=[\"'](pc-[a-z]+)[\"' ]", source))
+    emitted |= {f"pc-verdict-{v.name.lower().replace('_', '-')}" for v in Verdict}
+    emitted |= {f"pc-{outcome.name.lower()}" for outcome in Outcome}
+    assert len(emitted) >= 11
+    for name in emitted:
+        assert re.search(rf"\.{name}[ ,:{{]", styles), name
+
+
+def test_commands_and_variables_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.M))
+    sources = makefile + "".join(p.read_text(encoding="utf-8") for p in LIBRARY.rglob("*.py"))
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        assert set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.M)) <= targets, document
+        for variable in re.findall(r"POSTERIOR_COLLAPSE_[A-Z]+", text):
+            assert variable in sources, (document, variable)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert targets == set(re.findall(r"`?make ([a-z]+)", readme))
+
+
+def test_links_lead_to_files() -> None:
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+            if not target.startswith("https://"):
+                assert (document.parent / target).exists(), (document, target)
+
+
+def _entries(bibliography: str) -> dict[str, str]:
+    """Key -> title, in lower case and without braces."""
+    found = re.findall(r"@\w+\{(\w+),.*?^  title\s*=\s*\{([^\n]*)\},$", bibliography, re.M | re.S)
+    return {key: re.sub(r"[{}]", "", title).lower() for key, title in found}
+
+
+def test_bibliography_is_cited_and_agrees_with_the_citation_file() -> None:
+    entries = _entries((ROOT / "book" / "references.bib").read_text(encoding="utf-8"))
+    sources = [*PAGES, *(ROOT / "notebooks").rglob("*.ipynb")]
+    text = "".join(source.read_text(encoding="utf-8") for source in sources)
+    quoted = re.findall(r"\{cite[:a-z]*\}`(.*?)`", text)
+    cited = {key.strip() for keys in quoted for key in keys.split(",")}
+    assert cited == set(entries)
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    titles = [reference["title"].lower() for reference in citation["references"]]
+    assert len(titles) == 5 and set(titles) <= set(entries.values())
+    assert citation["version"] == posterior_collapse.__version__
+
+
+def _imported(path: Path) -> set[str]:
+    """Modules right below the package that a file imports anywhere."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            parts = node.module.split(".")
+            if parts[0] == "posterior_collapse":
+                found |= {parts[1]} if len(parts) > 1 else {name.name for name in node.names}
+    return {n for n in found if (LIBRARY / n).is_dir() or (LIBRARY / f"{n}.py").is_file()}
+
+
+def test_modules_import_downwards_only() -> None:
+    """The table of modules in the README is complete and in order."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text.partition("| module | content |")[2].partition("\n\n")[0]
+    rows = [re.findall(r"`([a-z_]+)`", line.split("|")[1]) for line in table.splitlines()[2:]]
+    level = {name: number for number, row in enumerate(rows) for name in row}
+    modules = [p for p in LIBRARY.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()]
+    present = {path.stem for path in modules}
+    assert set(level) == present - {"__init__"}
+    for path in LIBRARY.rglob("*.py"):
+        own = path.relative_to(LIBRARY).parts[0].removesuffix(".py")
+        for name in _imported(path) if own in level else ():
+            assert level[name] <= level[own], f"{path.relative_to(LIBRARY)} imports {name}"
