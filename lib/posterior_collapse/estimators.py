@@ -609,7 +609,9 @@ class Moments(NamedTuple):
 
 
 _FIRST_CELLS = 80  # step 0.5 on [-20, 20]: sees local bumps that neighbours would not betray
-_CELLS = 32  # at most, in a window; at least half of it
+_CELLS = 32  # at most, in a window made smaller
+_LEAST_CELLS = 14  # in a window of the right size: steps of about one standard deviation
+_WIDE_CELLS = 256  # at most, in a window made larger, which so keeps fine steps for long
 _MAX_CELLS = 2**16  # of a window while it is integrated
 _MAX_ROUNDS = 60
 _MAX_EXTENSIONS = 12  # each at least doubles the range searched
@@ -743,7 +745,7 @@ class _Search(NamedTuple):
 def _search(nodes: _Nodes, low: float, high: float, depth: float) -> _Search:
     """Shrink or extend a window per point until its steps are of the right size.
 
-    A window is right when it has more than half of ``_CELLS`` cells and is closed at both ends.
+    A window is right when it has at least ``_LEAST_CELLS`` cells and is closed at both ends.
     """
     lows = torch.full((nodes.batch,), low, dtype=torch.float64)
     highs = torch.full_like(lows, high)
@@ -762,11 +764,13 @@ def _search(nodes: _Nodes, low: float, high: float, depth: float) -> _Search:
         lows, highs, is_open = _next_window(found, z, explored, depth)
         extensions += is_open
         _require_decay(extensions, explored)
-        wanted = _power_of_two((highs - lows) / _CELLS)
-        settled = ~is_open & (wanted >= steps)
+        width = highs - lows
+        settled = ~is_open & (width >= _LEAST_CELLS * steps)
         if settled.all():
             return found
-        steps = torch.where(settled, steps, wanted)
+        wider = torch.maximum(steps, _power_of_two(width / _WIDE_CELLS))
+        finer = _power_of_two(width / _CELLS)
+        steps = torch.where(is_open, wider, torch.where(settled, steps, finer))
     raise PosteriorCollapseError(
         f"no window holds the posterior of point {int((~settled).nonzero()[0])} after "
         f"{_MAX_ROUNDS} rounds of search: its log joint has no clear peak"
