@@ -4,17 +4,23 @@
 # JOBS    how many things run at once
 # GRID    the grid of `make batch`
 # SCALE   smoke, quick, medium or paper: replaces the scale of every page of `make book`
+# SEEDS   such as [0,1]: replaces the seeds of every page of `make book`
 
 PYTHON ?= python3
 JOBS ?= 2
 GRID ?= batch.yml
 SCALE ?=
+SEEDS ?=
 
 # One thread per process: two threads for each of two jobs on two cores are many times slower.
 export OMP_NUM_THREADS ?= 1
 export PYTHONUNBUFFERED := 1
 ifneq ($(SCALE),)
 export POSTERIOR_COLLAPSE_SCALE := $(SCALE)
+endif
+
+ifneq ($(SEEDS),)
+export POSTERIOR_COLLAPSE_SEEDS := $(SEEDS)
 endif
 
 BIN := .venv/bin

@@ -72,6 +72,8 @@ def work_needed(stamp: Path, wanted: dict[str, str]) -> tuple[str, str]:
         return "everything", "there is no complete .venv yet"
     except ValueError:
         return "everything", "the stamp of .venv cannot be read"
+    if not isinstance(found, dict):
+        return "everything", "the stamp of .venv cannot be read"
     changed = [name for name in wanted if found.get(name) != wanted[name]]
     if not changed:
         return "none", "nothing changed"

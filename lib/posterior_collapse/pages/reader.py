@@ -50,6 +50,7 @@ __all__ = [
 ]
 
 SCALE_VARIABLE = "POSTERIOR_COLLAPSE_SCALE"
+SEEDS_VARIABLE = "POSTERIOR_COLLAPSE_SEEDS"
 DATA_VARIABLE = "POSTERIOR_COLLAPSE_DATA"
 STORE_VARIABLE = "POSTERIOR_COLLAPSE_STORE"
 
@@ -74,10 +75,16 @@ def injected_parameters(declared: Mapping[str, object]) -> dict[str, object]:
     """The parameters that the environment replaces on every page that takes them.
 
     Raises:
-        BadInput: if ``POSTERIOR_COLLAPSE_SCALE`` names no scale.
+        BadInput: if ``POSTERIOR_COLLAPSE_SCALE`` names no scale, or ``POSTERIOR_COLLAPSE_SEEDS``
+            is no list of seeds such as ``[0, 1]``.
     """
-    scale = os.environ.get(SCALE_VARIABLE)
-    return {"scale": checks.check_scale(scale)} if scale and "scale" in declared else {}
+    scale, seeds = os.environ.get(SCALE_VARIABLE), os.environ.get(SEEDS_VARIABLE)
+    found: dict[str, object] = {}
+    if scale and "scale" in declared:
+        found["scale"] = checks.check_scale(scale)
+    if seeds and "seeds" in declared:
+        found["seeds"] = list(checks.check_seeds(seeds))
+    return found
 
 
 def _files_digest(folder: Path, patterns: tuple[str, ...]) -> str:

@@ -1,0 +1,46 @@
+"""What every test shares: a store of its own, one thread, and steady hypothesis examples."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Before anything imports torch, and for every process that a test starts.
+os.environ["OMP_NUM_THREADS"] = "1"
+_STORE = tempfile.mkdtemp(prefix="posterior-collapse-store-")
+os.environ["POSTERIOR_COLLAPSE_STORE"] = _STORE
+for _name in ("POSTERIOR_COLLAPSE_SCALE", "POSTERIOR_COLLAPSE_SEEDS"):
+    os.environ.pop(_name, None)
+
+from hypothesis import settings  # noqa: E402
+
+settings.register_profile("steady", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("steady")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The root of the repository."""
+    return ROOT
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty store for one test."""
+    folder = tmp_path / "store"
+    monkeypatch.setenv("POSTERIOR_COLLAPSE_STORE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _leave_nothing_behind() -> Iterator[None]:
+    """Remove the session's store at its end."""
+    yield
+    shutil.rmtree(_STORE, ignore_errors=True)
