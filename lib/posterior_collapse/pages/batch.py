@@ -292,7 +292,7 @@ def _is_done(job: Job, key: str) -> bool:
         return reader.is_stored(key)
     try:
         copy = nbformat.read(job.output, as_version=4)
-    except (OSError, ValueError, AttributeError, KeyError):
+    except (OSError, *sources.UNREADABLE):
         return False
     return copy.metadata.get("posterior_collapse", {}).get("page", {}).get("key") == key
 

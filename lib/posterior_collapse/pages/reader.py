@@ -149,7 +149,7 @@ def is_stored(key: str) -> bool:
         return False
     try:
         nbformat.read(path, as_version=4)
-    except (ValueError, AttributeError, KeyError, OSError, nbformat.reader.NotJSONError) as error:
+    except (OSError, *sources.UNREADABLE) as error:
         aside = path.with_suffix(".damaged")
         _log.warning("the stored page %s is damaged (%s): set aside, executed again", path, error)
         os.replace(path, aside)

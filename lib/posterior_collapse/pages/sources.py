@@ -23,6 +23,7 @@ import nbformat
 from posterior_collapse.errors import BadInput, nearest
 
 __all__ = [
+    "UNREADABLE",
     "RunRequest",
     "begin_choices",
     "begin_names",
@@ -33,6 +34,16 @@ __all__ = [
     "problems",
     "requested_runs",
 ]
+
+# what nbformat raises on a text that is no notebook, or half of one
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    nbformat.ValidationError,
+    nbformat.reader.NotJSONError,
+)
 
 _TAG = "parameters"
 _RUN_KEYS = ("methods", "recipe", "scale", "when")
@@ -93,9 +104,11 @@ def parse(text: str, name: str) -> Any:
         BadInput: if the text is not a notebook.
     """
     try:
-        return nbformat.reads(text, as_version=4)
-    except (ValueError, AttributeError, KeyError, nbformat.reader.NotJSONError) as error:
-        raise BadInput(f"{name} is not a notebook: {error}") from error
+        notebook = nbformat.reads(text, as_version=4)
+        nbformat.validate(notebook)
+    except UNREADABLE as error:
+        raise BadInput(f"{name} is not a notebook: {str(error).splitlines()[0]}") from error
+    return notebook
 
 
 def _parameter_cells(notebook: Any) -> list[Any]:

@@ -1,0 +1,286 @@
+"""The built site: clean, complete, and working in a browser without a kernel or a server.
+
+The book itself is built once at smoke scale. A second, small book is built as on a machine
+without Node.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from browser import Browser, find_chromium
+from pages_help import notebook, small_book
+from posterior_collapse.pages import assets, batch
+
+SLIDER = (
+    "from matplotlib.figure import Figure\n"
+    "def frame(k):\n"
+    "    figure = Figure(figsize=(9, 3))\n"
+    "    figure.add_subplot().plot([0, k], [0, 1])\n"
+    "    return figure\n"
+    "pages.slider([frame(k) for k in range(5)], [f'step {k}' for k in range(5)], 'time', 'A line.')"
+)
+FORMULA = "# Formula\n\nInline $q_\\phi(z \\mid x)$.\n\n$$\n\\mathrm{KL} \\ge 0\n$$ (bound)\n\nBy {eq}`bound`."
+
+
+def jupyter_book(source: Path, out: Path, environment: dict[str, str]) -> str:
+    """Build a book as `make book` does, and return what was said."""
+    command = [
+        sys.executable,
+        "-m",
+        "jupyter_book",
+        "build",
+        str(source),
+        "--path-output",
+        str(out),
+    ]
+    done = subprocess.run(
+        [*command, "--all", "-W", "-n", "--keep-going"],
+        cwd=source,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said[-4000:]
+    assert "WARNING" not in said, said
+    return said
+
+
+@pytest.fixture(scope="session")
+def site(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The book at smoke scale with one seed, through the same graph as `make book`."""
+    out = tmp_path_factory.mktemp("site")
+    environment = {
+        "POSTERIOR_COLLAPSE_SCALE": "smoke",
+        "POSTERIOR_COLLAPSE_SEEDS": "[0]",
+        "POSTERIOR_COLLAPSE_STORE": str(out / "store"),
+    }
+    graph = [sys.executable, "-m", "posterior_collapse.pages.batch", "book", "--jobs", "2"]
+    done = subprocess.run(
+        graph, cwd=root, env={**os.environ, **environment}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+    jupyter_book(root, out, environment)
+    return out / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def pages(site: Path) -> list[Path]:
+    """Every page of the site."""
+    return sorted(path for path in site.rglob("*.html") if "_static" not in path.parts)
+
+
+@pytest.fixture(scope="session")
+def plain_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small book built where the vendored scripts are missing."""
+    folder = tmp_path_factory.mktemp("plain")
+    page = notebook(SLIDER)
+    page.cells[0].source = FORMULA
+    book = small_book(folder / "book", {"page": page})
+    shutil.rmtree(book / "book" / "static" / "vendor", ignore_errors=True)
+    said = jupyter_book(book, folder, {"POSTERIOR_COLLAPSE_STORE": str(folder / "store")})
+    assert assets.missing_notice() in said
+    return folder / "_build" / "html"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if find_chromium() is None:
+        pytest.skip("Chromium is not installed (on Debian: apt-get install chromium)")
+    tab = Browser()
+    yield tab
+    tab.close()
+
+
+@pytest.fixture(scope="session")
+def vendored(root: Path) -> None:
+    if not assets.present(root):
+        pytest.skip(f"the site was built without npm: {assets.missing_notice()}")
+
+
+@pytest.fixture(scope="session")
+def server(site: Path) -> Iterator[str]:
+    """The site over http."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *words: object) -> None:
+            """Say nothing."""
+
+    handler = functools.partial(Quiet, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+class Loads(HTMLParser):
+    """Collects what a page loads by itself: not its links, which wait for a reader."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        for name in ("src", "srcset", "poster", "data"):
+            self.found.append(values.get(name) or "")
+        loads = {"stylesheet", "preload", "icon", "prefetch", "preconnect", "modulepreload"}
+        if tag == "link" and loads & set((values.get("rel") or "").split()):
+            self.found.append(values.get("href") or "")
+
+
+def loaded(page: Path) -> list[str]:
+    parser = Loads()
+    parser.feed(page.read_text(encoding="utf-8"))
+    return [address for address in parser.found if address]
+
+
+def test_every_page_of_the_contents_is_there(site: Path, root: Path) -> None:
+    assert (site / "index.html").is_file()
+    for name in batch.toc_notebooks(root):
+        assert (site / name).with_suffix(".html").is_file()
+
+
+def test_pages_load_nothing_from_elsewhere(pages: list[Path]) -> None:
+    for page in pages:
+        for address in loaded(page):
+            assert not re.match(r"(https?:)?//", address), f"{page.name} loads {address}"
+
+
+def test_what_pages_load_is_there(pages: list[Path]) -> None:
+    for page in pages:
+        for address in loaded(page):
+            if address.startswith("data:"):
+                continue
+            assert (page.parent / address.split("?")[0]).exists(), f"{page.name}: {address}"
+
+
+def test_style_sheets_load_nothing_from_elsewhere(site: Path) -> None:
+    for sheet in site.rglob("*.css"):
+        text = re.sub(r"/\*.*?\*/", "", sheet.read_text(encoding="utf-8"), flags=re.DOTALL)
+        found = re.findall(r"(?:url\(|@import)\s*['\"]?\s*((?:https?:)?//[^'\")]+)", text)
+        assert found == [], sheet.name
+
+
+def test_links_inside_the_site_lead_somewhere(pages: list[Path]) -> None:
+    for page in pages:
+        text = re.sub(r"<script.*?</script>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for address in re.findall(r'<a[^>]*\shref="([^"#]+)', text):
+            if not re.match(r"[a-z]+:", address):
+                assert (page.parent / address.split("?")[0]).exists(), f"{page.name}: {address}"
+
+
+def test_download_buttons_give_the_sources(site: Path, root: Path) -> None:
+    for name in batch.toc_notebooks(root):
+        text = (site / name).with_suffix(".html").read_text(encoding="utf-8")
+        assert f"_sources/{name}" in text
+        assert (site / "_sources" / name).read_bytes() == (root / name).read_bytes()
+
+
+def test_pages_name_no_folder_of_this_machine(pages: list[Path], root: Path) -> None:
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        for folder in (str(root), str(Path.home() / ".cache"), sys.prefix):
+            assert folder not in text, f"{page.name} names {folder}"
+
+
+def test_pages_are_light(pages: list[Path]) -> None:
+    sizes = {page.name: page.stat().st_size / 1e6 for page in pages}
+    assert max(sizes.values()) < 8, sizes
+
+
+def test_pages_show_no_progress_bars_and_no_warnings(site: Path, root: Path) -> None:
+    for name in batch.toc_notebooks(root):
+        text = (site / name).with_suffix(".html").read_text(encoding="utf-8")
+        assert "output stderr" not in text, f"{name} shows something on stderr"
+        assert not re.search(r"\d+%\|", text), f"{name} shows a progress bar"
+
+
+def test_every_page_opens_from_disk_in_silence(browser: Browser, pages: list[Path]) -> None:
+    """No error on the console, no request off the disk, nothing wider than the window."""
+    for page in pages:
+        browser.open(page.as_uri())
+        browser.wait(
+            "document.querySelectorAll('script[type*=widget-view]').length <= "
+            "document.querySelectorAll('.jupyter-widgets').length"
+        )
+        browser.wait(
+            "!window.MathJax || !MathJax.startup || MathJax.startup.promise.then(() => true)"
+        )
+        assert browser.errors() == [], page.name
+        others = [url for url in browser.requests() if not url.startswith("file://")]
+        assert others == [], page.name
+
+
+def test_pages_fit_on_a_phone(browser: Browser, site: Path, root: Path) -> None:
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.call("Emulation.setDeviceMetricsOverride", **size)
+    for name in [*batch.toc_notebooks(root), "book/index.md"]:
+        browser.open((site / name).with_suffix(".html").as_uri())
+        assert browser.run("document.documentElement.scrollWidth") <= 390, name
+    browser.call("Emulation.clearDeviceMetricsOverride")
+
+
+def test_formulas_are_typeset(browser: Browser, site: Path, vendored: None) -> None:
+    browser.open((site / "book" / "collapse.html").as_uri())
+    browser.wait("document.querySelectorAll('mjx-container').length > 3")
+    assert browser.run("document.querySelectorAll('[data-mjx-error]').length") == 0
+
+
+CAPTION = "document.querySelector('figure.frame figcaption')?.textContent"
+FOCUS = "document.querySelector('.noUi-handle').focus() || true"
+
+
+def press(browser: Browser, key: str) -> None:
+    for kind in ("keyDown", "keyUp"):
+        browser.call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+
+
+@pytest.mark.parametrize("how", ["disk", "http"])
+def test_sliders_move_without_a_kernel(
+    browser: Browser, site: Path, server: str, vendored: None, how: str
+) -> None:
+    """The chapter's slider: by key, by the play button, with a description for each picture."""
+    page = "notebooks/lagging/mean-space.html"
+    browser.open((site / page).as_uri() if how == "disk" else f"{server}/{page}")
+    before = browser.wait(CAPTION)
+    browser.run(FOCUS)
+    press(browser, "ArrowRight")
+    after = browser.wait(f"{CAPTION} != {before!r} && {CAPTION}")
+    picture = "document.querySelector('figure.frame img')"
+    assert browser.run(f"{picture}.alt").endswith(after)
+    assert browser.run(f"{picture}.complete && {picture}.naturalWidth > 100")
+    browser.run("document.querySelector('.widget-play button').click() || true")
+    browser.wait(f"{CAPTION} != {after!r}")
+    assert browser.errors() == []
+
+
+def test_without_node_the_site_says_what_is_lost(plain_site: Path) -> None:
+    for page in ("book/index.html", "notebooks/page.html"):
+        assert assets.missing_notice() in (plain_site / page).read_text(encoding="utf-8")
+
+
+def test_without_node_formulas_and_frames_are_still_shown(
+    browser: Browser, plain_site: Path
+) -> None:
+    page = plain_site / "notebooks" / "page.html"
+    assert not any("vendor/embed" in address or "mathjax" in address for address in loaded(page))
+    browser.open(page.as_uri())
+    assert browser.run("document.querySelectorAll('math').length") == 2
+    assert browser.run("document.querySelector('.math .eqno').textContent").startswith("(1)")
+    captions = "[...document.querySelectorAll('.still-frames figcaption')].map(x => x.textContent)"
+    assert browser.run(captions) == ["step 0", "step 2", "step 4"]
+    assert browser.errors() == []
