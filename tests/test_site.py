@@ -32,20 +32,22 @@ SLIDER = (
     "    return figure\n"
     "pages.slider([frame(k) for k in range(5)], [f'step {k}' for k in range(5)], 'time', 'A line.')"
 )
-FORMULA = "# Formula\n\nInline $q_\\phi(z \\mid x)$.\n\n$$\n\\mathrm{KL} \\ge 0\n$$ (bound)\n\nBy {eq}`bound`."
+FORMULA = """# Formula
+
+Inline $q_\\phi(z \\mid x)$.
+
+$$
+\\mathrm{KL} \\ge 0
+$$ (bound)
+
+By {eq}`bound`.
+"""
 
 
 def jupyter_book(source: Path, out: Path, environment: dict[str, str]) -> str:
     """Build a book as `make book` does, and return what was said."""
-    command = [
-        sys.executable,
-        "-m",
-        "jupyter_book",
-        "build",
-        str(source),
-        "--path-output",
-        str(out),
-    ]
+    tool = Path(sys.executable).with_name("jupyter-book")
+    command = [str(tool), "build", str(source), "--path-output", str(out)]
     done = subprocess.run(
         [*command, "--all", "-W", "-n", "--keep-going"],
         cwd=source,
@@ -209,17 +211,19 @@ def test_pages_show_no_progress_bars_and_no_warnings(site: Path, root: Path) -> 
         assert not re.search(r"\d+%\|", text), f"{name} shows a progress bar"
 
 
+# every widget is drawn and every formula set
+SETTLED = """
+document.querySelectorAll('script[type*=widget-view]').length
+  <= document.querySelectorAll('.jupyter-widgets').length
+&& (!window.MathJax?.startup || MathJax.startup.promise.then(() => true))
+"""
+
+
 def test_every_page_opens_from_disk_in_silence(browser: Browser, pages: list[Path]) -> None:
     """No error on the console, no request off the disk, nothing wider than the window."""
     for page in pages:
         browser.open(page.as_uri())
-        browser.wait(
-            "document.querySelectorAll('script[type*=widget-view]').length <= "
-            "document.querySelectorAll('.jupyter-widgets').length"
-        )
-        browser.wait(
-            "!window.MathJax || !MathJax.startup || MathJax.startup.promise.then(() => true)"
-        )
+        browser.wait(SETTLED)
         assert browser.errors() == [], page.name
         others = [url for url in browser.requests() if not url.startswith("file://")]
         assert others == [], page.name
