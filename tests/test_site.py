@@ -288,3 +288,17 @@ def test_without_node_formulas_and_frames_are_still_shown(
     captions = "[...document.querySelectorAll('.still-frames figcaption')].map(x => x.textContent)"
     assert browser.run(captions) == ["step 0", "step 2", "step 4"]
     assert browser.errors() == []
+
+
+def test_a_page_is_rebuilt_when_the_data_change_although_its_source_does_not(
+    tmp_path: Path, store: Path
+) -> None:
+    """Sphinx looks at the times of sources only; the extension knows what else decides a page."""
+    page = notebook("from pathlib import Path\nprint('read', Path('data/number.txt').read_text())")
+    book = small_book(tmp_path / "book", {"page": page})
+    tool = Path(sys.executable).with_name("jupyter-book")
+    for number in ("111", "222"):
+        (book / "data" / "number.txt").write_text(number)
+        subprocess.run([str(tool), "build", "."], cwd=book, check=True, capture_output=True)
+        shown = (book / "_build" / "html" / "notebooks" / "page.html").read_text()
+        assert f"read {number}" in shown

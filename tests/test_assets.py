@@ -1,0 +1,111 @@
+"""Scripts from npm are the recorded ones or are not used, and the book does without them."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from posterior_collapse.pages import assets
+
+FILES = {"package/dist/a.js": b"let a = 1;", "package/LICENSE": b"MIT"}
+
+
+def archive(path: Path, files: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def package(path: Path, **changed: object) -> assets.Package:
+    digest = base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
+    made = assets.Package("a", "1.0.0", f"sha512-{digest}", {"package/dist/a.js": "a.js"})
+    return dataclasses.replace(made, **changed)
+
+
+def test_only_the_wanted_files_are_taken(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.tgz", {**FILES, "../../escaped.js": b"x", "/tmp/abs.js": b"x"})
+    target = tmp_path / "deep" / "vendor"
+    target.mkdir(parents=True)
+    assets.unpack(path, package(path), target)
+    assert [file.name for file in target.iterdir()] == ["a.js"]
+    assert (target / "a.js").read_bytes() == b"let a = 1;"
+    assert not list(tmp_path.rglob("escaped.js"))
+
+
+def test_another_archive_than_the_recorded_one_is_refused(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.tgz", FILES)
+    wanted = package(path)
+    archive(path, {**FILES, "package/dist/a.js": b"let a = evil;"})
+    with pytest.raises(assets.BadAsset, match="sha512-.* was recorded: it is not used"):
+        assets.unpack(path, wanted, tmp_path)
+    assert not (tmp_path / "a.js").exists()
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.tgz", {"package/other.js": b""})
+    with pytest.raises(assets.BadAsset, match="holds no file package/dist/a.js"):
+        assets.unpack(path, package(path), tmp_path)
+
+
+def npm(folder: Path, script: str) -> None:
+    """A program called npm."""
+    folder.mkdir()
+    (folder / "npm").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "npm").chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (None, "npm is not installed"),
+        (
+            "echo first >&2; echo no network >&2; exit 1",
+            "could not fetch mathjax 3.2.2: no network",
+        ),
+        ("exit 0", "could not fetch mathjax 3.2.2"),
+        ("printf x > mathjax-3.2.2.tgz", "mathjax 3.2.2 from npm has the digest"),
+    ],
+)
+def test_without_the_scripts_the_build_goes_on_and_says_what_is_lost(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    script: str | None,
+    reason: str,
+) -> None:
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "_toc.yml").write_text("")
+    if script is not None:
+        npm(tmp_path / "bin", script)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.chdir(tmp_path)
+    assert assets.main() == 0
+    said = capsys.readouterr().err
+    assert reason in said and assets.missing_notice() in said
+    assert not assets.present(tmp_path)
+    assert not list((tmp_path / "book" / "static").iterdir())  # nothing half done
+
+
+def test_a_file_that_went_missing_is_noticed(tmp_path: Path) -> None:
+    folder = assets.vendor_folder(tmp_path)
+    folder.mkdir(parents=True)
+    for item in assets.PACKAGES:
+        for name in item.files.values():
+            (folder / name).write_text("")
+    lines = [f"{item.name} {item.version} {item.integrity}\n" for item in assets.PACKAGES]
+    (folder / "versions.txt").write_text("".join(lines))
+    assert assets.present(tmp_path)
+    (folder / "embed.js").unlink()
+    assert not assets.present(tmp_path)
+    (folder / "embed.js").write_text("")
+    (folder / "versions.txt").write_text("older")
+    assert not assets.present(tmp_path)
