@@ -8,6 +8,7 @@ Every Monte Carlo answer carries its standard error and the number it depends on
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
@@ -972,17 +973,17 @@ def _refine(nodes: _Nodes, level: _Level, tolerance: float) -> Moments:
     grid, z, log_p = level
     centre = z.gather(0, log_p.argmax(0, keepdim=True))[0]
     history = []
-    for stride in (4, 2, 1):  # what coarser steps would have given
+    for stride in (8, 4, 2, 1):  # what coarser steps would have given
         sums = _Sums(centre)
         sums.add(z[::stride], log_p[::stride])
         history.append(sums.moments(stride * grid.step))
     while True:
         rounding = 8.0 * torch.finfo(nodes.result_dtype).eps * sums.top.abs().clamp_min(1.0)
         allowed = (rounding * history[-1].variance.sqrt().clamp_min(1.0)).clamp_min(tolerance)
-        accurate = _error(*history[-3:]) <= allowed
+        accurate = _error(history[-4:]) <= allowed
         accurate &= sums.effective_nodes() >= _LEAST_NODES
         # The nodes of the search alone never suffice: they decided where to look.
-        if accurate.all() and len(history) > 3:
+        if accurate.all() and len(history) > 4:
             return history[-1]
         if 2 * grid.cells > _MAX_CELLS:
             point = int((~accurate).nonzero()[0])
@@ -1000,21 +1001,24 @@ def _refine(nodes: _Nodes, level: _Level, tolerance: float) -> Moments:
         history.append(sums.moments(grid.step))
 
 
-def _error(coarse: Moments, middle: Moments, fine: Moments) -> Tensor:
-    """Estimated error of the finest of three levels, each with half the steps of the one before.
+def _error(levels: list[Moments]) -> Tensor:
+    """Estimated error of the last of four levels, each with half the steps of the one before.
 
-    If differences shrink by a factor r, what is still to come is r / (1 - r) of the last one.
-    For a smooth density they shrink ever faster, so this is careful; r counts as at least 0.01,
-    in case two levels agree by chance.
-    Where differences do not shrink clearly, the last one itself is the estimate.
+    If differences shrink by a factor r next time, what is still to come is about r times the last.
+    For a smooth density they shrink ever faster, and r follows from how the factor itself has
+    shrunk so far; for a rough one the factor stays what it was.
+    It is taken as at least 0.01, in case two levels agree by chance, and the result is doubled.
+    Where differences do not shrink clearly, the last one is the estimate.
 
     Returns:
         (B,): the largest of the errors of log evidence, and of mean and standard deviation in
         units of the smaller of 1 and the standard deviation.
     """
-    earlier, last = _difference(coarse, middle), _difference(middle, fine)
-    ratio = (last / earlier).clamp_min(0.01)
-    return torch.where((ratio < 0.5) & (last < 0.01), 2.0 * last * ratio / (1.0 - ratio), last)
+    first, second, last = (_difference(a, b) for a, b in itertools.pairwise(levels))
+    factor = last / second
+    following = torch.minimum(factor, factor * (factor * first / second)).clamp_min(0.01)
+    shrinks = (factor < 0.5) & (last < 0.01)
+    return torch.where(shrinks, 2.0 * last * following / (1.0 - following), last)
 
 
 def _difference(one: Moments, other: Moments) -> Tensor:
