@@ -99,9 +99,11 @@ class Browser:
         self.run("1")
         self.events.clear()
         self.call("Page.navigate", url=url)
-        self.wait(
-            f"location.href.startsWith({json.dumps(url)}) && document.readyState == 'complete'"
-        )
+        end = time.monotonic() + 60
+        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+            assert time.monotonic() < end, f"{url} never finished loading"
+            self.run("1")
+            time.sleep(0.02)
 
     def errors(self) -> list[str]:
         """Console errors and uncaught exceptions since the page was opened."""

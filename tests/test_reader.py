@@ -165,9 +165,10 @@ def test_widgets_survive_papermill(book: Path) -> None:
     state = run.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
     kinds = [model["model_name"] for model in state.values()]
     assert kinds.count("LinkModel") == 2 and kinds.count("StackModel") == 1
-    (shown,) = [o.data for c in run.cells if c.cell_type == "code" for o in c.outputs]
+    shown, without_scripts = [o.data for c in run.cells if c.cell_type == "code" for o in c.outputs]
     assert "application/vnd.jupyter.widget-view+json" in shown
     assert shown["text/html"].count('alt="Red. ') == 3
+    assert without_scripts["text/html"] == f"<noscript>{shown['text/html']}</noscript>"
 
 
 def test_one_page_at_a_time_is_locked_by_its_key(book: Path) -> None:

@@ -272,6 +272,16 @@ def test_sliders_move_without_a_kernel(
     assert browser.errors() == []
 
 
+def test_without_scripts_still_frames_are_shown(browser: Browser, site: Path) -> None:
+    browser.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        browser.open((site / "notebooks" / "lagging" / "mean-space.html").as_uri())
+        shown = "[...document.querySelectorAll('noscript .still-frames img')]"
+        assert browser.run(f"{shown}.filter(one => one.offsetWidth > 100).length") >= 3
+    finally:
+        browser.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
 def test_without_node_the_site_says_what_is_lost(plain_site: Path) -> None:
     for page in ("book/index.html", "notebooks/page.html"):
         assert assets.missing_notice() in (plain_site / page).read_text(encoding="utf-8")

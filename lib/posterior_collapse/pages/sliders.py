@@ -143,6 +143,9 @@ def slider(
     pictures = [as_webp(frame, dpi) for frame in frames]
     box = _widgets(pictures, labels, description, alt)
     bundle = dict(box._repr_mimebundle_())
-    bundle["text/html"] = still_frames(pictures, labels, alt)
+    stills = still_frames(pictures, labels, alt)
+    bundle["text/html"] = stills
     bundle["text/plain"] = f"{alt} ({len(frames)} frames)"
     display(bundle, raw=True)
+    # a page shows one form of an output, so readers without scripts get an output of their own
+    display({"text/html": f"<noscript>{stills}</noscript>", "text/plain": ""}, raw=True)
