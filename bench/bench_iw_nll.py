@@ -2,102 +2,129 @@
 
 The work counted is that of the decoder: the LSTM's products and the map to the vocabulary.
 The softmax, the sampling and the encoder are not counted but take their time.
-Two products are measured as yardsticks: a square one of size 1024, and the decoder's own
-(rows, hidden) x (hidden, vocabulary).
+Two products are the yardsticks, and take turns with the estimate: a square one, and the decoder's
+own (128, hidden) x (hidden, vocabulary).
 
-Times are processor times of the single thread, which a busy machine changes less than wall time.
-Each number of samples runs in a process of its own, whose peak memory is its own.
-Prints lines for people and one line of JSON.
+Memory is measured in a process of its own for each number of samples.
 
-    python bench/bench_iw_nll.py [--sentences 64] [--chunks 128 512 2048]
+    python bench/bench_iw_nll.py [--sentences 64] [--chunks 128 512 2048] [--json]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import resource
-import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from bench_posterior_grid import HIDDEN, TOKENS, VOCABULARY, model_and_sentences
+from common import (
+    PRODUCT_FLOP,
+    busy_cores,
+    interleaved,
+    machine,
+    median_ratio,
+    product,
+    report,
+    table,
+)
 from posterior_collapse import estimators
 
-SAMPLES = (50, 500, 2000)
+SAMPLES = 500
+MEMORY_SAMPLES = (50, 500, 2000)
 STEPS = TOKENS - 1  # predictions per sentence
+OWN_ROWS = 128
+OWN_FLOP = 2 * OWN_ROWS * HIDDEN * VOCABULARY
 
 
-def flops_per_sequence(latent_dim: int = 1) -> int:
+def flop_per_sequence(latent_dim: int = 1) -> int:
     """Multiplications and additions of one decoded sentence."""
     gates = 2 * 4 * HIDDEN * (HIDDEN + latent_dim + HIDDEN)
     return STEPS * (gates + 2 * HIDDEN * VOCABULARY)
 
 
-def product_rate(rows: int, inner: int, columns: int) -> float:
-    """FLOP/s of a float32 matrix product, the best of several."""
-    a, b, out = torch.randn(rows, inner), torch.randn(inner, columns), torch.empty(rows, columns)
-    return 2.0 * rows * inner * columns / best_of(lambda: torch.mm(a, b, out=out), 15)
+def own_product() -> Callable[[], object]:
+    """The decoder's product of hidden states and vocabulary, in the cache."""
+    left, right = torch.randn(OWN_ROWS, HIDDEN), torch.randn(HIDDEN, VOCABULARY)
+    out = torch.empty(OWN_ROWS, VOCABULARY)
+    return lambda: torch.mm(left, right, out=out)
 
 
-def best_of(work: Callable[[], object], times: int) -> float:
-    """Smallest processor time of a few runs, in seconds."""
-    seconds = []
-    for _ in range(times):
-        start = time.process_time()
-        work()
-        seconds.append(time.process_time() - start)
-    return min(seconds)
-
-
-def measure(sentences: int, samples: int, chunk: int) -> dict[str, float]:
-    """Seconds and peak memory of one estimate; runs in a process of its own."""
-    torch.set_num_threads(1)
-    estimators.SEQUENCES_PER_CALL = chunk
+def estimate(sentences: int, samples: int) -> Callable[[int], object]:
+    """IW-NLL as a function of the number of sequences a call decodes."""
     model, x = model_and_sentences(sentences)
     generator = torch.Generator().manual_seed(0)
-    estimators.importance_weighted_nll(model, [x], 2, generator)  # warm up
-    start = time.process_time()
-    estimators.importance_weighted_nll(model, [x], samples, generator)
-    seconds = time.process_time() - start
-    rate = flops_per_sequence() * sentences * samples / seconds
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {
-        "seconds": round(seconds, 3),
-        "gflops": round(rate / 1e9, 1),
-        "peak_rss_mib": round(peak),
+
+    def run(sequences: int) -> object:
+        estimators.SEQUENCES_PER_CALL = sequences
+        return estimators.importance_weighted_nll(model, [x], samples, generator)
+
+    return run
+
+
+def peak_memory(sentences: int, samples: int) -> int:
+    """Peak resident memory in MiB of a process that makes one estimate."""
+    torch.set_num_threads(1)
+    estimate(sentences, samples)(estimators.SEQUENCES_PER_CALL)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def rates(sentences: int, chunks: list[int], rounds: int) -> list[dict[str, Any]]:
+    """Time and share of both yardsticks for every chunk size."""
+    run, square, own = estimate(sentences, SAMPLES), product(), own_product()
+
+    def work(chunk: int) -> Callable[[], object]:
+        return lambda: run(chunk)
+
+    actions: dict[str, Callable[[], object]] = {
+        "square": lambda: [square() for _ in range(50)],
+        "own": lambda: [own() for _ in range(1000)],
+        **{str(chunk): work(chunk) for chunk in chunks},
     }
+    times = interleaved(actions, rounds, 1)
+    flop = flop_per_sequence() * sentences * SAMPLES
+    rows = []
+    for chunk in chunks:
+        taken = times[str(chunk)]
+        to_square = flop / (50 * PRODUCT_FLOP) / median_ratio(taken, times["square"])
+        to_own = flop / (1000 * OWN_FLOP) / median_ratio(taken, times["own"])
+        rows.append(
+            {
+                "sequences_per_call": chunk,
+                "cpu_seconds": round(min(taken), 3),
+                "gflop_per_second": round(flop / min(taken) / 1e9, 1),
+                "share_of_square_product": round(to_square, 3),
+                "share_of_own_product": round(to_own, 3),
+            }
+        )
+    return rows
 
 
 def main() -> None:
-    """Measure the yardsticks, then every number of samples, then other chunk sizes."""
+    """Measure rates, then memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sentences", type=int, default=64)
     parser.add_argument("--chunks", type=int, nargs="*", default=[])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    chunk = estimators.SEQUENCES_PER_CALL
-    square = product_rate(1024, 1024, 1024) / 1e9
-    own = product_rate(chunk, HIDDEN, VOCABULARY) / 1e9
-    print(f"matrix product: square {square:.1f} GFLOP/s, the decoder's own {own:.1f} GFLOP/s")
-    result: dict[str, object] = {
-        "square_gflops": round(square, 1),
-        "decoder_product_gflops": round(own, 1),
-        "sequences_per_call": chunk,
-    }
+    about = machine(busy_cores())
+    chunks = [estimators.SEQUENCES_PER_CALL, *given.chunks]
+    measured = rates(given.sentences, chunks, given.rounds)
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        for samples in SAMPLES:
-            found = pool.apply(measure, (given.sentences, samples, chunk))
-            found["share_of_decoder_product"] = round(found["gflops"] / own, 2)
-            found["share_of_square_product"] = round(found["gflops"] / square, 2)
-            result[f"samples_{samples}"] = found
-            print(f"{samples} samples of {given.sentences} sentences: {found}")
-        for other in given.chunks:
-            found = pool.apply(measure, (given.sentences, 500, other))
-            result[f"chunk_{other}"] = found
-            print(f"500 samples, {other} sequences a call: {found}")
-    print(json.dumps(result))
+        peaks = {n: pool.apply(peak_memory, (given.sentences, n)) for n in MEMORY_SAMPLES}
+    text = "\n".join(
+        [
+            f"IW-NLL of {given.sentences} sentences, {SAMPLES} samples, one thread",
+            table(list(measured[0]), [[str(v) for v in row.values()] for row in measured]),
+            "peak memory: " + ", ".join(f"{n} samples {mib} MiB" for n, mib in peaks.items()),
+        ]
+    )
+    result = {"machine": about, "rates": measured, "peak_rss_mib": peaks}
+    report(text, result, given.json)
 
 
 if __name__ == "__main__":
