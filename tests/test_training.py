@@ -42,7 +42,10 @@ def sentences(count: int = 6, batch: int = 4) -> list[Tensor]:
     return [torch.randint(3, 20, (batch, 7), generator=generator) for _ in range(count)]
 
 
-def state_of(training: Joint | Aggressive, settings: Optimisation = Optimisation()) -> State:
+PAPER = Optimisation()
+
+
+def state_of(training: Joint | Aggressive, settings: Optimisation = PAPER) -> State:
     model = small_model()
     model.train()
     return new_state(model, ELBO(), training, settings, 6, seed=3)
@@ -188,7 +191,13 @@ def test_moments_are_observed_in_order() -> None:
     state = state_of(training, settings)
     watch = Watch([1.0])
     run(state, training, settings, watch)
-    assert watch.moments[:5] == [("start", 0), ("inner", 0), ("update", 1), ("inner", 1), ("update", 2)]
+    assert watch.moments[:5] == [
+        ("start", 0),
+        ("inner", 0),
+        ("update", 1),
+        ("inner", 1),
+        ("update", 2),
+    ]
 
 
 def test_learning_rate_halves_after_two_stale_epochs_and_the_best_is_reloaded() -> None:
@@ -305,7 +314,9 @@ def test_linear_vae_training_lands_on_its_optimum() -> None:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.uniform_(-0.3, 0.3, generator=generator)
-        settings = Optimisation("adam", 0.02, clip_norm=1e9, patience=25, max_decays=8, max_epochs=900)
+        settings = Optimisation(
+            "adam", 0.02, clip_norm=1e9, patience=25, max_decays=8, max_epochs=900
+        )
         state = new_state(model, ELBO(Constant(beta)), Joint(), settings, 4, seed=0)
 
         class Exact(Watch):
@@ -318,7 +329,15 @@ def test_linear_vae_training_lands_on_its_optimum() -> None:
                 kl = torch.distributions.kl_divergence(q, model.prior).mean()
                 return Validation((rec + beta * kl).item(), kl.item(), 0.0, 0)
 
-        train(state, Joint(), settings, list(data.split(128)), Exact([]), lambda s: None, lambda s: None)
+        train(
+            state,
+            Joint(),
+            settings,
+            list(data.split(128)),
+            Exact([]),
+            lambda s: None,
+            lambda s: None,
+        )
         wanted = linear_optimum(eigenvalues, 0.25, beta)
         q = model.posterior(data)
         kl = torch.distributions.kl_divergence(q, model.prior).mean()

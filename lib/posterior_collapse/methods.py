@@ -79,7 +79,9 @@ def _parse(text: str) -> tuple[str, dict[str, float]]:
         values = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
     except (SyntaxError, ValueError) as error:
         raise BadInput(f'cannot read the method "{text}": {error}') from error
-    wrong = {k: v for k, v in values.items() if isinstance(v, bool) or not isinstance(v, (int, float))}
+    wrong = {
+        k: v for k, v in values.items() if isinstance(v, bool) or not isinstance(v, (int, float))
+    }
     if wrong:
         raise BadInput(f'parameters of a method are numbers, given {wrong} in "{text}"')
     return name, values

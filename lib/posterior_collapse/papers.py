@@ -29,6 +29,7 @@ __all__ = [
     "Outcome",
     "Verdict",
     "above",
+    "answer",
     "below",
     "between",
     "claim",
@@ -132,6 +133,18 @@ class Finding:
     verdict: Verdict
 
 
+def _verdict(checks: Sequence[Check]) -> Verdict:
+    """The rule that :func:`decide` states."""
+    if not checks:
+        raise BadInput("a verdict needs at least one check")
+    outcomes = {check.outcome for check in checks}
+    if outcomes == {Outcome.HOLDS}:
+        return Verdict.HOLDS
+    if outcomes == {Outcome.OPEN}:
+        return Verdict.NOT_RUN
+    return Verdict.PARTLY if Outcome.HOLDS in outcomes else Verdict.FAILS
+
+
 def decide(item: str, scale: str, checks: Sequence[Check]) -> Finding:
     """The verdict on an item of the inventory.
 
@@ -143,18 +156,18 @@ def decide(item: str, scale: str, checks: Sequence[Check]) -> Finding:
     Raises:
         BadInput: the item is unknown, or there is no check.
     """
-    if not checks:
-        raise BadInput(f"a verdict on {item} needs at least one check")
-    outcomes = {check.outcome for check in checks}
-    if outcomes == {Outcome.HOLDS}:
-        verdict = Verdict.HOLDS
-    elif outcomes == {Outcome.OPEN}:
-        verdict = Verdict.NOT_RUN
-    elif Outcome.HOLDS not in outcomes:
-        verdict = Verdict.FAILS
-    else:
-        verdict = Verdict.PARTLY
-    return Finding(item, claim(item), scale, tuple(checks), verdict)
+    return Finding(item, claim(item), scale, tuple(checks), _verdict(checks))
+
+
+def answer(question: str, scale: str, checks: Sequence[Check]) -> Finding:
+    """The verdict on a question of a page's own, which no paper's item asks.
+
+    The rule is that of :func:`decide`.
+
+    Raises:
+        BadInput: there is no check.
+    """
+    return Finding("", question, scale, tuple(checks), _verdict(checks))
 
 
 @functools.lru_cache(maxsize=1)

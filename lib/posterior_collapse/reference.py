@@ -77,9 +77,7 @@ def _path(spec: Spec) -> Path:
     return repository() / "data" / "results" / spec.recipe / f"{stem}.json"
 
 
-def repeat_evaluation(
-    run: Run, repeats: int, sentences: int | None = None
-) -> list[dict[str, Any]]:
+def repeat_evaluation(run: Run, repeats: int, sentences: int | None = None) -> list[dict[str, Any]]:
     """Measure one trained model with several evaluation seeds (He et al. 2019, appendix D).
 
     Args:
@@ -160,7 +158,13 @@ def _compute(spec: Spec) -> Path:
 
 def _command(spec: Spec) -> list[str]:
     """Command that computes one result in a process of its own."""
-    words = [sys.executable, "-m", "posterior_collapse.reference", "--only", json.dumps(spec.__dict__)]
+    words = [
+        sys.executable,
+        "-m",
+        "posterior_collapse.reference",
+        "--only",
+        json.dumps(spec.__dict__),
+    ]
     return words
 
 

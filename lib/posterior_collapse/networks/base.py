@@ -68,7 +68,11 @@ class VAE(nn.Module):
     """
 
     def __init__(
-        self, encoder: nn.Module, posterior_head: nn.Module, prior_head: nn.Module, decoder: nn.Module
+        self,
+        encoder: nn.Module,
+        posterior_head: nn.Module,
+        prior_head: nn.Module,
+        decoder: nn.Module,
     ) -> None:
         super().__init__()
         self.encoder = encoder

@@ -254,6 +254,10 @@ def requested_specs(job: Job, root: Path) -> list[Any]:
     notebook = _load(root, job.notebook)
     declared = sources.default_parameters(notebook, job.notebook)
     values = {**declared, **reader.injected_parameters(declared), **job.parameters}
+    if values.get("dataset") == "auto":
+        from posterior_collapse.pages import corpus
+
+        values["dataset"] = corpus.resolve("auto")
     seeds = checks.check_seeds(values.get("seeds", [0]))
     found = []
     for request in sources.requested_runs(notebook, job.notebook):

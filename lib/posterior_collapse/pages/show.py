@@ -23,7 +23,7 @@ __all__ = ["figure", "number", "provenance", "spread", "table", "verdict"]
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number for a reader: fixed digits, scientific where those would hide it, a dash for none."""
+    """A number for a reader: fixed digits, scientific where those hide it, a dash for none."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, (bool, str)):
@@ -91,7 +91,8 @@ def table(rows: pd.DataFrame, caption: str, digits: int = 3) -> HTML:
 def _interval(found: Interval) -> str:
     if found.n == 1:
         return f"{number(found.mean, 4)} (1 seed: no interval)"
-    return f"{number(found.mean, 4)} [{number(found.low, 4)}, {number(found.high, 4)}], {found.n} seeds"
+    low, high = number(found.low, 4), number(found.high, 4)
+    return f"{number(found.mean, 4)} [{low}, {high}], {found.n} seeds"
 
 
 def _check_row(check: Check) -> str:
@@ -100,6 +101,10 @@ def _check_row(check: Check) -> str:
         f"<td>{_interval(check.measured)}</td>"
         f"<td class='pc-{check.outcome.name.lower()}'>{check.outcome.value}</td></tr>"
     )
+
+
+def _item(found: Finding) -> str:
+    return f"<code>{html.escape(found.item)}</code>" if found.item else "own question"
 
 
 def verdict(*findings: Finding) -> HTML:
@@ -112,10 +117,10 @@ def verdict(*findings: Finding) -> HTML:
             f'<section class="pc-verdict pc-verdict-{name}" data-item="{html.escape(found.item)}" '
             f'data-verdict="{html.escape(found.verdict.value)}">'
             f"<p><strong>{html.escape(found.verdict.value)}</strong> "
-            f"<code>{html.escape(found.item)}</code> at {html.escape(found.scale)} scale. "
+            f"{_item(found)} at {html.escape(found.scale)} scale. "
             f"Claim: {html.escape(found.claim)}.</p>"
             '<div class="pc-table"><table><thead><tr><th>measured</th><th>rule</th>'
-            "<th>mean [95 % interval]</th><th>check</th></tr></thead>"
+            "<th>found [95 % interval]</th><th>check</th></tr></thead>"
             f"<tbody>{rows}</tbody></table></div></section>"
         )
     return HTML("".join(parts))

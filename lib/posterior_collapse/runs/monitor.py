@@ -45,7 +45,9 @@ def mean_space(model: VAE, batches: Sequence[Tensor], tolerance: float = 1e-5) -
         q = model.posterior(x)
         prior = model.prior
 
-        def log_joint(z: Tensor, x: Tensor = x, prior: torch.distributions.Distribution = prior) -> Tensor:
+        def log_joint(
+            z: Tensor, x: Tensor = x, prior: torch.distributions.Distribution = prior
+        ) -> Tensor:
             return model.log_likelihood(x, z.unsqueeze(-1)) + prior.log_prob(z.unsqueeze(-1))
 
         found = posterior_moments_1d(
@@ -91,7 +93,7 @@ class Recorder:
             losses.append(kl - model.log_likelihood(x, draw(q, (1,), generator))[0])
             kls.append(kl)
             means.append(q.mean)
-            logvars.append(q.logvar)
+            logvars.append(q.logvar)  # type: ignore[attr-defined]
         model.train(was_training)
         mean, logvar = torch.cat(means), torch.cat(logvars)
         information = mutual_information(mean, logvar, self.setup.mi_samples, generator)

@@ -8,7 +8,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -172,8 +172,8 @@ def _train(spec: Spec, device: torch.device, progress: bool | None, every: float
             setup.optimisation,
             batches,
             recorder,
-            lambda s: (clock.tick(s), _advance(bar, s, 1)),  # type: ignore[func-returns-value]
-            lambda s: (clock.save(s), _advance(bar, s, 0)),  # type: ignore[func-returns-value]
+            lambda s: (clock.tick(s), _advance(bar, s, 1)),  # type: ignore[func-returns-value, arg-type]
+            lambda s: (clock.save(s), _advance(bar, s, 0)),  # type: ignore[func-returns-value, arg-type]
         )
     _finish(spec, state, recorder, clock.seconds(), device)
 

@@ -1,0 +1,46 @@
+"""Results that a page asks for: this build's runs, and the reference results beside them."""
+
+from __future__ import annotations
+
+from posterior_collapse.errors import BadInput
+from posterior_collapse.pages.parameters import Page
+from posterior_collapse.reference import Result, results
+from posterior_collapse.runs import Run, Spec, train_or_load
+
+__all__ = ["from_run", "reference", "runs", "this_build"]
+
+
+def from_run(run: Run) -> Result:
+    """A stored run in the form that pages show."""
+    origin = {**run.provenance, "kind": "this build"}
+    return Result(run.spec, run.metrics, run.history, run.arrays, origin, [])
+
+
+def runs(page: Page, recipe: str, method: str) -> list[Run]:
+    """The page's runs of a method, one a seed, trained where they are not in the store.
+
+    Raises:
+        BadInput: the recipe lacks the page's scale, with the nearest one.
+    """
+    specs = [Spec(recipe, method, page.scale, seed) for seed in page.seeds]
+    return [train_or_load(spec, page.device) for spec in specs]
+
+
+def this_build(page: Page, recipe: str, method: str) -> list[Result]:
+    """As :func:`runs`, in the form that pages show."""
+    return [from_run(run) for run in runs(page, recipe, method)]
+
+
+def reference(recipe: str, method: str, scale: str = "paper") -> list[Result]:
+    """Reference results that the repository keeps, one a seed.
+
+    Raises:
+        BadInput: there is none; ``make reference`` computes them.
+    """
+    found = results(recipe, method, scale)
+    if not found:
+        raise BadInput(
+            f"the repository has no reference result for {recipe}, {method}, at {scale} scale; "
+            "make reference computes it"
+        )
+    return found

@@ -1,0 +1,273 @@
+"""Runs: keys, the store, damage, several processes, and resuming after SIGKILL."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from posterior_collapse import recipes
+from posterior_collapse.errors import BadInput, PosteriorCollapseError
+from posterior_collapse.runs import (
+    DamagedRun,
+    Spec,
+    build_model,
+    choose_device,
+    is_complete,
+    load_run,
+    run_folder,
+    store_root,
+    train_or_load,
+    work,
+)
+from posterior_collapse.runs import spec as spec_module
+from posterior_collapse.runs.store import partial_folder
+
+SPEC = Spec("lagging-grammar", "lagging", "smoke", 0)
+
+# A process of its own that trains one run, with a checkpoint after every update.
+_TRAIN = (
+    "from posterior_collapse.runs import Spec, train_or_load;"
+    "train_or_load(Spec('lagging-grammar', 'lagging', 'smoke', 0), 'cpu', False, 0.0)"
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("POSTERIOR_COLLAPSE_STORE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Store with the uninterrupted run."""
+    folder = tmp_path_factory.mktemp("whole")
+    _start(folder).wait()
+    return folder
+
+
+def _start(store: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "POSTERIOR_COLLAPSE_STORE": str(store), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", _TRAIN], env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _content(store: Path) -> dict[str, bytes]:
+    """Everything of the run that must not depend on interruptions."""
+    found = next((store / "runs").glob("lagging-grammar--*[!t]"))
+    names = ("weights.safetensors", "metrics.json", "history.json", "spec.json", "arrays.npz")
+    return {name: (found / name).read_bytes() for name in names if name != "arrays.npz"}
+
+
+def _iteration(checkpoint: Path) -> int:
+    from safetensors import safe_open
+
+    with safe_open(checkpoint, "pt") as file:
+        return int(json.loads(file.metadata()["state"])["iteration"])
+
+
+@pytest.mark.parametrize("points", [(1,), (4, 9)])
+def test_killed_run_resumes_and_ends_bit_for_bit_equal(
+    tmp_path: Path, whole: Path, points: tuple[int, ...]
+) -> None:
+    checkpoint = None
+    for point in points:
+        process = _start(tmp_path)
+        while process.poll() is None:
+            checkpoint = next((tmp_path / "runs").glob("*.part/checkpoint.safetensors"), None)
+            if checkpoint is not None and _iteration(checkpoint) >= point:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+            time.sleep(0.005)
+        assert process.returncode == -signal.SIGKILL
+        assert not list((tmp_path / "runs").glob("*seed0--????????????????"))
+    assert checkpoint is not None and _iteration(checkpoint) >= points[-1]
+    assert _start(tmp_path).wait() == 0
+    assert _content(tmp_path) == _content(whole)
+
+
+def test_kill_while_the_result_is_written_leaves_no_run(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(np, "savez_compressed", die)
+    with pytest.raises(Killed):
+        train_or_load(SPEC, "cpu", False)
+    assert not is_complete(SPEC) and partial_folder(SPEC).is_dir()
+    monkeypatch.undo()
+    monkeypatch.setenv("POSTERIOR_COLLAPSE_STORE", str(store))
+    before = (partial_folder(SPEC) / "checkpoint.safetensors").stat().st_mtime_ns
+    run = train_or_load(SPEC, "cpu", False)
+    assert run.metrics["epochs"] == 2 and before > 0
+    assert not partial_folder(SPEC).exists()
+
+
+def test_two_processes_ask_and_one_trains(tmp_path: Path, whole: Path) -> None:
+    first, second = _start(tmp_path), _start(tmp_path)
+    assert first.wait() == 0 and second.wait() == 0
+    assert _content(tmp_path) == _content(whole)
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
+@pytest.mark.parametrize("harm", ["flip", "remove", "manifest"])
+def test_damaged_run_is_set_aside_and_trained_anew(
+    store: Path, whole: Path, harm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    subprocess.run(["cp", "-r", str(whole / "runs"), str(store)], check=True)
+    folder = run_folder(SPEC)
+    target = folder / ("manifest.json" if harm == "manifest" else "weights.safetensors")
+    if harm == "remove":
+        target.unlink()
+    else:
+        content = bytearray(target.read_bytes())
+        content[len(content) // 2] ^= 255
+        target.write_bytes(content)
+    with pytest.raises(DamagedRun, match=re.escape(folder.name)):
+        load_run(SPEC)
+    with caplog.at_level(logging.WARNING):
+        run = train_or_load(SPEC, "cpu", False)
+    assert "set aside" in caplog.text
+    assert len(list(store.glob("runs/*.damaged-*"))) == 1
+    assert _content_of(run.folder) == _content(whole)
+
+
+def _content_of(folder: Path) -> dict[str, bytes]:
+    names = ("weights.safetensors", "metrics.json", "history.json", "spec.json")
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def test_damaged_checkpoint_is_set_aside(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = partial_folder(SPEC)
+    folder.mkdir(parents=True)
+    (folder / "checkpoint.safetensors").write_bytes(b"no checkpoint at all")
+    with caplog.at_level(logging.WARNING):
+        train_or_load(SPEC, "cpu", False)
+    assert "training starts anew" in caplog.text
+
+
+def test_full_disk_is_a_clear_error(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(work, "save_state", full)
+    with pytest.raises(PosteriorCollapseError, match="POSTERIOR_COLLAPSE_STORE"):
+        train_or_load(SPEC, "cpu", False, 0.0)
+
+
+def test_loaded_run_equals_the_trained_one(store: Path, whole: Path) -> None:
+    subprocess.run(["cp", "-r", str(whole / "runs"), str(store)], check=True)
+    started = time.monotonic()
+    run = train_or_load(SPEC, "cpu", False)
+    assert time.monotonic() - started < 5.0
+    model = build_model(SPEC)
+    model.load_state_dict(run.weights())
+    assert run.provenance["threads"] == 1 and run.provenance["key"] == SPEC.key()
+    assert run.metrics["mutual_information_points"] == run.metrics["n_sentences"]
+    assert list(run.history["epoch"]) == [1, 2]
+
+
+def test_everything_that_decides_a_run_changes_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {
+        SPEC.key(),
+        replace(SPEC, seed=1).key(),
+        replace(SPEC, method="vae").key(),
+        replace(SPEC, method="lagging(window=10)").key(),
+        replace(SPEC, scale="quick").key(),
+        replace(SPEC, recipe="lagging-synthetic").key(),
+    }
+    assert len(keys) == 6
+    setup = recipes.get(SPEC.recipe, SPEC.scale)
+    monkeypatch.setattr(recipes, "get", lambda *_: replace(setup, dropout=0.25))
+    keys.add(SPEC.key())
+    monkeypatch.setattr(recipes, "get", lambda *_: replace(setup, train=setup.train - 1))
+    keys.add(SPEC.key())  # other data
+    monkeypatch.setattr(recipes, "get", lambda *_: setup)
+    monkeypatch.setattr(spec_module, "sources_digest", lambda: "other sources")
+    keys.add(SPEC.key())
+    monkeypatch.undo()
+    monkeypatch.setattr(torch, "__version__", "9.9.9")
+    keys.add(SPEC.key())
+    assert len(keys) == 10
+
+
+def test_comments_and_docstrings_do_not_retrain() -> None:
+    code = 'def f(x):\n    """Old."""\n    return x + 1\n'
+    same = 'def f(x):\n\n    """New text."""\n    return x + 1  # why\n'
+    other = "def f(x):\n    return x + 2\n"
+    strip = spec_module._without_docstrings
+    assert strip(code) == strip(same) != strip(other)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"recipe": "lagging-sintetic"}, 'did you mean "lagging-synthetic"'),
+        ({"method": "laging"}, 'did you mean "lagging"'),
+        ({"method": "lagging(windw=3)"}, 'did you mean "window"'),
+        ({"method": "lagging(window=0)"}, "1 <= window"),
+        ({"method": "lagging(__import__('os'))"}, "cannot read the method"),
+        ({"method": "lagging(window='3')"}, "are numbers"),
+        ({"scale": "quik"}, 'did you mean "quick"'),
+        ({"seed": -1}, "at least 0"),
+        ({"seed": True}, "integer"),
+    ],
+)
+def test_bad_specs_are_refused_with_the_nearest_match(given: dict, message: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(message)):
+        replace(SPEC, **given)
+
+
+def test_devices_are_checked() -> None:
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
+    with pytest.raises(BadInput, match='did you mean "cuda"'):
+        choose_device("cude")
+    if not torch.cuda.is_available():
+        with pytest.raises(BadInput, match="not available"):
+            choose_device("cuda")
+
+
+def test_store_must_be_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    monkeypatch.setenv("POSTERIOR_COLLAPSE_STORE", str(file))
+    with pytest.raises(BadInput, match="not a folder"):
+        store_root()
+
+
+def test_training_leaves_global_random_state_and_threads_alone(store: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    threads = torch.get_num_threads()
+    model_state = torch.random.get_rng_state()
+    train_or_load(SPEC, "cpu", False)
+    assert torch.get_num_threads() == threads
+    # building layers draws from the global state before our own initialisation replaces the values
+    torch.random.set_rng_state(model_state)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_no_pickle_is_written(whole: Path) -> None:
+    names = {p.suffix for p in whole.rglob("*") if p.is_file()}
+    assert names <= {".json", ".npz", ".safetensors", ".lock"}
+    for path in whole.rglob("*.npz"):
+        with np.load(path, allow_pickle=False) as file:
+            assert all(file[name].dtype != object for name in file.files)
