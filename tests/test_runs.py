@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,12 +44,6 @@ _TRAIN = (
 )
 
 
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("POSTERIOR_COLLAPSE_STORE", str(tmp_path))
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Store with the uninterrupted run."""
@@ -67,8 +62,7 @@ def _start(store: Path) -> subprocess.Popen[str]:
 def _content(store: Path) -> dict[str, bytes]:
     """Everything of the run that must not depend on interruptions."""
     found = next((store / "runs").glob("lagging-grammar--*[!t]"))
-    names = ("weights.safetensors", "metrics.json", "history.json", "spec.json", "arrays.npz")
-    return {name: (found / name).read_bytes() for name in names if name != "arrays.npz"}
+    return _content_of(found)
 
 
 def _iteration(checkpoint: Path) -> int:
@@ -113,9 +107,9 @@ def test_kill_while_the_result_is_written_leaves_no_run(
     assert not is_complete(SPEC) and partial_folder(SPEC).is_dir()
     monkeypatch.undo()
     monkeypatch.setenv("POSTERIOR_COLLAPSE_STORE", str(store))
-    before = (partial_folder(SPEC) / "checkpoint.safetensors").stat().st_mtime_ns
+    assert (partial_folder(SPEC) / "checkpoint.safetensors").is_file()
     run = train_or_load(SPEC, "cpu", False)
-    assert run.metrics["epochs"] == 2 and before > 0
+    assert run.metrics["epochs"] == 2
     assert not partial_folder(SPEC).exists()
 
 
@@ -130,7 +124,7 @@ def test_two_processes_ask_and_one_trains(tmp_path: Path, whole: Path) -> None:
 def test_damaged_run_is_set_aside_and_trained_anew(
     store: Path, whole: Path, harm: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    subprocess.run(["cp", "-r", str(whole / "runs"), str(store)], check=True)
+    shutil.copytree(whole / "runs", store / "runs")
     folder = run_folder(SPEC)
     target = folder / ("manifest.json" if harm == "manifest" else "weights.safetensors")
     if harm == "remove":
@@ -172,7 +166,7 @@ def test_full_disk_is_a_clear_error(store: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_loaded_run_equals_the_trained_one(store: Path, whole: Path) -> None:
-    subprocess.run(["cp", "-r", str(whole / "runs"), str(store)], check=True)
+    shutil.copytree(whole / "runs", store / "runs")
     started = time.monotonic()
     run = train_or_load(SPEC, "cpu", False)
     assert time.monotonic() - started < 5.0
@@ -257,11 +251,8 @@ def test_training_leaves_global_random_state_and_threads_alone(store: Path) -> N
     expected = torch.rand(3)
     torch.manual_seed(5)
     threads = torch.get_num_threads()
-    model_state = torch.random.get_rng_state()
     train_or_load(SPEC, "cpu", False)
     assert torch.get_num_threads() == threads
-    # building layers draws from the global state before our own initialisation replaces the values
-    torch.random.set_rng_state(model_state)
     assert torch.equal(torch.rand(3), expected)
 
 

@@ -69,15 +69,17 @@ def one_thread(device: torch.device) -> Iterator[None]:
 def build_model(spec: Spec) -> VAE:
     """The model of a run with its first parameters, on the CPU."""
     setup, method = spec.setup, spec.choices
-    model = text_vae(
-        load_data(setup).vocabulary.size,
-        setup.embedding,
-        setup.hidden,
-        setup.latent_dim,
-        setup.dropout,
-        method.posterior,
-        method.prior,
-    )
+    # Layers draw first values from the global random state, which is not ours to move on.
+    with torch.random.fork_rng(devices=[]):
+        model = text_vae(
+            load_data(setup).vocabulary.size,
+            setup.embedding,
+            setup.hidden,
+            setup.latent_dim,
+            setup.dropout,
+            method.posterior,
+            method.prior,
+        )
     generator = torch.Generator().manual_seed(spec.seed)
     uniform_(model, generator, setup.init_parameters, setup.init_embeddings)
     return model
