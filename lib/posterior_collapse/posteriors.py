@@ -38,8 +38,9 @@ class DiagonalNormal(Independent):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density in nats; ``value`` is (..., D), the result drops D."""
-        squared = (value - self.mean).square() * torch.exp(-self.logvar)
-        return -0.5 * (squared + self.logvar + _LOG_2PI).sum(-1)
+        # Scaled before it is squared: exp(-logvar) overflows where its root does not.
+        scaled = (value - self.mean) * torch.exp(-0.5 * self.logvar)
+        return -0.5 * (scaled.square() + self.logvar + _LOG_2PI).sum(-1)
 
 
 def draw(
