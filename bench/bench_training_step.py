@@ -322,7 +322,7 @@ def probe() -> None:
 
 
 def heap(processes: int) -> dict[str, dict[str, list[float]]]:
-    """The library's step in fresh processes, in turn as the system has it and with the heap kept."""
+    """The library's step in fresh processes, in turn as it is and with the heap kept."""
     found: dict[str, dict[str, list[float]]] = {}
     for _ in range(processes):
         for name, extra in {"as it is": {}, "heap kept": KEPT_HEAP}.items():
