@@ -7,7 +7,7 @@ from posterior_collapse.pages.parameters import Page
 from posterior_collapse.reference import Result, results
 from posterior_collapse.runs import Run, Spec, train_or_load
 
-__all__ = ["from_run", "reference", "runs", "this_build"]
+__all__ = ["best", "from_run", "reference", "runs", "this_build"]
 
 
 def from_run(run: Run) -> Result:
@@ -44,3 +44,8 @@ def reference(recipe: str, method: str, scale: str = "paper") -> list[Result]:
             "make reference computes it"
         )
     return found
+
+
+def best(page: Page, recipe: str, method: str) -> list[Result]:
+    """Reference results where the repository keeps them, else this build's."""
+    return results(recipe, method, "paper") or this_build(page, recipe, method)
