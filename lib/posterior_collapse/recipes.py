@@ -147,15 +147,15 @@ def _synthetic_scales() -> dict[str, Setup]:
     )
     smoke = replace(
         paper,
-        train=320,
+        train=160,
         valid=64,
         test=64,
         optimisation=Optimisation(max_epochs=2),
         nll_samples=20,
         nll_sentences=32,
         mi_samples=2,
-        grid_points=24,
-        grid_every=(0, 5, 10, 20, 40),
+        grid_points=16,
+        grid_every=(0, 5, 10, 20),
         trajectory_points=4,
         trajectory_updates=4,
     )
