@@ -36,7 +36,7 @@ __all__ = [
     "minibatch_bias",
 ]
 
-_SENTENCES = 64  # of the test set, measured in float64
+_SENTENCES = 16  # of the test set, measured in float64
 _DRAWS = 20  # of z a sentence
 _SIZES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
 from posterior_collapse.errors import BadInput
 from posterior_collapse.pages.parameters import Page
 from posterior_collapse.reference import Result, results
 from posterior_collapse.runs import Run, Spec, train_or_load
 
-__all__ = ["best", "from_run", "reference", "runs", "this_build"]
+__all__ = ["best", "from_run", "histories", "reference", "runs", "this_build"]
 
 
 def from_run(run: Run) -> Result:
@@ -44,6 +48,11 @@ def reference(recipe: str, method: str, scale: str = "paper") -> list[Result]:
             "make reference computes it"
         )
     return found
+
+
+def histories(groups: Mapping[str, Sequence[Result]]) -> dict[str, list[pd.DataFrame]]:
+    """The training histories of groups of results, for figures."""
+    return {name: [result.history for result in found] for name, found in groups.items()}
 
 
 def best(page: Page, recipe: str, method: str) -> list[Result]:
