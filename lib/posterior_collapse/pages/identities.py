@@ -17,7 +17,7 @@ from posterior_collapse.estimators import aggregate_kl, mutual_information
 from posterior_collapse.gap import elbo_gap_1d, posterior_densities_1d
 from posterior_collapse.networks import VAE
 from posterior_collapse.pages.show import number
-from posterior_collapse.papers import Finding, above, below, decide
+from posterior_collapse.papers import Finding, below, decide
 from posterior_collapse.posteriors import DiagonalNormal
 from posterior_collapse.runs import Run, build_model, load_data
 
@@ -61,7 +61,7 @@ class GapSummary(NamedTuple):
     log_evidence: float
     elbo: float
     gap: float
-    smallest_gap: float
+    negative: float  # share of sentences whose gap is below zero, beyond rounding
     residual: float  # largest in size
 
 
@@ -74,7 +74,7 @@ def gap(run: Run) -> GapSummary:
         found.log_evidence.mean().item(),
         found.elbo.mean().item(),
         found.gap.mean().item(),
-        found.gap.min().item(),
+        (found.gap < -1e-9).double().mean().item(),
         found.residual.abs().max().item(),
     )
 
@@ -105,7 +105,7 @@ def decide_gap(scale: str, found: Mapping[str, Sequence[GapSummary]]) -> Finding
     every = [one for rows in found.values() for one in rows]
     checks = [
         below("largest residual, nats", [one.residual for one in every], 1e-6),
-        above("smallest gap, nats", [one.smallest_gap for one in every], -1e-9),
+        below("share of sequences with a negative gap", [one.negative for one in every], 1e-6),
     ]
     return decide("lagging-eq3", scale, checks)
 
