@@ -56,9 +56,12 @@ def figure(shown: Figure, caption: str, alt: str) -> HTML:
     """
     data = base64.b64encode(png(shown)).decode()
     width = shown.get_figwidth()
+    # On a phone a wide figure scrolls sideways rather than shrinks until it cannot be read.
+    least = f"min-width:{width * 0.55:.1f}in;" if width > 8 else ""
     return HTML(
-        f'<figure class="pc-figure"><img src="data:image/png;base64,{data}" '
-        f'alt="{html.escape(alt)}" style="width:{width * 1.1:.1f}in">'
+        f'<figure class="pc-figure"><div style="overflow-x:auto">'
+        f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" '
+        f'style="width:{width * 1.1:.1f}in;{least}"></div>'
         f"<figcaption>{caption}</figcaption></figure>"
     )
 
