@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from posterior_collapse import datasets
 from posterior_collapse.datasets import grammar, registry, synthetic, text
 from posterior_collapse.datasets.registry import DATA_VARIABLE

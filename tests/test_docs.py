@@ -13,10 +13,11 @@ import sys
 from itertools import chain, combinations
 from pathlib import Path
 
-import posterior_collapse
 import pytest
 import torch
 import yaml
+
+import posterior_collapse
 from posterior_collapse import gaussian, papers
 from posterior_collapse.errors import BadInput
 from posterior_collapse.pages import parameters

@@ -13,6 +13,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+
 from posterior_collapse import estimators, gaussian
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
 from posterior_collapse.estimators import (
@@ -25,8 +28,6 @@ from posterior_collapse.estimators import (
 )
 from posterior_collapse.posteriors import DiagonalNormal
 from posterior_collapse.priors import UnitNormal
-from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
 CASES = {
     case["name"]: case

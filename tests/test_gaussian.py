@@ -13,9 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpmath import mp, mpf
+from torch import Tensor
+
 from posterior_collapse import gaussian
 from posterior_collapse.errors import BadInput
-from torch import Tensor
 
 CASES = {
     case["name"]: case
