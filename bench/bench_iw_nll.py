@@ -30,6 +30,7 @@ from common import (
     report,
     table,
 )
+
 from posterior_collapse import estimators
 
 SAMPLES = 500

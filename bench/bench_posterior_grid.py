@@ -16,11 +16,12 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
+
 from posterior_collapse.estimators import NODES_PER_CALL, Moments, posterior_moments_1d
 from posterior_collapse.networks import VAE, text_vae
 from posterior_collapse.posteriors import Diagonal
 from posterior_collapse.priors import StandardNormal
-from torch import Tensor
 
 VOCABULARY, HIDDEN, TOKENS = 1004, 50, 12  # the synthetic recipe: 10 words, start and end
 NODES = 4001
