@@ -204,7 +204,7 @@ def _text(
         latent_dim=8,  # paper: 32
         dropout=0.5,
         batch_size=32,
-        optimisation=Optimisation(max_epochs=8),
+        optimisation=Optimisation(max_epochs=6),
         init_parameters=(-0.01, 0.01),
         init_embeddings=(-0.1, 0.1),
         nll_samples=100,  # paper: 500
@@ -233,7 +233,7 @@ def _grammar() -> Recipe:
         "lagging-grammar",
         "sentences of a small grammar with topic and sentiment",
         "He et al. 2019, appendix B.2, at a small scale",
-        _text("grammar", (3200, 500, 500), None, None),
+        _text("grammar", (2400, 500, 500), None, None),
     )
 
 
@@ -243,5 +243,5 @@ def _yahoo() -> Recipe:
         "lagging-yahoo",
         "Yahoo Answers, beginnings of documents",
         "He et al. 2019, appendix B.2, at a small scale",
-        _text("yahoo", (3200, 500, 500), 2000, 20),
+        _text("yahoo", (2400, 500, 500), 2000, 20),
     )
