@@ -77,10 +77,20 @@ class Browser:
             self.events.append(message)
 
     def run(self, script: str) -> Any:
-        """Value of a JavaScript expression; a promise is waited for."""
-        answer = self.call(
-            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
-        )
+        """Value of a JavaScript expression; a promise is waited for.
+
+        An expression that a change of page cut short is asked again on the new page.
+        """
+        for attempt in range(20):
+            try:
+                answer = self.call(
+                    "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+                )
+                break
+            except AssertionError as error:
+                if attempt == 19 or "navigated or closed" not in str(error):
+                    raise
+                time.sleep(0.05)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
