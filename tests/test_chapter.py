@@ -182,8 +182,8 @@ def page() -> Page:
 def test_identities_hold_on_a_trained_model(page: Page) -> None:
     run = results.runs(page, "lagging-synthetic", "vae")[0]
     gap = identities.gap(run)
-    assert gap.residual < 1e-6 and gap.negative == 0.0
-    assert gap.log_evidence == pytest.approx(gap.elbo + gap.gap, abs=1e-6)
+    assert gap.residual < 1e-3 and gap.negative == 0.0
+    assert gap.log_evidence == pytest.approx(gap.elbo + gap.gap, abs=1e-3)
     parts = identities.decomposition(run)
     assert parts.apart < 5 and parts.points == 64
     bias = identities.minibatch_bias(run)
