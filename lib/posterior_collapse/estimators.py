@@ -617,7 +617,8 @@ _MAX_EXTENSIONS = 16  # each doubles or triples the range searched
 _MAX_HALVINGS = 200
 _URGENT = 1e9  # effect given to cells that must be evaluated
 _MAX_CELLS = 2**18
-_MAX_VALUES = 2**21  # cells times points
+_MAX_VALUES = 2**21  # cells times points, where a point has more than
+_FREE_CELLS = 1024
 
 
 @torch.no_grad()
@@ -633,8 +634,8 @@ def posterior_moments_1d(
 ) -> Moments:
     """Mean and variance of p(z|x) and log p(x) for scalar z, by adaptive quadrature.
 
-    What He et al. 2019, equation 6, do with 4001 nodes on [-20, 20].
-    That grid is wrong for a posterior narrower than its stride or outside its range.
+    What He et al. 2019, equation 6, do with 4001 nodes on [-20, 20], which is wrong for a posterior
+    narrower than their distance or outside their range.
 
     Steps are halved, starting from coarse ones, which grow beyond ``low`` and ``high`` where mass
     lies at an edge.
@@ -663,9 +664,9 @@ def posterior_moments_1d(
 
     Returns:
         Three tensors (batch,) in the dtype that log_joint returns.
-        Memory: at most NODES_PER_CALL values (or one per point) at once in log_joint; here, the
-        log densities of the windows, some hundreds per point and at most 2 million in all, and
-        a few dozen arrays four times as large.
+        Memory: in log_joint, at most NODES_PER_CALL values at once, or one per point; here, some
+        arrays of four times the cells of a window, which are some hundreds per point and at most
+        the larger of 1024 per point and 2 million in all.
 
     Raises:
         BadInput: a bad number or a wrong shape, or a posterior too narrow for ``dtype``.
@@ -678,11 +679,7 @@ def posterior_moments_1d(
     if not tolerance > 0.0:
         raise BadInput(f"tolerance must be positive, given {tolerance}")
     nodes = _Nodes(log_joint, batch, dtype or torch.get_default_dtype(), device)
-    depth = max(24.0, 10.0 - math.log(tolerance))  # nats: beyond lies less than tolerance / e^9
-    window = _closed_window(nodes, low, high, depth + _MARGINS[0])
-    window = _cut(window, *_kept_cells(window, depth + _MARGINS[0]))
-    scale, window = _bounded(nodes, window)
-    moments = _integrate(nodes, window, scale, tolerance, depth)
+    moments = _integrate(nodes, _start(nodes, low, high, tolerance))
     return Moments(*(part.to(nodes.device, nodes.result_dtype) for part in moments))
 
 
@@ -797,7 +794,25 @@ def _halved(window: _Window, middles: Tensor, which: Tensor) -> _Window:
     )
 
 
-# --- search
+# --- where to integrate
+
+
+class _Task(NamedTuple):
+    """What is to be integrated, and how well."""
+
+    window: _Window
+    scale: _Scale
+    depth: float  # nats below the best node that count as nothing
+    tolerance: float
+
+
+def _start(nodes: _Nodes, low: float, high: float, tolerance: float) -> _Task:
+    """The first windows, on coarse nodes."""
+    depth = max(24.0, 10.0 - math.log(tolerance))  # beyond it lies less than tolerance / e^9
+    window = _closed_window(nodes, low, high, depth + _MARGINS[0])
+    window = _cut(window, *_kept_cells(window, depth + _MARGINS[0]))
+    scale, window = _bounded(nodes, window)
+    return _Task(window, scale, depth, tolerance)
 
 
 def _closed_window(nodes: _Nodes, low: float, high: float, depth: float) -> _Window:
@@ -1003,15 +1018,14 @@ class _State(NamedTuple):
     spent: Tensor  # per point: squared effect of middles that were interpolated for good
 
 
-def _integrate(
-    nodes: _Nodes, window: _Window, scale: _Scale, tolerance: float, depth: float
-) -> Moments:
+def _integrate(nodes: _Nodes, task: _Task) -> Moments:
     """Halve steps until the answer is accurate, evaluating only where interpolation is in doubt.
 
     A window of fewer than ``_LEAST_CELLS`` cells is evaluated everywhere.
     Elsewhere, what a cell does to the answer is the doubt about it times the share of the mass
     that it may hold.
     """
+    window, scale, depth, tolerance = task
     one = torch.ones_like(window.values[1:])
     state = _State(window, one, math.nan * one, torch.zeros_like(window.step))
     for halvings in range(_MAX_HALVINGS):
@@ -1125,7 +1139,8 @@ def _inherited(
 def _require_room(window: _Window, moments: Moments, rough: Tensor) -> None:
     """Stop where steps have been halved too often."""
     cells = 2 * (len(window.values) - 1)
-    if cells <= _MAX_CELLS and cells * len(rough) <= _MAX_VALUES:
+    room = max(_FREE_CELLS, _MAX_VALUES // len(rough))
+    if cells <= min(room, _MAX_CELLS):
         return
     point = int(rough.nonzero()[0])
     raise PosteriorCollapseError(
