@@ -739,6 +739,23 @@ def test_a_batch_of_random_mixtures_is_as_accurate_as_asked() -> None:
         assert (found.log_evidence - evidence).abs().max() <= tolerance
 
 
+def test_many_points_at_once_and_one_of_them_rough() -> None:
+    """The rough one needs steps for which there would be no room for all."""
+    batch = 2500
+    mean = torch.linspace(-3, 3, batch, dtype=torch.float64)
+    rough = torch.arange(batch) == 7
+
+    def log_joint(z: Tensor) -> Tensor:
+        modes = [Normal(m, 0.05).log_prob(z) for m in (-6.1, 0.3, 5.7)]
+        several = torch.stack(modes).logsumexp(0) - math.log(3)
+        return torch.where(rough, several, Normal(mean, 0.4).log_prob(z))
+
+    found = posterior_moments_1d(log_joint, batch, dtype=torch.float64)
+    assert found.log_evidence.abs().max() <= 1e-6
+    mean[7] = -0.1 / 3
+    assert (found.mean - mean).abs().max() <= 1e-6
+
+
 def test_a_bump_narrower_than_the_first_steps_is_not_passed_over() -> None:
     """Five nats more between 0.1 and 0.5 on a standard normal: found, and refused as too rough."""
     with pytest.raises(PosteriorCollapseError, match="not resolved"):

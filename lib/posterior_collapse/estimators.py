@@ -617,7 +617,7 @@ _MAX_EXTENSIONS = 16  # each doubles or triples the range searched
 _MAX_HALVINGS = 200
 _URGENT = 1e9  # effect given to cells that must be evaluated
 _MAX_CELLS = 2**18
-_MAX_VALUES = 2**21  # cells times points, where a point has more than
+_MAX_VALUES = 2**21  # cells times unfinished points, where a point has more than
 _FREE_CELLS = 1024
 
 
@@ -665,8 +665,8 @@ def posterior_moments_1d(
     Returns:
         Three tensors (batch,) in the dtype that log_joint returns.
         Memory: in log_joint, at most NODES_PER_CALL values at once, or one per point; here, some
-        arrays of four times the cells of a window, which are some hundreds per point and at most
-        the larger of 1024 per point and 2 million in all.
+        arrays of four times the cells of a window, which are some hundreds per unfinished point
+        and at most the larger of 1024 per point and 2 million in all.
 
     Raises:
         BadInput: a bad number or a wrong shape, or a posterior too narrow for ``dtype``.
@@ -700,10 +700,21 @@ class _Nodes:
         self.device = torch.device(device) if device is not None else torch.empty(0).device
         self.rows = max(1, NODES_PER_CALL // batch)
         self.result_dtype = dtype
+        self.idle = torch.zeros(batch, dtype=torch.float64)  # where finished points are evaluated
 
-    def at(self, z: Tensor) -> Tensor:
-        """Log joint at z (S, B), in chunks; float64 on the CPU, (S, B)."""
-        return torch.cat([self._call(rows) for rows in z.split(self.rows)])
+    def at(self, z: Tensor, points: Tensor | None = None) -> Tensor:
+        """Log joint of all points, or of the ``points`` (A,) given, at z (S, B) or (S, A).
+
+        In chunks; the result is in float64, on the CPU, and of the shape of z.
+        """
+        if points is None:
+            return torch.cat([self._call(rows) for rows in z.split(self.rows)])
+        found = []
+        for rows in z.split(self.rows):
+            everywhere = self.idle.repeat(len(rows), 1)
+            everywhere[:, points] = rows
+            found.append(self._call(everywhere)[:, points])
+        return torch.cat(found)
 
     def on_grid(self, first: int, last: int, step: Tensor) -> Tensor:
         """Log joint of all points at (first .. last) * step, (S, B)."""
@@ -779,19 +790,13 @@ def _cut(window: _Window, left: Tensor, right: Tensor) -> _Window:
     return _Window(window.first + left, window.step, cells, values)
 
 
-def _halved(window: _Window, middles: Tensor, which: Tensor) -> _Window:
-    """Half the steps of the points in ``which`` (B,), given log densities between nodes (C, B)."""
-    cells = torch.where(which, 2 * window.cells, window.cells)
-    rows = _rows(int(cells.max()) + 1)
-    old = window.values.gather(0, torch.where(which, rows // 2, rows).clamp_max(len(middles)))
-    new = middles.gather(0, (rows // 2).clamp_max(len(middles) - 1).expand_as(old))
-    values = torch.where(which & (rows % 2 == 1), new, old)
-    return _Window(
-        torch.where(which, 2 * window.first, window.first),
-        torch.where(which, 0.5 * window.step, window.step),
-        cells,
-        _continued(values, cells),
-    )
+def _halved(window: _Window, middles: Tensor) -> _Window:
+    """Half the steps, given the log densities between the nodes (C, B)."""
+    values = window.values.new_empty(2 * len(middles) + 1, middles.shape[1])
+    values[::2], values[1::2] = window.values, middles
+    cells = 2 * window.cells
+    values = _continued(values, cells)
+    return _Window(2 * window.first, 0.5 * window.step, cells, values)
 
 
 # --- where to integrate
@@ -996,9 +1001,8 @@ def _interpolated(values: Tensor) -> Tensor:
 
 def _moments(window: _Window, scale: _Scale) -> Moments:
     """Sums over the nodes and three interpolated ones in every cell."""
-    everywhere = torch.ones_like(scale.bounded)
     for _ in range(2):
-        window = _halved(window, _interpolated(window.values), everywhere)
+        window = _halved(window, _interpolated(window.values))
     z, _ = scale.place((window.first + _rows(len(window.values))) * window.step)
     best = window.values.argmax(0, keepdim=True)
     top, centre = window.values.gather(0, best)[0], z.gather(0, best)[0]
@@ -1010,44 +1014,65 @@ def _moments(window: _Window, scale: _Scale) -> Moments:
 
 
 class _State(NamedTuple):
-    """The windows of all points while their steps are halved; per cell (C, B), per point (B,)."""
+    """The A points whose steps are still halved; per cell (C, A), per point (A,)."""
 
+    points: Tensor  # which of the batch they are
     window: _Window
+    scale: _Scale
     doubt: Tensor  # per cell: how far its interpolated middle may be off, in nats
     parent: Tensor  # per cell: by how much the middle of the cell it is half of was off
     spent: Tensor  # per point: squared effect of middles that were interpolated for good
 
 
 def _integrate(nodes: _Nodes, task: _Task) -> Moments:
-    """Halve steps until the answer is accurate, evaluating only where interpolation is in doubt.
+    """Halve steps until every answer is accurate, evaluating only where interpolation is in doubt.
 
     A window of fewer than ``_LEAST_CELLS`` cells is evaluated everywhere.
     Elsewhere, what a cell does to the answer is the doubt about it times the share of the mass
     that it may hold.
     """
-    window, scale, depth, tolerance = task
-    one = torch.ones_like(window.values[1:])
-    state = _State(window, one, math.nan * one, torch.zeros_like(window.step))
+    one = torch.ones_like(task.window.values[1:])
+    everything = torch.arange(nodes.batch)
+    state = _State(everything, task.window, task.scale, one, math.nan * one, 0.0 * one[0])
+    answer = Moments(*(torch.zeros(nodes.batch, dtype=torch.float64) for _ in range(3)))
     for halvings in range(_MAX_HALVINGS):
         early = halvings < len(_MARGINS)
-        state = _trimmed(state, depth + (_MARGINS[halvings] if early else 0.0))
-        window = state.window
-        moments = _moments(window, scale)
-        effect = state.doubt * _influence(window, scale, moments)
+        state = _trimmed(state, task.depth + (_MARGINS[halvings] if early else 0.0))
+        moments = _moments(state.window, state.scale)
+        effect = state.doubt * _influence(state.window, state.scale, moments)
         error = (state.spent + effect.square().sum(0)).sqrt()
-        allowed = _allowed(nodes, window, moments, tolerance)
-        coarse = window.cells < (_EARLY_CELLS if early else _LEAST_CELLS)
+        allowed = _allowed(nodes, state.window, moments, task.tolerance)
+        coarse = state.window.cells < (_EARLY_CELLS if early else _LEAST_CELLS)
         rough = coarse | (error > allowed)
+        for part, values in zip(answer, moments, strict=True):
+            part[state.points] = values
         if not rough.any():
-            return moments
-        _require_room(window, moments, rough)
-        inside = _rows(len(effect)) < window.cells
-        urgent = torch.where(coarse & inside, _URGENT, torch.where(rough, effect, 0.0))
-        state = _refined(nodes, scale, state, effect, rough, _doubtful(urgent, 0.2 * allowed))
-    point = int(rough.nonzero()[0])
+            return answer
+        nodes.idle[state.points] = moments.mean
+        inside = _rows(len(effect)) < state.window.cells
+        urgent = torch.where(coarse & inside, _URGENT, effect)[:, rough]
+        index = _doubtful(urgent, 0.2 * allowed[rough])
+        state = _selected(state, rough)
+        _require_room(state, moments.mean[rough])
+        state = _refined(nodes, state, effect[:, rough], index)
     raise PosteriorCollapseError(
-        f"log_joint of point {point} has a peak narrower than {window.step[point].item():.3g} near "
-        f"z = {moments.mean[point].item():.6g}"
+        f"log_joint of point {int(state.points[0])} has a peak narrower than "
+        f"{state.window.step[0].item():.3g} near z = {answer.mean[state.points[0]].item():.6g}"
+    )
+
+
+def _selected(state: _State, which: Tensor) -> _State:
+    """The state of some of its points."""
+    window, scale = state.window, state.scale
+    return _State(
+        state.points[which],
+        _Window(
+            window.first[which], window.step[which], window.cells[which], window.values[:, which]
+        ),
+        _Scale(scale.bounded[which], scale.low[which], scale.high[which]),
+        state.doubt[:, which],
+        state.parent[:, which],
+        state.spent[which],
     )
 
 
@@ -1056,7 +1081,8 @@ def _trimmed(state: _State, depth: float) -> _State:
     left, right = _kept_cells(state.window, depth)
     window = _cut(state.window, left, right)
     index = (left + _rows(len(window.values) - 1)).clamp_max(len(state.doubt) - 1)
-    return _State(window, state.doubt.gather(0, index), state.parent.gather(0, index), state.spent)
+    doubt, parent = state.doubt.gather(0, index), state.parent.gather(0, index)
+    return state._replace(window=window, doubt=doubt, parent=parent)
 
 
 def _allowed(nodes: _Nodes, window: _Window, moments: Moments, tolerance: float) -> Tensor:
@@ -1066,32 +1092,29 @@ def _allowed(nodes: _Nodes, window: _Window, moments: Moments, tolerance: float)
     return (floor * moments.variance.sqrt().clamp_min(1.0)).clamp_min(tolerance)
 
 
-def _refined(
-    nodes: _Nodes, scale: _Scale, state: _State, effect: Tensor, rough: Tensor, index: Tensor
-) -> _State:
-    """Halve the steps of the rough points (B,), evaluating the cells in ``index`` (S, B).
+def _refined(nodes: _Nodes, state: _State, effect: Tensor, index: Tensor) -> _State:
+    """Halve the steps of all points, evaluating the cells in ``index`` (S, A).
 
     The surprise of an evaluated cell is how far interpolation was off in its middle.
     If halving reduced it by a factor, halving again is taken to do so once more; where there is
     nothing to compare with, by four. An eighth or less would be right for a smooth density.
     """
-    window, doubt, parent, spent = state
+    _, window, scale, doubt, parent, spent = state
     z, slope = scale.place((window.first + index + 0.5) * window.step)
     nodes.require_exact(z[:, ~scale.bounded])
     expected = _interpolated(window.values)
-    found = nodes.at(z) + slope
+    found = nodes.at(z, state.points) + slope
     surprise = torch.nan_to_num((found - expected.gather(0, index)).abs(), nan=0.0, posinf=50.0)
     checked = torch.zeros_like(expected, dtype=torch.bool).scatter_(0, index, True)
-    spent = spent + torch.where(rough & ~checked, effect, 0.0).square().sum(0)
-    known = torch.where(checked, doubt.scatter(0, index, surprise), doubt)
+    known = doubt.scatter(0, index, surprise)
     shrink = torch.where(checked, known / parent, 0.25).nan_to_num(nan=0.25)
     following = known * shrink.clamp(1.0 / 64.0, 1.0)
-    new = _halved(window, expected.scatter(0, index, found), rough)
-    return _State(
-        new,
-        _inherited(following, doubt, window.cells, new, rough),
-        _inherited(known, parent, window.cells, new, rough),
-        spent,
+    halves = _halved(window, expected.scatter(0, index, found))
+    return state._replace(
+        window=halves,
+        doubt=_inherited(following, window.cells, halves),
+        parent=_inherited(known, window.cells, halves),
+        spent=spent + torch.where(checked, 0.0, effect).square().sum(0),
     )
 
 
@@ -1122,30 +1145,32 @@ def _influence(window: _Window, scale: _Scale, moments: Moments) -> Tensor:
     return torch.where(rows < window.cells, influence, 0.0)
 
 
-def _inherited(
-    found: Tensor, held: Tensor, cells: Tensor, window: _Window, halved: Tensor
-) -> Tensor:
-    """What the cells of the new window take over from the cells of the old one, (C, B).
+def _inherited(found: Tensor, cells: Tensor, window: _Window) -> Tensor:
+    """What halves take over from their cells: the largest found there and in the two neighbours.
 
-    A halved cell gives its halves the largest of what was found for it and its two neighbours.
+    Args:
+        found: (C, A), per cell before.
+        cells: (A,), how many there were.
+        window: with the halves.
+
+    Returns:
+        (2 C, A).
     """
     inside = torch.where(_rows(len(found)) < cells, found, 0.0)
     around = torch.nn.functional.max_pool1d(inside.T[None], 3, stride=1, padding=1)[0].T
-    rows = _rows(len(window.values) - 1).expand(-1, len(cells))
-    halves = around.gather(0, (rows // 2).clamp_max(len(found) - 1))
-    return torch.where(halved, halves, held.gather(0, rows.clamp_max(len(held) - 1)))
+    return around.repeat_interleave(2, 0)[: len(window.values) - 1]
 
 
-def _require_room(window: _Window, moments: Moments, rough: Tensor) -> None:
+def _require_room(state: _State, mean: Tensor) -> None:
     """Stop where steps have been halved too often."""
+    window = state.window
     cells = 2 * (len(window.values) - 1)
-    room = max(_FREE_CELLS, _MAX_VALUES // len(rough))
+    room = max(_FREE_CELLS, _MAX_VALUES // len(state.points))
     if cells <= min(room, _MAX_CELLS):
         return
-    point = int(rough.nonzero()[0])
+    worst = int(window.cells.argmax())
     raise PosteriorCollapseError(
-        f"the posterior of point {point}, mean about {moments.mean[point].item():.6g}, is not "
-        f"resolved by {cells // 2} steps of {window.step[point].item():.3g}: it is too rough, or "
-        "has peaks too narrow for the distance between them (fewer points at once can have more "
-        "steps)"
+        f"the posterior of point {int(state.points[worst])}, mean about {mean[worst].item():.6g}, "
+        f"is not resolved by {cells // 2} steps of {window.step[worst].item():.3g}: it is too "
+        "rough, or has peaks too narrow for the distance between them"
     )
