@@ -262,3 +262,16 @@ def test_no_pickle_is_written(whole: Path) -> None:
     for path in whole.rglob("*.npz"):
         with np.load(path, allow_pickle=False) as file:
             assert all(file[name].dtype != object for name in file.files)
+
+
+def test_decoded_sentences_are_no_choice_by_length(store: Path) -> None:
+    """Batches come sorted by length; the measured subset of the test set must not."""
+    spec = Spec("lagging-grammar", "vae", "smoke")
+    test, count = work.load_data(spec.setup).test, spec.setup.nll_sentences
+    assert count < len(test)
+    with work.one_thread(torch.device("cpu")):
+        found = work.evaluate_run(spec, build_model(spec), torch.Generator().manual_seed(0))
+    assert found.n_sentences == count
+    assert found.n_tokens == int((test.lengths[:count] - 1).sum())
+    shortest = test.lengths.sort().values[:count]
+    assert found.n_tokens > int((shortest - 1).sum())

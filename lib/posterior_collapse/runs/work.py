@@ -251,10 +251,13 @@ def evaluate_run(
     """
     setup = spec.setup
     device = next(model.parameters()).device
-    batches = _batches(load_data(setup).test, 128, device)
-    chosen = _limit(batches, setup.nll_sentences if sentences is None else sentences)
+    test = load_data(setup).test
+    count = setup.nll_sentences if sentences is None else sentences
+    # The split is in random order; its batches are not: short sentences come first in them.
+    rows = torch.arange(min(count, len(test)))
+    batches = _batches(test.take(rows), 128, device)
     return evaluate(
-        model, chosen, generator, num_samples=setup.nll_samples, mi_samples=setup.mi_samples
+        model, batches, generator, num_samples=setup.nll_samples, mi_samples=setup.mi_samples
     )
 
 
