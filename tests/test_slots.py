@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
@@ -22,6 +22,7 @@ from posterior_collapse.networks import (
     uniform_,
     use_generator,
 )
+from posterior_collapse.networks.text import word_losses
 from posterior_collapse.objectives import ELBO, Constant, Cyclical, Linear, Progress
 from posterior_collapse.posteriors import Diagonal, DiagonalNormal, draw
 from posterior_collapse.priors import StandardNormal
@@ -283,3 +284,34 @@ def test_every_recipe_has_a_smoke_scale_and_paper_constants() -> None:
     assert {0, 200, 1000, 2000, 10000} <= set(paper.grid_every)
     with pytest.raises(BadInput, match='did you mean "lagging-yahoo"'):
         recipes.get("laging-yahoo", "quick")
+
+
+@pytest.mark.parametrize("scale", [0.1, 30.0, 4000.0])
+@pytest.mark.parametrize("rows", [1, 7, 600])
+def test_word_losses_without_gradients_equal_those_with(rows: int, scale: float) -> None:
+    """In float64, with logits that overflow an exponential, and rows that do not fill a part."""
+    source = generator()
+    outputs = torch.randn(rows, 5, generator=source, dtype=torch.float64)
+    weight = scale * torch.randn(1003, 5, generator=source, dtype=torch.float64)
+    wanted = torch.randint(1003, (rows,), generator=source)
+    with_gradients = word_losses(outputs.requires_grad_(), weight, wanted)
+    with torch.no_grad():
+        without = word_losses(outputs, weight, wanted)
+        exact = -torch.log_softmax(outputs @ weight.T, -1)[torch.arange(rows), wanted]
+    torch.testing.assert_close(without, with_gradients.detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(without, exact, rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(1e-3, 1e3), st.integers(0, 10**6))
+def test_word_losses_in_float32_are_as_good_as_a_log_softmax(scale: float, seed: int) -> None:
+    source = torch.Generator().manual_seed(seed)
+    outputs = torch.rand(300, 8, generator=source) * 2 - 1
+    weight = scale * torch.randn(1200, 8, generator=source)
+    wanted = torch.randint(1200, (300,), generator=source)
+    with torch.no_grad():
+        found = word_losses(outputs, weight, wanted)
+    logits = (outputs @ weight.T).double()
+    exact = -torch.log_softmax(logits, -1)[torch.arange(300), wanted]
+    assert torch.isfinite(found).all()
+    torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-5 * max(1.0, scale))
