@@ -36,6 +36,7 @@ __all__ = [
     "decide",
     "interval",
     "inventory",
+    "legend",
     "printed",
     "repository",
 ]
@@ -209,8 +210,22 @@ def claim(item: str) -> str:
     return str(inventory()[item]["claim"])
 
 
+@functools.lru_cache(maxsize=1)
+def legend() -> dict[str, dict[str, Any]]:
+    """What the printed tables' columns mean, with units, and where each table comes from.
+
+    Returns:
+        ``columns``: name -> kind, meaning, unit; ``tables``: ``"lagging/table1"`` -> item, note.
+    """
+    text = (repository() / "data" / "papers" / "tables.yml").read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text))
+
+
 def printed(paper: str, table: str) -> pd.DataFrame:
     """A printed table as data; what the text lost is empty, never guessed.
+
+    Columns are those of :func:`legend`.
+    Text that is not there is the empty string, a number that is not there is NaN.
 
     Raises:
         BadInput: unknown paper or table, with the nearest one.
@@ -222,4 +237,6 @@ def printed(paper: str, table: str) -> pd.DataFrame:
     tables = [path.stem for path in (folder / paper).glob("*.csv")]
     if table not in tables:
         raise BadInput(nearest(table, tables, f"printed table of {paper}"))
-    return pd.read_csv(folder / paper / f"{table}.csv")
+    texts = [name for name, column in legend()["columns"].items() if column["kind"] == "text"]
+    frame = pd.read_csv(folder / paper / f"{table}.csv", dtype=dict.fromkeys(texts, str))
+    return frame.fillna(dict.fromkeys(texts, ""))

@@ -1,0 +1,353 @@
+"""The papers' printed tables: their form, and each number against the text of its paper.
+
+The texts are not part of the project. Set POSTERIOR_COLLAPSE_PAPERS to a folder that holds them to
+run the comparison; the comparison itself is tested on a small table either way.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from posterior_collapse import papers
+from transcription import Rows, faults, rows_of, text_of, tokens
+
+FOLDER = papers.repository() / "data" / "papers"
+TABLES = papers.legend()["tables"]
+COLUMNS = papers.legend()["columns"]
+DATASETS = {"Yahoo", "Yelp", "Yelp sentiment", "OMNIGLOT"}
+GROUPS = {"", "Previous Reports", "Modified VAE Objective", "Standard VAE Objective"}
+NOTES = {"", "referred", "no annealing"}
+
+TEXTS = os.environ.get("POSTERIOR_COLLAPSE_PAPERS")
+needs_texts = pytest.mark.skipif(
+    TEXTS is None, reason="POSTERIOR_COLLAPSE_PAPERS names no folder with the papers' texts"
+)
+
+_NUMBER = r"\d+(?:\.\d+)?"
+_VALUE = rf"[a-z_]+={_NUMBER}"
+_PART = rf"[a-z][a-z0-9-]*(?:\({_VALUE}(?:, {_VALUE})*\))?"
+KEY = re.compile(rf"{_PART}(?:\+{_PART})*")
+
+
+def cells(table: str) -> list[dict[str, str]]:
+    """A table's cells as text."""
+    return rows_of(FOLDER / f"{table}.csv")
+
+
+def quantity_of(name: str) -> str | None:
+    """The quantity whose spread a column holds, if it holds one."""
+    found = re.fullmatch("(.+)_(sd|variance)", name)
+    return found[1] if found else None
+
+
+def kind(name: str) -> str:
+    """Kind of a column that the legend must know."""
+    return str(COLUMNS[name]["kind"]) if quantity_of(name) is None else "spread"
+
+
+# --- form -----------------------------------------------------------------------------------------
+
+
+def column_faults(rows: Rows) -> Iterator[str]:
+    """Columns are known, used, and every spread stands beside its quantity."""
+    names = list(rows[0])
+    for before, name in zip(["", *names], names, strict=False):
+        quantity = quantity_of(name)
+        if (quantity or name) not in COLUMNS:
+            yield f"unknown column {name}"
+        elif quantity is not None and (before != quantity or kind(quantity) != "quantity"):
+            yield f"{name} is not beside {quantity}"
+        elif quantity is None and not any(row[name] for row in rows):
+            yield f"no cell in column {name}"
+
+
+def cell_faults(rows: Rows) -> Iterator[str]:
+    """Numbers are numbers, and names are known ones."""
+    known = {"dataset": DATASETS, "group": GROUPS, "note": NOTES}
+    for row in rows:
+        for name, cell in row.items():
+            if kind(name) != "text" and cell and not re.fullmatch(_NUMBER, cell):
+                yield f"{name} is no number: {cell!r}"
+            if name in known and cell not in known[name]:
+                yield f"unknown {name} {cell!r}"
+        if not row.get("method", "-"):
+            yield f"no method in {row}"
+
+
+def key_faults(rows: Rows) -> Iterator[str]:
+    """A key is well formed and agrees with the parameters beside it."""
+    for row in rows:
+        key = row.get("method_key", "")
+        if not key:
+            continue
+        if not KEY.fullmatch(key):
+            yield f"not a method: {key!r}"
+            continue
+        for name, value in re.findall(rf"([a-z_]+)=({_NUMBER})", key):
+            if name in row and (not row[name] or float(row[name]) != float(value)):
+                yield f"{key} beside {name} {row[name]!r}"
+        given = [name for name, cell in row.items() if cell and kind(name) == "parameter"]
+        if missing := [n for n in given if f"{n}=" not in key]:
+            yield f"{key} says nothing of {missing}"
+
+
+def label_faults(rows: Rows) -> Iterator[str]:
+    """The numbers in a method's printed name are its parameters, for all data sets or for each."""
+    asked = [name for name in rows[0] if kind(name) in ("parameter", "setting")]
+    names = [name for name in asked if name != "labels"]
+    for method, group in itertools.groupby(rows, lambda row: row["method"]):
+        line = [[row[name] for name in names if row[name]] for row in group]
+        shared = line[0] if all(values == line[0] for values in line) else None
+        by_row = [value for values in line for value in values]
+        by_parameter = [value for values in zip(*line, strict=True) for value in values]
+        numbers = [t.strip("()") for t in tokens(re.sub(r"et al\., \d{4}", "", method))]
+        if numbers not in (shared, by_row, by_parameter):
+            yield f"{method} beside {names}: {line}"
+
+
+def row_faults(rows: Rows) -> Iterator[str]:
+    """No row is there twice or without a result."""
+    told = [n for n in rows[0] if kind(n) in ("parameter", "setting")]
+    told += ["dataset", "inner_iterations"]
+    for names in (["method"], ["method_key", "note"]):
+        seen = [tuple(row.get(n, "") for n in (*told, *names)) for row in rows]
+        # Two methods without a key are told apart by their names.
+        twice = {one for one in seen if seen.count(one) > 1 and one[len(told)]}
+        yield from (f"twice: {one}" for one in twice)
+    quantities = [n for n in rows[0] if kind(n) == "quantity"]
+    for row in rows:
+        if quantities and not any(row[n] for n in quantities):
+            yield f"no result in {row}"
+
+
+def form_faults(rows: Rows, source: dict[str, Any]) -> list[str]:
+    """Everything that is wrong with a table's form."""
+    # A column that is unknown has no kind to go by.
+    found = list(column_faults(rows))
+    if found:
+        return found
+    found = [*cell_faults(rows), *key_faults(rows), *row_faults(rows)]
+    if source.get("line") == ["method"]:
+        found += label_faults(rows)
+    return found
+
+
+def test_every_table_is_in_the_legend_with_its_item() -> None:
+    files = {f"{path.parent.name}/{path.stem}" for path in FOLDER.glob("*/*.csv")}
+    assert files == set(TABLES)
+    items = [source["item"] for source in TABLES.values()]
+    assert len(set(items)) == len(items)
+    for table, source in TABLES.items():
+        item = papers.inventory()[source["item"]]
+        assert item["paper"].startswith(table.split("/")[0])
+        assert source["note"].endswith(".")
+        number = re.sub(r"\D", "", table)
+        assert source["item"].endswith(("tab" if "table" in table else "fig") + number)
+    assert all("unit" in column for column in COLUMNS.values() if column["kind"] == "quantity")
+    assert all(column["meaning"] for column in COLUMNS.values())
+
+
+@pytest.mark.parametrize("table", sorted(TABLES))
+def test_form(table: str) -> None:
+    rows = cells(table)
+    assert all(None not in row and None not in row.values() for row in rows)  # no ragged row
+    assert form_faults(rows, TABLES[table]) == []
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("dataset", "Yaho", "unknown dataset"),
+        ("note", "referrd", "unknown note"),
+        ("nll", "32O.1", "no number"),
+        ("p", "-0.8", "no number"),
+        ("method", "", "no method"),
+        ("method_key", "du_vae(gamma=0.5, p=0.9)", "not a method"),
+        ("method_key", "du-vae(gamma=0.5 p=0.9)", "not a method"),
+        ("method_key", "du-vae(gamma=0.5, p=0.7)", "beside p '0.9'"),
+        ("method_key", "du-vae(gamma=0.5)", r"says nothing of \['p'\]"),
+        ("gamma", "0.6", r"DU-VAE \(0.5, 0.9\) beside"),
+        ("method", "DU-VAE (0.5, 0.8)", "twice"),
+    ],
+)
+def test_a_fault_of_form_is_found(column: str, value: str, message: str) -> None:
+    rows = cells("du/table1")
+    place = next(i for i, row in enumerate(rows) if row["method"] == "DU-VAE (0.5, 0.9)")
+    if message == "twice" and column == "method":
+        rows[place] |= {"p": "0.8", "method_key": ""}
+    rows[place] |= {column: value}
+    assert any(re.search(message, fault) for fault in form_faults(rows, TABLES["du/table1"]))
+
+
+def test_a_fault_of_columns_is_found() -> None:
+    rows = cells("lagging/table1")
+    source = TABLES["lagging/table1"]
+    assert form_faults([{**row, "ppl": "1"} for row in rows], source) == ["unknown column ppl"]
+    assert form_faults([{**row, "hours_sd": "1"} for row in rows], source) == [
+        "hours_sd is not beside hours"
+    ]
+    assert form_faults([{**row, "p": ""} for row in rows], source) == ["no cell in column p"]
+    results = [name for name in rows[0] if kind(name) in ("quantity", "spread")]
+    empty = [*rows[:-1], {**rows[-1], **dict.fromkeys(results, "")}]
+    assert form_faults(empty, source) == [f"no result in {empty[-1]}"]
+
+
+def test_this_library_reads_the_keys_of_methods_that_it_has() -> None:
+    from posterior_collapse import methods  # loads torch, which no other test here needs
+
+    keys = {row.get("method_key", "") for table in TABLES for row in cells(table)} - {""}
+    known = set(methods.names())
+    read = [key for key in keys if set(re.sub(r"\([^)]*\)", "", key).split("+")) <= known]
+    assert {"vae", "anneal", "lagging", "lagging+anneal"} <= set(read)
+    for key in read:
+        methods.get(key)
+
+
+@pytest.mark.parametrize("table", sorted(TABLES))
+def test_read_as_data(table: str) -> None:
+    frame = papers.printed(*table.split("/"))
+    assert len(frame) == len(cells(table))
+    for name in frame.columns:
+        if kind(name) == "text":
+            assert all(isinstance(value, str) for value in frame[name])
+        else:
+            assert frame[name].dtype.kind in "if"
+
+
+def test_what_is_not_there_reads_as_empty_text_or_as_no_number() -> None:
+    frame = papers.printed("lagging", "table1").set_index(["method", "dataset"])
+    row = frame.loc[("CNN-VAE (Yang et al., 2017)", "Yelp")]
+    assert (row["method_key"], row["nll"], row["kl"]) == ("", 359.1, 7.6)
+    assert row[["nll_sd", "mi", "au"]].isna().all()
+    assert frame.loc[("Ours + anneal", "Yahoo"), "au_sd"] == 3.5
+
+
+# --- against the texts ----------------------------------------------------------------------------
+
+SMALL = """Prose with 1.5 in it.
+
+Table 1: Another table.
+Yahoo Yelp
+Model NLL KL AU NLL KL AU
+Previous Reports
+Old (Doe et al., 2017) 5.5 6.0
+Standard VAE Objective
+-VAE ( = 0.2) 10.25 (0.10) 2.0 (0.0) 3 (1) 30.25 (0.20) 4.0 (0.1) 5 (0)
+Flow (10k) 11.5 (0.1) - 4 (1) 31.5 (0.2) - 6 (2)
+Table 2: Results in 2019.
+"""
+SOURCE = {"line": ["method"]}
+BACK = {"Yahoo": "Yelp", "Yelp": "Yahoo"}
+
+
+def small() -> list[dict[str, str]]:
+    """What the small text prints as its table 2."""
+    head = ["dataset", "group", "method", "nll", "nll_sd", "kl", "kl_sd", "au", "au_sd"]
+    lines = [
+        "Yahoo|Previous Reports|Old (Doe et al., 2017)|5.5||6.0|||",
+        "Yahoo|Standard VAE Objective|β-VAE (β = 0.2)|10.25|0.10|2.0|0.0|3|1",
+        "Yelp|Standard VAE Objective|β-VAE (β = 0.2)|30.25|0.20|4.0|0.1|5|0",
+        "Yahoo|Standard VAE Objective|Flow (10k)|11.5|0.1|||4|1",
+        "Yelp|Standard VAE Objective|Flow (10k)|31.5|0.2|||6|2",
+    ]
+    return [dict(zip(head, line.split("|"), strict=True)) for line in lines]
+
+
+def other(digit: str) -> str:
+    """Another digit."""
+    return str((int(digit) + 1) % 10)
+
+
+def slips(rows: list[dict[str, str]], columns: list[str]) -> Iterator[list[dict[str, str]]]:
+    """Copies of a table with one digit changed: every digit of the columns in turn."""
+    for place, row in enumerate(rows):
+        for name in columns:
+            for at, digit in enumerate(row[name]):
+                if digit.isdigit():
+                    changed = row[name][:at] + other(digit) + row[name][at + 1 :]
+                    yield [*rows[:place], {**row, name: changed}, *rows[place + 1 :]]
+
+
+def swap(a: str, b: str) -> Callable[[list[dict[str, str]]], list[dict[str, str]]]:
+    """Exchange two columns, heads and all; the cells stay where they are."""
+    return lambda rows: [
+        {{a: b, b: a}.get(name, name): cell for name, cell in row.items()} for row in rows
+    ]
+
+
+def test_a_faithful_transcription_has_no_fault() -> None:
+    assert faults("table2", small(), SOURCE, SMALL) == []
+
+
+def test_every_changed_digit_is_found() -> None:
+    wrong = list(slips(small(), ["method", "nll", "nll_sd", "kl", "kl_sd", "au", "au_sd"]))
+    assert len(wrong) == 56
+    assert all(faults("table2", rows, SOURCE, SMALL) for rows in wrong)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda rows: rows[1:],  # the first row is missing
+        lambda rows: rows[:-2],
+        lambda rows: [*rows, rows[-1]],
+        lambda rows: [rows[0], *rows[3:], *rows[1:3]],  # two lines exchanged
+        lambda rows: [rows[0], rows[2], rows[1], *rows[3:]],
+        lambda rows: [{**r, "dataset": "Yelp"} for r in rows],
+        lambda rows: [{**r, "dataset": BACK[r["dataset"]]} for r in rows],
+        lambda rows: [{**r, "method": r["method"].replace("VAE", "AE")} for r in rows],
+        lambda rows: [{**r, "group": r["group"].replace("Previous", "Past")} for r in rows],
+        lambda rows: [{**r, "kl": r["kl"] or "0.0"} for r in rows],  # a dash read as a number
+        lambda rows: [{**r, "nll": r["kl"], "kl": r["nll"]} for r in rows],
+        lambda rows: [{**r, "nll": r["nll_sd"], "nll_sd": r["nll"]} for r in rows],
+        swap("kl", "au"),
+        swap("nll", "kl"),
+    ],
+)
+def test_every_other_slip_is_found(
+    spoil: Callable[[list[dict[str, str]]], list[dict[str, str]]],
+) -> None:
+    assert faults("table2", spoil(small()), SOURCE, SMALL)
+
+
+def test_a_table_that_is_not_there_is_a_fault() -> None:
+    assert "not in the text" in faults("table3", small(), SOURCE, SMALL)[0]
+    assert "not in the text" in faults("table1", small(), SOURCE, SMALL)[0]
+
+
+def test_trailing_zeros_count() -> None:
+    rows = small()
+    rows[1] |= {"nll_sd": "0.1"}  # 0.10 in print
+    assert len(faults("table2", rows, SOURCE, SMALL)) == 1
+
+
+def test_tokens_keep_what_is_printed() -> None:
+    assert tokens("VAE_(0.4) (30k) - 10K 6x SA-VAE Yelp15 () −1.50 (0.0)") == [
+        "(0.4)", "(30000)", "-", "10000", "6", "()", "-1.50", "(0.0)",
+    ]  # fmt: skip
+
+
+@needs_texts
+@pytest.mark.parametrize("table", sorted(TABLES))
+def test_the_transcription_equals_the_text(table: str) -> None:
+    text = text_of(table, Path(str(TEXTS)))
+    assert faults(table.split("/")[1], cells(table), TABLES[table], text) == []
+
+
+@needs_texts
+@pytest.mark.parametrize("table", sorted(TABLES))
+def test_a_changed_digit_of_a_real_table_is_found(table: str) -> None:
+    text, source, rows = text_of(table, Path(str(TEXTS))), TABLES[table], cells(table)
+    compared = {"quantity", "spread"} | ({"parameter"} if "sentence" in source else set())
+    names = [n for n in rows[0] if kind(n) in compared or n in (*source.get("line", []), "labels")]
+    wrong = list(slips(rows, names))
+    assert len(wrong) > 10
+    for one in wrong[:: max(len(wrong) // 60, 1)]:  # sixty, spread over the table
+        assert faults(table.split("/")[1], one, source, text)
