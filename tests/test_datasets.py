@@ -23,7 +23,7 @@ from posterior_collapse.errors import BadInput
 
 DATA = os.environ.get(DATA_VARIABLE, "")
 needs_data = pytest.mark.skipif(not DATA, reason=f"{DATA_VARIABLE} names no data folder")
-TEXT = ("yahoo", "yelp-sentiment", "yelp-doc")
+TEXT = ("yahoo", "yelp-sentiment", "yelp-short", "yelp-doc", "ptb")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def assert_well_formed(data: datasets.TextDataset) -> None:
 
 
 def test_names_and_cards() -> None:
-    assert datasets.names() == ("lagging-synthetic", "grammar", *TEXT)
+    assert datasets.names() == ("lagging-synthetic", "grammar", *TEXT, "digits")
     for name in datasets.names():
         card = datasets.card(name)
         assert card.name == name
@@ -87,7 +87,8 @@ def test_names_and_cards() -> None:
 
 def test_every_source_file_has_a_checksum() -> None:
     for name, source in text.SOURCES.items():
-        used = {*source.train, *source.held_out} | ({source.vocabulary} - {None})
+        used = {*source.train, *source.held_out, *source.labelled.values()}
+        used |= {source.vocabulary} - {None}
         assert used == set(datasets.card(name).files)
 
 
@@ -113,10 +114,10 @@ def test_bad_sizes_are_refused(sizes, message) -> None:
         datasets.load("lagging-synthetic", sizes)
 
 
-@pytest.mark.parametrize("name", ["grammar", "lagging-synthetic"])
+@pytest.mark.parametrize("name", ["grammar", "lagging-synthetic", "digits"])
 @pytest.mark.parametrize("option", ["max_length", "max_vocabulary"])
-def test_text_options_are_refused_for_generated_sets(name, option) -> None:
-    with pytest.raises(BadInput, match=f"{option} is for text from files"):
+def test_text_options_are_refused_for_other_sets(name, option) -> None:
+    with pytest.raises(BadInput, match=f"{option} is for text from files .*, not for {name}"):
         datasets.load(name, **{option: 10})
 
 
@@ -188,6 +189,20 @@ def test_batches_of_one_and_of_a_whole_data_set(sentences) -> None:
     assert all(torch.equal(a, b) for a, b in zip(large, again, strict=True))
 
 
+def test_batches_of_text_are_those_of_equal_length(sentences) -> None:
+    expected = datasets.equal_length_batches(sentences.valid, 32)
+    found = datasets.batches(sentences.valid, 32)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    for batch, picked in zip(found, sentences.valid.batch_rows(32), strict=True):
+        assert torch.equal(batch, sentences.valid.take(picked).tokens)
+
+
+def test_contents_tell_sentences_apart_whatever_their_padding(sentences) -> None:
+    alone = [sentences.valid.take(torch.tensor([row])).contents()[0] for row in range(50)]
+    assert alone == sentences.valid.contents()[:50]
+    assert len(set(sentences.valid.contents())) == len(set(rows(sentences.valid)))
+
+
 @pytest.mark.parametrize("batch_size", [0, -1, 2.0, True])
 def test_bad_batch_size_is_refused(sentences, batch_size) -> None:
     with pytest.raises(BadInput, match="batch_size"):
@@ -201,7 +216,7 @@ def test_synthetic_shapes_and_digest(sequences) -> None:
     assert_well_formed(sequences)
     assert sequences.sizes == (16_000, 2_000, 2_000)
     assert sequences.train.tokens.shape == (16_000, 12)
-    assert sequences.vocabulary.size == 1004
+    assert sequences.size == sequences.vocabulary.size == 1004
     assert sequences.vocabulary.words[4] == "w000" and sequences.vocabulary.words[-1] == "w999"
     assert sequences.digest == sequences.card.digest
 
@@ -445,6 +460,7 @@ def test_digest_sees_every_part() -> None:
 
 # --- text from files: a small corpus in a temporary folder --------------------------------
 
+WORDS = "<pad>\n<s>\n</s>\n<unk>\nred\nblue\nsky\nsea\n"
 VOCAB = "<pad>\t0\n<bos>\t1\n<eos>\t2\n_UNK\t3\nred\t4\nblue\t5\nsky\t6\nsea\t7\n"
 
 
@@ -463,7 +479,7 @@ def corpus(tmp_path, monkeypatch):
 
     def register(files: dict[str, str | bytes], **source) -> None:
         sums = {name: write(tmp_path, name, content) for name, content in files.items()}
-        plain = {"held_out": (), "valid": 2, "test": 2}
+        plain = {"valid": 2, "test": 2}
         found = registry.CARDS["yahoo"]
         card = registry.Card(**(vars(found) | {"files": sums}))
         monkeypatch.setitem(registry.CARDS, "yahoo", card)
@@ -563,9 +579,69 @@ def test_text_held_out_files_lose_what_training_holds(corpus) -> None:
         assert ("one" in (s := data.vocabulary.decode(row)) or "two" in s) == bool(label)
 
 
+def test_text_training_loses_what_filed_splits_hold(corpus) -> None:
+    """Validation and test stay whole, doubles and order included."""
+    valid, test = lines(4, "red blue") + lines(1, "red blue"), lines(6, "red blue")
+    labels = "".join(f"{n % 2}\t{line}\n" for n, line in enumerate(test.splitlines()))
+    corpus(
+        {
+            "a.xz": lines(8, "red blue") * 3 + lines(30),
+            "v.xz": valid,
+            "t.xz": labels,
+            "w.xz": WORDS,
+        },
+        train=("a.xz",),
+        held_out=("v.xz", "t.xz"),
+        file_labels=(1, 0, None),
+        label_names=("x", "y"),
+        vocabulary="w.xz",
+        read_vocabulary=text.read_words,
+        separate=text._clear_training,
+        training=20,
+    )
+    data = datasets.load("yahoo")
+    assert data.vocabulary.words[4:] == ("red", "blue", "sky", "sea")
+    assert data.sizes == (20, 5, 6) == data.card.splits
+    decoded = [[data.vocabulary.decode(row) for row in s.tokens] for s in (data.valid, data.test)]
+    assert [sorted(part) for part in decoded] == [
+        sorted(part.splitlines()) for part in (valid, test)
+    ]
+    order = {line: n % 2 for n, line in enumerate(test.splitlines())}
+    assert [order[line] for line in decoded[1]] == data.test.labels.tolist()
+    assert set(rows(data.train)).isdisjoint(rows(data.valid) + rows(data.test))
+    counts = data.card.counts
+    held = {*valid.splitlines(), *test.splitlines()}
+    assert counts["training sentences dropped as held out"] == sum(
+        line in held for line in (lines(8, "red blue") * 3 + lines(30)).splitlines()
+    )
+    assert counts["test sentences that validation holds"] == 4
+    with pytest.raises(BadInput, match="so alike that a split is left empty"):
+        datasets.load("yahoo", max_length=1, max_vocabulary=5)
+
+
+def test_text_files_that_stay_as_they_are(corpus) -> None:
+    train, valid = lines(12) + "once <unk> red\n", lines(3) + "\n" + lines(3)
+    corpus(
+        {"a.xz": train, "v.xz": valid, "t.xz": "blue new\n" * 2},
+        train=("a.xz",),
+        held_out=("v.xz", "t.xz"),
+        least=1,
+        separate=text._whole_files,
+    )
+    data = datasets.load("yahoo")
+    assert_well_formed(data)
+    assert data.sizes == (13, 6, 2) and data.train.labels is None
+    assert "once" in data.vocabulary and "new" not in data.vocabulary
+    decoded = [data.vocabulary.decode(row) for row in data.train.tokens]
+    assert Counter(decoded) == Counter(train.splitlines()) and decoded != train.splitlines()
+    assert data.card.counts["held-out sentences that training holds"] == 6
+    assert data.card.counts["empty lines skipped"] == 1
+    assert data.card.counts["words unknown in the splits"] == 3
+
+
 def test_text_labels_at_the_start_of_lines(corpus) -> None:
     content = "".join(f"{n % 2} {line}\n" for n, line in enumerate(lines(20).splitlines()))
-    labelled = {"train": ("t.xz",), "line_labels": 2, "label_names": ("even", "odd")}
+    labelled = {"train": ("t.xz",), "file_labels": (None,), "label_names": ("even", "odd")}
     corpus({"t.xz": content + "1 \n"}, **labelled)
     data = datasets.load("yahoo")
     order = {line: n % 2 for n, line in enumerate(lines(20).splitlines())}
@@ -605,6 +681,10 @@ def test_text_refuses_bad_encoding_and_endless_lines(tmp_path, monkeypatch) -> N
     digest = write(tmp_path, "t.xz", b"fine\ncaf\xe9\n")
     with pytest.raises(BadInput, match="t.xz, line 2: not UTF-8"):
         list(text.read_lines(tmp_path / "t.xz", digest))
+    for content in (b"\xef\xbb\xbffine\n", "fine\n".encode("utf-16-le")):
+        digest = write(tmp_path, "t.xz", content)
+        with pytest.raises(BadInput, match="t.xz, line 1: not plain UTF-8"):
+            list(text.read_lines(tmp_path / "t.xz", digest))
     monkeypatch.setattr(text, "MAX_LINE_BYTES", 10)
     digest = write(tmp_path, "t.xz", b"123456789\n1234567890\n")
     with pytest.raises(BadInput, match="line 2: longer than 10 bytes"):
@@ -638,6 +718,21 @@ def test_vocabulary_file_must_begin_with_the_marks(tmp_path) -> None:
         text.read_vocabulary(tmp_path / "v.xz", digest)
 
 
+@pytest.mark.parametrize("line", ["", "  ", "two words", "tab\t4", " red"])
+def test_word_list_must_be_one_word_a_line(tmp_path, line) -> None:
+    digest = write(tmp_path, "w.xz", WORDS + line + "\n")
+    with pytest.raises(BadInput, match=r"w.xz, line 9: .* is not one word"):
+        text.read_words(tmp_path / "w.xz", digest)
+
+
+def test_word_list_must_begin_with_the_marks(tmp_path) -> None:
+    digest = write(tmp_path, "w.xz", WORDS.replace("<s>", "<bos>"))
+    with pytest.raises(BadInput, match="w.xz begins with .*<bos>.*<s>"):
+        text.read_words(tmp_path / "w.xz", digest)
+    digest = write(tmp_path, "w.xz", WORDS)
+    assert text.read_words(tmp_path / "w.xz", digest) == ["red", "blue", "sky", "sea"]
+
+
 @pytest.mark.parametrize("name", TEXT)
 def test_missing_variable_folder_and_file(name, monkeypatch, tmp_path) -> None:
     first = next(iter(datasets.card(name).files))
@@ -665,8 +760,63 @@ def test_real_text_is_what_its_card_says(real, name) -> None:
     assert_well_formed(data)
     card = datasets.card(name)
     assert data.sizes == card.splits and data.digest == card.digest
+    assert bool(card.labels) == bool(data.label_names)
+
+
+@needs_data
+@pytest.mark.parametrize("name", ["yahoo", "yelp-sentiment", "yelp-doc"])
+def test_splits_that_are_cut_here_share_no_sentence(real, name) -> None:
+    data = real[name]
     train, valid, test = (set(rows(s)) for s in (data.train, data.valid, data.test))
     assert not train & valid and not train & test and not valid & test
+
+
+def raw_lines(file: str) -> list[str]:
+    """Lines of a file in the data folder, words joined by single spaces."""
+    with lzma.open(Path(DATA) / file, "rt", encoding="utf-8") as stream:
+        return [" ".join(line.split()) for line in stream]
+
+
+@needs_data
+def test_short_yelp_against_its_files(real) -> None:
+    data = real["yelp-short"]
+    listed = raw_lines("yelp-short/vocab.txt.xz")
+    assert data.size == 8_411 == len(listed) and list(data.vocabulary.words[4:]) == listed[4:]
+    held = set()
+    for split, name in ((data.valid, "valid"), (data.test, "test")):
+        raw = raw_lines(f"yelp-short/short_yelp.{name}.txt.xz")
+        decoded = [data.vocabulary.decode(row) for row in split.tokens]
+        pairs = zip(split.labels.tolist(), decoded, strict=True)
+        assert Counter(f"{label} {line}" for label, line in pairs) == Counter(raw)
+        held |= {line[2:] for line in raw}
+    parent = [line for file in text.SOURCES["yelp-short"].train for line in raw_lines(file)]
+    known = set(listed)
+    replaced = [" ".join(w if w in known else "<unk>" for w in s.split()) for s in parent]
+    left = Counter(line for line in replaced if line not in held)
+    dropped = data.card.counts["training sentences dropped as held out"]
+    assert len(parent) - left.total() == dropped == 14_576
+    train = Counter(data.vocabulary.decode(row) for row in data.train.tokens)
+    assert train.total() == 100_000 and not train - left
+    assert data.card.counts["test sentences that validation holds"] == 656
+    # Both halves of the parent's files train, in the share that they have.
+    assert data.train.labels.double().mean() == pytest.approx(0.59, abs=0.01)
+
+
+@needs_data
+def test_ptb_against_its_files(real) -> None:
+    data = real["ptb"]
+    raw = {part: raw_lines(f"ptb/ptb.{part}.txt.xz") for part in ("train", "valid", "test")}
+    for name, split in (("train", data.train), ("valid", data.valid), ("test", data.test)):
+        decoded = Counter(data.vocabulary.decode(row) for row in split.tokens)
+        assert decoded == Counter(raw[name])  # the text's own <unk> is UNK
+    kinds = {word for line in raw["train"] for word in line.split()}
+    assert data.size == len(kinds) + 3 == 10_002  # <unk> is one of the four marks
+    seen = set(raw["train"])
+    both = sum(line in seen for line in raw["valid"] + raw["test"])
+    assert data.card.counts["held-out sentences that training holds"] == both == 149
+    cut = datasets.load("ptb", datasets.Sizes(50, 20, 20), max_length=10, max_vocabulary=1_000)
+    assert cut.name == "ptb[max_length=10,max_vocabulary=1000]" and cut.size == 1_000
+    assert int(cut.train.lengths.max()) == 12 and cut.max_length == 10
 
 
 @needs_data

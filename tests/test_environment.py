@@ -123,15 +123,18 @@ def test_what_is_installed_is_what_is_locked(root: Path) -> None:
     assert torch == pins(root)["torch"]
 
 
+NAMES = {"sklearn": "scikit-learn"}  # where a package is imported under another name
+
+
 def imported(path: Path) -> set[str]:
-    """Top-level packages that a module imports anywhere."""
+    """Packages that a module imports anywhere, by the names under which they are installed."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             found.add(node.module.split(".")[0])
-    return found
+    return {NAMES.get(name, name) for name in found}
 
 
 def test_the_library_alone_needs_only_its_own_dependencies(root: Path) -> None:

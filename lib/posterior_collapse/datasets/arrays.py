@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,6 +25,9 @@ __all__ = [
     "Split",
     "TextDataset",
     "Vocabulary",
+    "check_batch_size",
+    "check_sizes",
+    "digest_of",
     "equal_length_batches",
     "equal_length_rows",
 ]
@@ -124,6 +127,19 @@ class Split:
         labels = None if self.labels is None else self.labels[rows]
         return Split(self.tokens[rows, : int(lengths.max())], lengths, labels)
 
+    def contents(self) -> list[bytes]:
+        """Each sentence without its padding; equal sentences give equal bytes."""
+        pairs = zip(self.tokens.numpy(), self.lengths.tolist(), strict=True)
+        return [tokens[:length].tobytes() for tokens, length in pairs]
+
+    def batch_rows(self, batch_size: int) -> list[Tensor]:
+        """See :func:`equal_length_rows`."""
+        return equal_length_rows(self, batch_size)
+
+    def batches(self, batch_size: int) -> list[Tensor]:
+        """See :func:`equal_length_batches`."""
+        return equal_length_batches(self, batch_size)
+
 
 @dataclass(frozen=True)
 class TextDataset:
@@ -138,6 +154,7 @@ class TextDataset:
         card: the registry's card, with ``counts`` filled in.
         label_names: name of each label id; empty if there are no labels.
         digest: SHA-256, hexadecimal, of name, vocabulary, label names and every array.
+        max_length: words that were kept of each sentence; None if all were.
     """
 
     name: str
@@ -148,6 +165,7 @@ class TextDataset:
     card: Card
     label_names: tuple[str, ...]
     digest: str
+    max_length: int | None = None
 
     @staticmethod
     def build(
@@ -156,12 +174,18 @@ class TextDataset:
         vocabulary: Vocabulary,
         label_names: Sequence[str] = (),
         suffix: str = "",
+        max_length: int | None = None,
     ) -> TextDataset:
         """Put (train, valid, test) together and compute the digest."""
         train, valid, test = splits
         name, labels = card.name + suffix, tuple(label_names)
-        digest = _digest(name, splits, vocabulary, labels)
-        return TextDataset(name, train, valid, test, vocabulary, card, labels, digest)
+        digest = _text_digest(name, splits, vocabulary, labels)
+        return TextDataset(name, train, valid, test, vocabulary, card, labels, digest, max_length)
+
+    @property
+    def size(self) -> int:
+        """Number of ids in the vocabulary, the four marks included."""
+        return self.vocabulary.size
 
     @property
     def sizes(self) -> Sizes:
@@ -179,7 +203,7 @@ class TextDataset:
             return self
         whole = zip((self.train, self.valid, self.test), checked, strict=True)
         splits = [split.take(torch.arange(number)) for split, number in whole]
-        digest = _digest(self.name, splits, self.vocabulary, self.label_names)
+        digest = _text_digest(self.name, splits, self.vocabulary, self.label_names)
         return replace(self, train=splits[0], valid=splits[1], test=splits[2], digest=digest)
 
 
@@ -197,21 +221,36 @@ def check_sizes(sizes: Sizes, available: Sizes, name: str) -> Sizes:
     return wanted
 
 
-def _digest(
+def digest_of(header: Mapping[str, object], arrays: Iterable[Tensor | None]) -> str:
+    """SHA-256 of everything a model can see; independent of the platform's byte order.
+
+    Args:
+        header: what names the arrays; JSON can hold it.
+        arrays: integers, or float32.
+    """
+    sha = hashlib.sha256()
+    sha.update(json.dumps(header, ensure_ascii=True, sort_keys=True).encode("ascii"))
+    for array in arrays:
+        if array is None:
+            sha.update(b"none")
+            continue
+        kind = "<f4" if array.is_floating_point() else "<i8"
+        sha.update(json.dumps(list(array.shape)).encode("ascii"))
+        sha.update(array.contiguous().numpy().astype(kind).tobytes())
+    return sha.hexdigest()
+
+
+def _text_digest(
     name: str, splits: Sequence[Split], vocabulary: Vocabulary, label_names: Sequence[str]
 ) -> str:
-    """SHA-256 of everything a model can see; independent of the platform's byte order."""
-    sha = hashlib.sha256()
     header = {"name": name, "words": vocabulary.words, "labels": list(label_names)}
-    sha.update(json.dumps(header, ensure_ascii=True, sort_keys=True).encode("ascii"))
-    for split in splits:
-        for array in (split.tokens, split.lengths, split.labels):
-            if array is None:
-                sha.update(b"none")
-                continue
-            sha.update(json.dumps(list(array.shape)).encode("ascii"))
-            sha.update(array.contiguous().numpy().astype("<i8").tobytes())
-    return sha.hexdigest()
+    return digest_of(header, (a for s in splits for a in (s.tokens, s.lengths, s.labels)))
+
+
+def check_batch_size(batch_size: int) -> None:
+    """BadInput unless ``batch_size`` is an integer of at least 1."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise BadInput(f"batch_size = {batch_size!r}; allowed: an integer of at least 1")
 
 
 def equal_length_rows(split: Split, batch_size: int) -> list[Tensor]:
@@ -226,8 +265,7 @@ def equal_length_rows(split: Split, batch_size: int) -> list[Tensor]:
         sentences of one length keep the order of the split; the last batch of a length may
         be smaller.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise BadInput(f"batch_size = {batch_size!r}; allowed: an integer of at least 1")
+    check_batch_size(batch_size)
     order = torch.argsort(split.lengths, stable=True)
     counts = torch.unique_consecutive(split.lengths[order], return_counts=True)[1]
     return [rows for group in order.split(counts.tolist()) for rows in group.split(batch_size)]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from posterior_collapse.datasets import grammar, synthetic, text
-from posterior_collapse.datasets.arrays import TextDataset, check_sizes
+from torch import Tensor
+
+from posterior_collapse.datasets import grammar, images, synthetic, text
+from posterior_collapse.datasets.arrays import Split, TextDataset, check_sizes
+from posterior_collapse.datasets.images import ImageDataset, ImageSplit
 from posterior_collapse.datasets.registry import CARDS, Card, Sizes, data_folder, find
 from posterior_collapse.errors import BadInput
 
-__all__ = ["available", "card", "load", "names"]
+__all__ = ["available", "batches", "card", "load", "names"]
 
 
 def names() -> tuple[str, ...]:
@@ -33,7 +36,7 @@ def load(
     *,
     max_length: int | None = None,
     max_vocabulary: int | None = None,
-) -> TextDataset:
+) -> TextDataset | ImageDataset:
     """Generate a data set, or read it from the data folder.
 
     The splits and the vocabulary are always made from the whole data set, so that a smaller
@@ -41,14 +44,14 @@ def load(
 
     Args:
         name: one of ``names()``.
-        sizes: how many sentences of each split to keep, from its start; all if None.
+        sizes: how many sentences or images of each split to keep, from its start; all if None.
         max_length: words kept of each sentence; real text only, all if None.
         max_vocabulary: most ids, the four marks included; the most frequent words of the
             training part stay and the others become UNK.  Real text only, all if None.
 
     Returns:
-        The data set.  ``digest`` is that of what was made; ``card.digest`` is the registry's
-        for the whole set without options.
+        The data set, of text or of images.  ``digest`` is that of what was made;
+        ``card.digest`` is the registry's for the whole set without options.
 
     Raises:
         BadInput: an unknown name (with the nearest one), more sentences than there are, an
@@ -66,4 +69,24 @@ def load(
                 f"{option} is for text from files ({', '.join(text.SOURCES)}), not for {name}"
             )
     wanted = found.splits if sizes is None else check_sizes(sizes, found.splits, name)
+    if name in images.SOURCES:
+        return images.build(found).head(wanted)
     return grammar.build().head(wanted) if name == grammar.NAME else synthetic.build(wanted)
+
+
+def batches(split: Split | ImageSplit, batch_size: int) -> list[Tensor]:
+    """Cut a split into the batches that networks read.
+
+    Args:
+        split: N sentences or images.
+        batch_size: most of them in a batch, at least 1.
+
+    Returns:
+        Sentences of one length (B, T_b) int64, see :func:`equal_length_batches`; or consecutive
+        images (B, P) float32.  ``split.batch_rows(batch_size)`` gives the rows (B,) of each
+        batch in the split, so that labels can follow.
+
+    Raises:
+        BadInput: ``batch_size`` is no integer of at least 1.
+    """
+    return split.batches(batch_size)

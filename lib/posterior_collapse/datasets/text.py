@@ -3,28 +3,37 @@
 Files lie below the folder that ``POSTERIOR_COLLAPSE_DATA`` names, compressed with xz.  A file is
 opened once; its checksum is compared with the registry's before a line of it is used.
 
-The steps, the same for every corpus:
+The steps, the same for every corpus but for the last:
 
 1. Every line is split at white space.  A line without words is skipped and counted.
 2. With ``max_length`` a sentence keeps its first words; EOS follows the cut.
-3. A seeded permutation decides which sentences train.  It does not depend on any option.
-4. The vocabulary comes from the corpus's own list where it has one, else from the words that
-   occur at least twice in the training part, so that UNK occurs there too.
-   ``max_vocabulary`` keeps the most frequent of them in the training part.
-5. A held-out sentence is dropped if its ids already occur in training or earlier among the
-   held-out ones.  What stays is cut into validation and test.
+3. A seeded permutation orders the sentences.  Where a corpus is one pool, it decides which of
+   them train.  It does not depend on any option.
+4. The vocabulary comes from the corpus's own list where it has one, else from the words of the
+   training part.  A word that occurs there once is left out, so that UNK occurs there too,
+   unless the corpus writes unknown words itself.  ``max_vocabulary`` keeps the words that are
+   most frequent there, counted before step 5.
+5. Sentences are the same if their ids are.  What happens to one that stands on two sides
+   depends on whose splits they are.
+
+   - Ours: a held-out sentence is dropped if it occurs in training or earlier among the held-out
+     ones.  What stays is cut into validation and test.
+   - Validation and test are a paper's own files: they stay whole, and a training sentence that
+     occurs in them is dropped.
+   - All three are files that every publication uses: they stay whole.
 
 ``counts`` in the loaded card says how many lines, tokens and sentences each step touched.
 """
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import io
 import lzma
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -50,49 +59,17 @@ from posterior_collapse.datasets.registry import (
 )
 from posterior_collapse.errors import BadInput
 
-__all__ = ["build", "locate", "read_lines", "read_vocabulary"]
+__all__ = ["SOURCES", "build", "labelled", "locate", "read_lines", "read_vocabulary", "read_words"]
 
 SEED = 2019  # of the permutation that makes the splits
-MARKS = ("<pad>", "<bos>", "<eos>", "_UNK")  # the first four lines of a vocabulary file
+MARKS = ("<pad>", "<bos>", "<eos>", "_UNK")  # the first four lines of a numbered vocabulary
+LIST_MARKS = ("<pad>", "<s>", "</s>", "<unk>")  # those of a plain list of words
 UNKNOWN_WORDS = ("_UNK", "<unk>")  # how the corpora write a word outside their vocabulary
 MAX_LINE_BYTES = 1_000_000  # a longer line is not a sentence; bounds the memory of a bad file
 _FIRST_ID = 4
 
 
-class _Source(NamedTuple):
-    """How the files of one corpus become sentences."""
-
-    train: tuple[str, ...]  # files that train, or that are pooled and then cut
-    held_out: tuple[str, ...]  # files for validation and test; empty: cut from the pool
-    file_labels: tuple[int, ...] = ()  # a label for each file, in the order above
-    line_labels: int = 0  # number of labels if each line begins with one, else 0
-    vocabulary: str | None = None
-    label_names: tuple[str, ...] = ()
-    valid: int = 2_000  # sentences wanted in validation and in test
-    test: int = 2_000
-
-
-SOURCES = {
-    "yahoo": _Source(
-        train=("yahoo/yahoo.valid.txt.xz", "yahoo/yahoo.test.txt.xz"),
-        held_out=(),
-        vocabulary="yahoo/vocab.txt.xz",
-    ),
-    "yelp-sentiment": _Source(
-        train=("yelp-sentiment/sentiment.dev.0.xz", "yelp-sentiment/sentiment.dev.1.xz"),
-        held_out=("yelp-sentiment/sentiment.test.0.xz", "yelp-sentiment/sentiment.test.1.xz"),
-        file_labels=(0, 1, 0, 1),
-        label_names=("negative", "positive"),
-        valid=10_000,
-        test=10_000,
-    ),
-    "yelp-doc": _Source(
-        train=("yelp-doc/yelp13.valid.txt.xz", "yelp-doc/yelp13.test.txt.xz"),
-        held_out=(),
-        line_labels=5,
-        label_names=tuple(f"{stars} of 5 stars" for stars in range(1, 6)),
-    ),
-}
+# --- files ----------------------------------------------------------------------------------------
 
 
 def locate(card: Card, file: str) -> Path:
@@ -151,6 +128,8 @@ def _decoded(stream: io.BufferedReader, path: Path) -> Iterator[str]:
                 number += 1
                 if len(line) > MAX_LINE_BYTES:
                     raise BadInput(f"{path}, line {number}: longer than {MAX_LINE_BYTES} bytes")
+                if b"\0" in line or line.startswith(codecs.BOM_UTF8):
+                    raise BadInput(f"{path}, line {number}: not plain UTF-8 (a zero byte or a BOM)")
                 yield line.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}, line {number}: not UTF-8 ({error.reason})") from error
@@ -176,6 +155,26 @@ def read_vocabulary(path: Path, sha256: str) -> list[str]:
     return words[_FIRST_ID:]
 
 
+def read_words(path: Path, sha256: str) -> list[str]:
+    """Words of a file with one a line, without the four marks that it begins with.
+
+    Raises:
+        BadInput: as ``read_lines``; or a line is not one word; or the first four words are not
+            the marks.
+    """
+    words = []
+    for number, line in enumerate(read_lines(path, sha256), 1):
+        if line.split() != [line]:
+            raise BadInput(f"{path}, line {number}: {line!r} is not one word")
+        words.append(line)
+    if tuple(words[:_FIRST_ID]) != LIST_MARKS:
+        raise BadInput(f"{path} begins with {words[:_FIRST_ID]}, expected {list(LIST_MARKS)}")
+    return words[_FIRST_ID:]
+
+
+# --- sentences as numbers -------------------------------------------------------------------------
+
+
 class _Corpus(NamedTuple):
     """Sentences as numbers, before there is a vocabulary; a word's number is its first sight."""
 
@@ -183,7 +182,7 @@ class _Corpus(NamedTuple):
     flat: Tensor  # (M,) int64, word numbers of all sentences one after the other
     counts: Tensor  # (N,) int64, words in each sentence
     labels: Tensor  # (N,) int64; zeros if the corpus has no labels
-    first_held_out: int  # sentences from here on come from the held-out files
+    file: Tensor  # (N,) int64, which of the files read holds each sentence
     empty: int  # lines without words
 
 
@@ -195,35 +194,44 @@ def _line_label(words: list[str], number: int, where: str) -> int:
     return int(label)
 
 
-def _read(card: Card, source: _Source) -> _Corpus:
-    """Read every sentence file of a corpus."""
+def _read(
+    card: Card, files: Sequence[str], file_labels: Sequence[int | None], label_number: int
+) -> _Corpus:
+    """Read sentences from files.
+
+    Args:
+        card: has the checksums.
+        files: below the data folder.
+        file_labels: the label of each file, None where every line begins with its own; empty if
+            there are no labels.
+        label_number: labels on lines lie below this.
+    """
     numbers: defaultdict[str, int] = defaultdict()
     numbers.default_factory = numbers.__len__
-    flat, counts, labels = array("q"), array("q"), array("q")
-    empty, first_held_out = 0, 0
-    for position, file in enumerate(source.train + source.held_out):
-        if position == len(source.train):
-            first_held_out = len(counts)
-        file_label = source.file_labels[position] if source.file_labels else 0
+    flat, counts, labels, sources = array("q"), array("q"), array("q"), array("q")
+    empty = 0
+    for position, file in enumerate(files):
+        file_label = file_labels[position] if file_labels else 0
         for number, line in enumerate(read_lines(locate(card, file), card.files[file]), 1):
             words = line.split()
             label = file_label
-            if source.line_labels and words:
-                label = _line_label(words, source.line_labels, f"{file}, line {number}")
-            if not words:
+            if label is None and words:
+                label = _line_label(words, label_number, f"{file}, line {number}")
+            if not words or label is None:
                 empty += 1
                 continue
             flat.extend(map(numbers.__getitem__, words))
             counts.append(len(words))
             labels.append(label)
+            sources.append(position)
     if not counts:
-        raise BadInput(f"the files of {card.name} hold no sentence: {', '.join(card.files)}")
+        raise BadInput(f"the files of {card.name} hold no sentence: {', '.join(files)}")
     return _Corpus(
         words=list(numbers),
         flat=torch.frombuffer(flat, dtype=torch.int64),
         counts=torch.frombuffer(counts, dtype=torch.int64),
         labels=torch.frombuffer(labels, dtype=torch.int64),
-        first_held_out=first_held_out or len(counts),
+        file=torch.frombuffer(sources, dtype=torch.int64),
         empty=empty,
     )
 
@@ -239,14 +247,149 @@ def _cut(corpus: _Corpus, max_length: int | None) -> _Corpus:
     )
 
 
+# --- splits ---------------------------------------------------------------------------------------
+
+
+class _Parts(NamedTuple):
+    """Rows of each split, and what making them did to the sentences."""
+
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+    touched: dict[str, int]
+
+
+def _occur_in(tokens: Tensor, rows: Tensor, others: Tensor) -> Tensor:
+    """Whether each of ``rows`` of the ids (N, T) equals one of the rows ``others``."""
+    raw = tokens.numpy()
+    found = {raw[row].tobytes() for row in others.tolist()}
+    return torch.tensor([raw[row].tobytes() in found for row in rows.tolist()], dtype=torch.bool)
+
+
+def _distinct(tokens: Tensor, rows: Tensor) -> Tensor:
+    """``rows`` without those whose ids an earlier one has."""
+    raw = tokens.numpy()
+    first = {raw[row].tobytes(): row for row in reversed(rows.tolist())}
+    return torch.tensor([row for row in rows.tolist() if first[raw[row].tobytes()] == row])
+
+
+def _cut_held_out(
+    tokens: Tensor, train: Tensor, held_out: Tensor, corpus: _Corpus, source: _Source
+) -> _Parts:
+    """Distinct held-out sentences that training does not hold, cut into validation and test."""
+    kept = _distinct(tokens, held_out[~_occur_in(tokens, held_out, train)]).long()
+    touched = {"held-out sentences dropped as seen": len(held_out) - len(kept)}
+    test = kept[source.valid : source.valid + source.test]
+    return _Parts(train, kept[: source.valid], test, touched)
+
+
+def _filed(held_out: Tensor, corpus: _Corpus, source: _Source) -> tuple[Tensor, Tensor]:
+    """The held-out rows of the validation file and of the test file."""
+    valid = corpus.file[held_out] == len(source.train)
+    return held_out[valid], held_out[~valid]
+
+
+def _clear_training(
+    tokens: Tensor, train: Tensor, held_out: Tensor, corpus: _Corpus, source: _Source
+) -> _Parts:
+    """Whole validation and test files, and training sentences that neither holds."""
+    valid, test = _filed(held_out, corpus, source)
+    kept = train[~_occur_in(tokens, train, held_out)]
+    touched = {
+        "training sentences dropped as held out": len(train) - len(kept),
+        "test sentences that validation holds": int(_occur_in(tokens, test, valid).sum()),
+    }
+    return _Parts(kept[: source.training], valid, test, touched)
+
+
+def _whole_files(
+    tokens: Tensor, train: Tensor, held_out: Tensor, corpus: _Corpus, source: _Source
+) -> _Parts:
+    """Every file as it is."""
+    valid, test = _filed(held_out, corpus, source)
+    touched = {
+        "held-out sentences that training holds": int(_occur_in(tokens, held_out, train).sum())
+    }
+    return _Parts(train, valid, test, touched)
+
+
+class _Source(NamedTuple):
+    """How the files of one corpus become sentences."""
+
+    train: tuple[str, ...]  # files that train, or that are pooled and then cut
+    # Files for validation and test, cut by ``separate``: all of them pooled, or one for each.
+    # Empty: validation and test are cut from the pool.
+    held_out: tuple[str, ...] = ()
+    # A label for each file, in the order above; None where every line begins with its own.
+    file_labels: tuple[int | None, ...] = ()
+    label_names: tuple[str, ...] = ()
+    vocabulary: str | None = None
+    read_vocabulary: Callable[[Path, str], list[str]] = read_vocabulary
+    least: int = 2  # uses in the training part that make a word, where no list is given
+    separate: Callable[[Tensor, Tensor, Tensor, _Corpus, _Source], _Parts] = _cut_held_out
+    training: int | None = None  # sentences wanted in training; all if None
+    valid: int = 2_000  # sentences wanted in validation and in test, where they are cut
+    test: int = 2_000
+    labelled: Mapping[int, str] = {}  # files of labelled training sentences, by their number
+
+
+_SENTIMENT = tuple(
+    f"yelp-sentiment/sentiment.{part}.{n}.xz" for part in ("dev", "test") for n in (0, 1)
+)
+
+SOURCES = {
+    "yahoo": _Source(
+        train=("yahoo/yahoo.valid.txt.xz", "yahoo/yahoo.test.txt.xz"),
+        vocabulary="yahoo/vocab.txt.xz",
+    ),
+    "yelp-sentiment": _Source(
+        train=_SENTIMENT[:2],
+        held_out=_SENTIMENT[2:],
+        file_labels=(0, 1, 0, 1),
+        label_names=("negative", "positive"),
+        valid=10_000,
+        test=10_000,
+    ),
+    "yelp-short": _Source(
+        train=_SENTIMENT,
+        held_out=("yelp-short/short_yelp.valid.txt.xz", "yelp-short/short_yelp.test.txt.xz"),
+        file_labels=(0, 1, 0, 1, None, None),
+        label_names=("negative", "positive"),
+        vocabulary="yelp-short/vocab.txt.xz",
+        read_vocabulary=read_words,
+        separate=_clear_training,
+        training=100_000,
+        labelled={
+            number: f"yelp-short/short_yelp.train.{number}.txt.xz"
+            for number in (100, 500, 1_000, 2_000, 10_000)
+        },
+    ),
+    "yelp-doc": _Source(
+        train=("yelp-doc/yelp13.valid.txt.xz", "yelp-doc/yelp13.test.txt.xz"),
+        file_labels=(None, None),
+        label_names=tuple(f"{stars} of 5 stars" for stars in range(1, 6)),
+    ),
+    "ptb": _Source(
+        train=("ptb/ptb.train.txt.xz",),
+        held_out=("ptb/ptb.valid.txt.xz", "ptb/ptb.test.txt.xz"),
+        least=1,
+        separate=_whole_files,
+    ),
+}
+
+
 def _rows(corpus: _Corpus, source: _Source) -> tuple[Tensor, Tensor]:
     """Shuffled rows of the training and of the held-out sentences."""
     generator = torch.Generator().manual_seed(SEED)
     order = torch.randperm(len(corpus.counts), generator=generator)
     if source.held_out:
-        return order[order < corpus.first_held_out], order[order >= corpus.first_held_out]
+        trains = corpus.file[order] < len(source.train)
+        return order[trains], order[~trains]
     held_out = source.valid + source.test
     return order[:-held_out], order[-held_out:]
+
+
+# --- ids ------------------------------------------------------------------------------------------
 
 
 def _padded(corpus: _Corpus) -> Tensor:
@@ -258,21 +401,20 @@ def _padded(corpus: _Corpus) -> Tensor:
 
 
 def _choose_words(
-    corpus: _Corpus, used: Tensor, listed: list[str] | None, max_vocabulary: int | None
+    used: Mapping[str, int], least: int, listed: list[str] | None, max_vocabulary: int | None
 ) -> list[str]:
-    """The words of the vocabulary; ``used`` (W,) is how often training uses each word number.
+    """The words of the vocabulary; ``used`` is how often the training part uses each word.
 
     Frequent words first, equally frequent ones in alphabetical order, except that a whole
     list keeps its own order.
     """
     if listed is not None and max_vocabulary is None:
         return listed
-    allowed = None if listed is None else set(listed)
+    allowed, needed = (used.keys(), least) if listed is None else (set(listed), 1)
     ranked = sorted(
         (-count, word)
-        for word, count in zip(corpus.words, used.tolist(), strict=True)
-        if (count > 1 if allowed is None else count > 0 and word in allowed)
-        and word not in UNKNOWN_WORDS
+        for word, count in used.items()
+        if count >= needed and word in allowed and word not in UNKNOWN_WORDS
     )
     most = None if max_vocabulary is None else max_vocabulary - _FIRST_ID
     return [word for _, word in ranked[:most]]
@@ -288,17 +430,27 @@ def _frame(padded: Tensor, ids: Tensor, counts: Tensor) -> Tensor:
     return tokens
 
 
-def _unseen(tokens: Tensor, train: Tensor, held_out: Tensor) -> Tensor:
-    """The held-out rows whose ids occur neither in training nor in an earlier held-out row."""
-    raw = tokens.numpy()
-    seen = {raw[row].tobytes() for row in train.tolist()}
-    kept = []
-    for row in held_out.tolist():
-        content = raw[row].tobytes()
-        if content not in seen:
-            seen.add(content)
-            kept.append(row)
-    return torch.tensor(kept, dtype=torch.int64)
+def _vocabulary(
+    card: Card, source: _Source, corpus: _Corpus, train: Tensor, max_vocabulary: int | None
+) -> Vocabulary:
+    """The vocabulary of a corpus whose training part is the sentences ``train``."""
+    listed = None
+    if source.vocabulary is not None:
+        path = locate(card, source.vocabulary)
+        listed = source.read_vocabulary(path, card.files[source.vocabulary])
+    held = torch.zeros(len(corpus.counts), dtype=torch.bool)
+    held[train] = True
+    counts = torch.bincount(
+        corpus.flat[held.repeat_interleave(corpus.counts)], minlength=len(corpus.words)
+    )
+    used = dict(zip(corpus.words, counts.tolist(), strict=True))
+    return Vocabulary(_choose_words(used, source.least, listed, max_vocabulary))
+
+
+def _as_split(corpus: _Corpus, vocabulary: Vocabulary) -> Split:
+    """All sentences in the ids of a vocabulary, in the order of the files."""
+    ids = torch.tensor([vocabulary.id(word) for word in corpus.words])
+    return Split(_frame(_padded(corpus), ids, corpus.counts), corpus.counts + 2, corpus.labels)
 
 
 def _check(value: int | None, least: int, what: str) -> None:
@@ -306,19 +458,6 @@ def _check(value: int | None, least: int, what: str) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise BadInput(f"{what} = {value!r}; allowed: None or an integer of at least {least}")
-
-
-def _encode(
-    corpus: _Corpus, train: Tensor, listed: list[str] | None, max_vocabulary: int | None
-) -> tuple[Vocabulary, Split]:
-    """Choose the vocabulary and write all sentences in its ids, in the order of the files."""
-    padded = _padded(corpus)
-    seen = padded[train].flatten()
-    used = torch.bincount(seen[seen >= 0], minlength=len(corpus.words))
-    vocabulary = Vocabulary(_choose_words(corpus, used, listed, max_vocabulary))
-    ids = torch.tensor([vocabulary.id(word) for word in corpus.words])
-    tokens = _frame(padded, ids, corpus.counts)
-    return vocabulary, Split(tokens, corpus.counts + 2, corpus.labels)
 
 
 def build(card: Card, max_length: int | None, max_vocabulary: int | None) -> TextDataset:
@@ -336,29 +475,26 @@ def build(card: Card, max_length: int | None, max_vocabulary: int | None) -> Tex
     _check(max_length, 1, "max_length")
     _check(max_vocabulary, _FIRST_ID + 1, "max_vocabulary")
     source = SOURCES[card.name]
-    listed = None
-    if source.vocabulary is not None:
-        path = locate(card, source.vocabulary)
-        listed = read_vocabulary(path, card.files[source.vocabulary])
-    whole = _read(card, source)
+    files, names = source.train + source.held_out, source.label_names
+    whole = _read(card, files, source.file_labels, len(names))
     corpus = _cut(whole, max_length)
     train, held_out = _rows(corpus, source)
-    vocabulary, sentences = _encode(corpus, train, listed, max_vocabulary)
-    if not source.label_names:
+    vocabulary = _vocabulary(card, source, corpus, train, max_vocabulary)
+    sentences = _as_split(corpus, vocabulary)
+    if not names:
         sentences = replace(sentences, labels=None)
-    kept = _unseen(sentences.tokens, train, held_out)
-    if len(kept) <= source.valid:
+    *parts, touched = source.separate(sentences.tokens, train, held_out, corpus, source)
+    if not all(len(rows) for rows in parts):
         raise BadInput(
             f"max_length = {max_length} and max_vocabulary = {max_vocabulary} make the sentences "
-            f"of {card.name} so alike that training holds nearly all; allow more of either"
+            f"of {card.name} so alike that a split is left empty; allow more of either"
         )
-    parts = (train, kept[: source.valid], kept[source.valid : source.valid + source.test])
     splits = [sentences.take(rows) for rows in parts]
     counts = {
         "sentences read": len(corpus.counts),
         "empty lines skipped": corpus.empty,
         "sentences cut to max_length": int((whole.counts > corpus.counts).sum()),
-        "held-out sentences dropped as seen": len(held_out) - len(kept),
+        **touched,
         "words in the splits": sum(int((split.lengths - 2).sum()) for split in splits),
         "words unknown in the splits": sum(int((split.tokens == UNK).sum()) for split in splits),
     }
@@ -366,4 +502,22 @@ def build(card: Card, max_length: int | None, max_vocabulary: int | None) -> Tex
     options = {"max_length": max_length, "max_vocabulary": max_vocabulary}
     given = ",".join(f"{key}={value}" for key, value in options.items() if value is not None)
     suffix = f"[{given}]" if given else ""
-    return TextDataset.build(filled, splits, vocabulary, source.label_names, suffix)
+    return TextDataset.build(filled, splits, vocabulary, names, suffix, max_length)
+
+
+def labelled(data: TextDataset) -> dict[int, Split]:
+    """The labelled training subsets that come with a corpus, in the ids of a loaded data set.
+
+    Returns:
+        Number of sentences -> the sentences in the order of their file, cut to the data set's
+        ``max_length``; empty if the corpus has no such files.
+
+    Raises:
+        BadInput, DataMissing: as ``build``.
+    """
+    source = SOURCES.get(data.card.name)
+    found = {}
+    for number, file in source.labelled.items() if source is not None else ():
+        corpus = _read(data.card, (file,), (None,), len(data.label_names))
+        found[number] = _as_split(_cut(corpus, data.max_length), data.vocabulary)
+    return found
