@@ -13,14 +13,14 @@ from torch.distributions import Independent, MultivariateNormal, Normal, kl_dive
 
 from posterior_collapse import methods, recipes
 from posterior_collapse.errors import BadInput
+from posterior_collapse.layers import Dropout, use_generator
 from posterior_collapse.networks import (
     VAE,
-    Dropout,
+    TextNetwork,
     linear_optimum,
     linear_vae,
     text_vae,
     uniform_,
-    use_generator,
 )
 from posterior_collapse.networks.text import word_losses
 from posterior_collapse.objectives import ELBO, Constant, Cyclical, Linear, Progress
@@ -278,7 +278,10 @@ def test_every_recipe_has_a_smoke_scale_and_paper_constants() -> None:
     paper = recipes.get("lagging-synthetic", "paper")
     settings = paper.optimisation
     assert (paper.train, paper.valid, paper.test) == (16000, 2000, 2000)
-    assert (paper.embedding, paper.hidden, paper.latent_dim, paper.batch_size) == (50, 50, 1, 16)
+    network = paper.network
+    assert isinstance(network, TextNetwork)
+    assert (network.embedding, network.hidden, network.dropout) == (50, 50, 0.5)
+    assert (paper.latent_dim, paper.batch_size) == (1, 16)
     assert (settings.learning_rate, settings.clip_norm, settings.decay) == (1.0, 5.0, 0.5)
     assert (settings.patience, settings.max_decays, settings.max_epochs) == (2, 5, 50)
     assert {0, 200, 1000, 2000, 10000} <= set(paper.grid_every)

@@ -66,7 +66,7 @@ class Watch:
     def validate(self, model: VAE) -> Validation:
         information = self.information[self.epoch] if self.information else 0.0
         self.epoch += 1
-        return Validation(self.losses[self.epoch - 1], 0.0, information, 0)
+        return Validation(self.losses[self.epoch - 1], 0.0, information, 0.0, 0)
 
     def observe(self, moment: str, state: State) -> None:
         self.moments.append((moment, state.iteration))
@@ -327,7 +327,7 @@ def test_linear_vae_training_lands_on_its_optimum() -> None:
                 spread = (weight.square() * q.variance[0]).sum()  # type: ignore[operator, union-attr]
                 rec = 0.5 * (((data - mean).square().sum(1) + spread) / 0.25).mean()
                 kl = torch.distributions.kl_divergence(q, model.prior).mean()
-                return Validation((rec + beta * kl).item(), kl.item(), 0.0, 0)
+                return Validation((rec + beta * kl).item(), kl.item(), None, None, 0)
 
         train(
             state,

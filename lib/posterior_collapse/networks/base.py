@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+import warnings
 from collections.abc import Iterator
 from typing import Protocol, cast
 
@@ -9,40 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from posterior_collapse.errors import BadInput
+from posterior_collapse.posteriors import Posterior
+from posterior_collapse.priors import Prior
 
-__all__ = ["VAE", "Decoder", "Dropout", "use_generator"]
-
-
-class Dropout(nn.Module):
-    """Inverted dropout whose masks come from a generator of its own.
-
-    torch's dropout draws from the global random state, which a library must not seed.
-    """
-
-    generator: torch.Generator | None
-
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        if not 0.0 <= probability < 1.0:
-            raise BadInput(f"a dropout probability lies in [0, 1), given {probability}")
-        self.probability = probability
-        self.generator = None
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Zero each entry with the probability and rescale the rest; identity in eval mode."""
-        if not self.training or self.probability == 0.0:
-            return values
-        keep = 1.0 - self.probability
-        mask = torch.empty_like(values).bernoulli_(keep, generator=self.generator).div_(keep)
-        return values * mask
+__all__ = ["VAE", "Decoder", "Latent", "Network", "build_vae"]
 
 
-def use_generator(model: nn.Module, generator: torch.Generator | None) -> None:
-    """Let every :class:`Dropout` of a model draw its masks from ``generator``."""
-    for module in model.modules():
-        if isinstance(module, Dropout):
-            module.generator = generator
+class Latent(enum.StrEnum):
+    """How the decoder sees the latent variable: the one choice of a method that is no slot."""
+
+    INPUT = "input"  # as the recipe's decoder has it
+    SKIP = "skip"  # and once more before the output layer (Dieng et al. 2019)
+    NONE = "none"  # not at all: a language model
 
 
 class Decoder(Protocol):
@@ -78,6 +58,9 @@ class VAE(nn.Module):
         self.encoder = encoder
         self.posterior_head = posterior_head
         self.prior_head = prior_head
+        follow = getattr(prior_head, "follow", None)
+        if follow is not None:  # a prior that is stated in terms of the posterior's own scale
+            follow(posterior_head)
         self.decoder = decoder
 
     def posterior(self, x: Tensor) -> Distribution:
@@ -102,3 +85,54 @@ class VAE(nn.Module):
         """theta: decoder and prior."""
         yield from self.prior_head.parameters()
         yield from self.decoder.parameters()
+
+
+class Network(Protocol):
+    """Encoder and decoder of a recipe, with their initialisation."""
+
+    @property
+    def features(self) -> int:
+        """F, size of what the encoder gives."""
+        ...
+
+    def encoder(self, size: int) -> nn.Module:
+        """x (B, ...) -> features (B, F); ``size`` is the number of words or of pixels."""
+        ...
+
+    def decoder(self, size: int, latent_dim: int, latent: Latent) -> nn.Module:
+        """See :class:`Decoder`."""
+        ...
+
+    def initialise(self, model: nn.Module, generator: torch.Generator) -> None:
+        """Set the parameters, in place, but for those that keep their own."""
+        ...
+
+
+def build_vae(
+    network: Network,
+    size: int,
+    latent_dim: int,
+    posterior: Posterior,
+    prior: Prior,
+    latent: Latent = Latent.INPUT,
+) -> VAE:
+    """Join a recipe's networks with a method's slots; parameters are not yet initialised.
+
+    Args:
+        network: of the recipe.
+        size: number of words or of pixels.
+        latent_dim: D.
+        posterior, prior: of the method.
+        latent: of the method; without a latent variable D is 0, which every formula allows:
+            the KL is 0 and the likelihood exact.
+    """
+    dim = 0 if latent is Latent.NONE else latent_dim
+    with warnings.catch_warnings():
+        # torch warns that there is nothing to initialise where D is 0.
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+        return VAE(
+            network.encoder(size),
+            posterior.build(network.features, dim),
+            prior.build(dim),
+            network.decoder(size, dim, latent),
+        )

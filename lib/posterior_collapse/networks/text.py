@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posterior_collapse.networks.base import VAE, Dropout
+from posterior_collapse.layers import Dropout, initialised_by_recipe
+from posterior_collapse.networks.base import VAE, Latent, build_vae
 from posterior_collapse.posteriors import Posterior
 from posterior_collapse.priors import Prior
 
-__all__ = ["TextDecoder", "TextEncoder", "text_vae", "uniform_", "word_losses"]
+__all__ = ["TextDecoder", "TextEncoder", "TextNetwork", "text_vae", "uniform_", "word_losses"]
 
 # Logits held at once where no gradient is wanted: 1 MB in float32, a share of a core's own cache.
 _CACHED_LOGITS = 2**18
@@ -42,7 +44,8 @@ class TextDecoder(nn.Module):
     """p(x|z): an LSTM that sees z at every step and in its first state.
 
     The input is [embedding; z], c0 = W z and h0 = tanh(c0).
-    z does not reach the softmax by any other way, so a strong LSTM can do without it.
+    z does not reach the softmax by any other way, so a strong LSTM can do without it; with
+    ``Latent.SKIP`` the softmax sees [output; z] (Dieng et al. 2019).
     Linear maps carry no bias; dropout acts on the embeddings and on the outputs.
 
     Args:
@@ -51,10 +54,17 @@ class TextDecoder(nn.Module):
         hidden: size of the LSTM's state.
         latent_dim: D.
         dropout: probability of both dropouts.
+        latent: whether z also skips the LSTM.
     """
 
     def __init__(
-        self, vocabulary: int, embedding: int, hidden: int, latent_dim: int, dropout: float
+        self,
+        vocabulary: int,
+        embedding: int,
+        hidden: int,
+        latent_dim: int,
+        dropout: float,
+        latent: Latent = Latent.INPUT,
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, embedding)
@@ -62,7 +72,8 @@ class TextDecoder(nn.Module):
         self.dropout_out = Dropout(dropout)
         self.state = nn.Linear(latent_dim, hidden, bias=False)
         self.lstm = nn.LSTM(embedding + latent_dim, hidden)
-        self.words = nn.Linear(hidden, vocabulary, bias=False)
+        self.skip = latent is Latent.SKIP
+        self.words = nn.Linear(hidden + self.skip * latent_dim, vocabulary, bias=False)
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x|z), nats per sentence: x (B, T), z (S, B, D) -> (S, B)."""
@@ -79,9 +90,11 @@ class TextDecoder(nn.Module):
         ).flatten(1, 2)  # (T-1, S*B, E+D)
         cell = self.state(z.flatten(0, 1)).unsqueeze(0)  # (1, S*B, H)
         outputs, _ = self.lstm(joined, (torch.tanh(cell), cell))
+        outputs = self.dropout_out(outputs)
+        if self.skip:
+            outputs = torch.cat([outputs, z.flatten(0, 1).expand(steps, -1, -1)], dim=-1)
         wanted = targets.unsqueeze(1).expand(steps, samples, batch).reshape(-1)
-        flat = self.dropout_out(outputs).flatten(0, 1)
-        losses = word_losses(flat, self.words.weight, wanted)
+        losses = word_losses(outputs.flatten(0, 1), self.words.weight, wanted)
         return -losses.view(steps, samples, batch).sum(0)
 
 
@@ -142,7 +155,10 @@ def uniform_(
     parameters: tuple[float, float],
     embeddings: tuple[float, float],
 ) -> None:
-    """Initialise every parameter uniformly, in place (He et al. 2019, appendix B.1 and G).
+    """Initialise parameters uniformly, in place (He et al. 2019, appendix B.1 and G).
+
+    All but those of modules that keep their own; see
+    :func:`posterior_collapse.layers.keeps_initial_values`.
 
     Args:
         model: any module on the CPU; biases are treated like weights, as the paper does.
@@ -151,9 +167,37 @@ def uniform_(
         embeddings: (low, high) for the weights of embeddings.
     """
     embedded = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    for parameter in model.parameters():
+    for parameter in initialised_by_recipe(model):
         low, high = embeddings if id(parameter) in embedded else parameters
         parameter.uniform_(low, high, generator=generator)
+
+
+@dataclass(frozen=True)
+class TextNetwork:
+    """LSTM encoder and decoder (He et al. 2019, appendix B; its sizes are 512 and 1024)."""
+
+    embedding: int
+    hidden: int
+    dropout: float
+    init_parameters: tuple[float, float] = (-0.01, 0.01)
+    init_embeddings: tuple[float, float] = (-0.1, 0.1)
+
+    @property
+    def features(self) -> int:
+        """See :class:`posterior_collapse.networks.base.Network`, as for the other methods."""
+        return self.hidden
+
+    def encoder(self, size: int) -> TextEncoder:
+        """``size`` is the number of words."""
+        return TextEncoder(size, self.embedding, self.hidden)
+
+    def decoder(self, size: int, latent_dim: int, latent: Latent) -> TextDecoder:
+        """``size`` is the number of words."""
+        return TextDecoder(size, self.embedding, self.hidden, latent_dim, self.dropout, latent)
+
+    def initialise(self, model: nn.Module, generator: torch.Generator) -> None:
+        """Uniformly; see :func:`uniform_`."""
+        uniform_(model, generator, self.init_parameters, self.init_embeddings)
 
 
 def text_vae(
@@ -166,9 +210,5 @@ def text_vae(
     prior: Prior,
 ) -> VAE:
     """The LSTM text VAE with the posterior and the prior of a method."""
-    return VAE(
-        TextEncoder(vocabulary, embedding, hidden),
-        posterior.build(hidden, latent_dim),
-        prior.build(latent_dim),
-        TextDecoder(vocabulary, embedding, hidden, latent_dim, dropout),
-    )
+    network = TextNetwork(embedding, hidden, dropout)
+    return build_vae(network, vocabulary, latent_dim, posterior, prior)

@@ -1,6 +1,7 @@
 """Slot 4 of a method: how parameters are updated; and the one loop that serves every method."""
 
 from posterior_collapse.training.loop import Monitor, Optimisation, Validation, new_state, train
+from posterior_collapse.training.semi_amortised import SemiAmortised
 from posterior_collapse.training.state import DamagedCheckpoint, State, load_state, save_state
 from posterior_collapse.training.steps import Aggressive, Joint, Training, TrainingDiverged, Update
 
@@ -10,6 +11,7 @@ __all__ = [
     "Joint",
     "Monitor",
     "Optimisation",
+    "SemiAmortised",
     "State",
     "Training",
     "TrainingDiverged",

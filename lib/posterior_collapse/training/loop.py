@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
 from posterior_collapse.errors import BadInput, nearest
-from posterior_collapse.networks.base import VAE, use_generator
-from posterior_collapse.objectives import Objective
+from posterior_collapse.layers import begin_update, use_generator
+from posterior_collapse.networks.base import VAE
+from posterior_collapse.objectives import Model, Objective
 from posterior_collapse.training.state import State
 from posterior_collapse.training.steps import Training, TrainingDiverged
 
@@ -41,19 +42,23 @@ class Optimisation:
 
 
 class Validation(NamedTuple):
-    """State of a model on the validation set; nats per example."""
+    """State of a model on the validation set; nats per example.
 
-    loss: float  # negative ELBO with KL weight 1
-    kl: float
-    mutual_information: float
+    None marks what has no finite answer: an autoencoder's delta posterior has no KL.
+    """
+
+    loss: float  # negative ELBO with KL weight 1; an autoencoder's reconstruction; L_scale
+    kl: float | None
+    mutual_information: float | None
+    aggregate_kl: float | None  # KL(q(z) || p(z)), the rest of the KL
     active_units: int
 
 
 class Monitor(Protocol):
     """What looks at the model while it trains; it must not touch the state's generators."""
 
-    def validate(self, model: VAE) -> Validation:
-        """Measure the model on the validation set."""
+    def validate(self, model: Model) -> Validation:
+        """Measure the model, as training gives it for evaluation, on the validation set."""
         ...
 
     def observe(self, moment: str, state: State) -> None:
@@ -61,11 +66,13 @@ class Monitor(Protocol):
         ...
 
 
-def _optimisers(model: VAE, settings: Optimisation, rate: float) -> tuple[Optimizer, Optimizer]:
-    """One optimiser for the encoder and one for the decoder."""
+def _optimisers(
+    model: VAE, settings: Optimisation, rate: float, encoder_factor: float
+) -> tuple[Optimizer, Optimizer]:
+    """One optimiser for the encoder, with its own multiple of the rate, and one for the decoder."""
     make = _OPTIMISERS[settings.optimiser]
     phi, theta = list(model.inference_parameters()), list(model.generative_parameters())
-    return make(phi, lr=rate), make(theta, lr=rate)  # type: ignore[call-arg]
+    return make(phi, lr=encoder_factor * rate), make(theta, lr=rate)  # type: ignore[call-arg]
 
 
 def new_state(
@@ -81,7 +88,8 @@ def new_state(
     noise = torch.Generator(device).manual_seed(2 * seed + 1)
     order = torch.Generator().manual_seed(2 * seed)
     use_generator(model, noise)
-    inference, generative = _optimisers(model, settings, settings.learning_rate)
+    factor = training.encoder_factor
+    inference, generative = _optimisers(model, settings, settings.learning_rate, factor)
     return State(
         model,
         objective,
@@ -92,6 +100,7 @@ def new_state(
         order,
         settings.learning_rate,
         batches_per_epoch,
+        encoder_factor=factor,
         memory=training.start(),
     )
 
@@ -117,6 +126,7 @@ def _run_epoch(
     assert state.sums is not None
     while state.position < len(batches):
         batch = batches[int(state.permutation[state.position])]
+        begin_update(state.model, state.progress)
         done = training.update(state, batch, batches, lambda: monitor.observe("inner", state))
         loss, kl = done.terms.loss.detach(), done.terms.kl.detach()
         state.sums += torch.stack([loss * len(batch), kl.sum(), loss.new_tensor(len(batch))])
@@ -134,7 +144,7 @@ def _close_epoch(
     assert state.sums is not None
     loss, kl, count = state.sums.tolist()
     aggressive = bool(state.memory.get("aggressive", False))
-    found = monitor.validate(state.model)
+    found = monitor.validate(training.evaluated(state.model))
     if not math.isfinite(found.loss):
         raise TrainingDiverged(f"validation loss {found.loss} after {state.iteration} updates")
     state.epoch += 1
@@ -167,7 +177,9 @@ def _keep_best_or_decay(state: State, settings: Optimisation, loss: float) -> No
         state.decays += 1
         state.learning_rate *= settings.decay
         state.model.load_state_dict(state.best)
-        state.inference, state.generative = _optimisers(state.model, settings, state.learning_rate)
+        state.inference, state.generative = _optimisers(
+            state.model, settings, state.learning_rate, state.encoder_factor
+        )
 
 
 def train(

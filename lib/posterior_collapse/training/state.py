@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from posterior_collapse.errors import PosteriorCollapseError
+from posterior_collapse.layers import Progress
 from posterior_collapse.networks.base import VAE
-from posterior_collapse.objectives import Objective, Progress
+from posterior_collapse.objectives import Objective
 
 __all__ = ["DamagedCheckpoint", "State", "load_state", "save_state"]
 
@@ -55,6 +56,7 @@ class State:
     order: torch.Generator  # order of the batches, on the CPU
     learning_rate: float
     batches_per_epoch: int
+    encoder_factor: float = 1.0  # the encoder's learning rate over the decoder's
     iteration: int = 0  # updates of the generator
     epoch: int = 0  # finished epochs
     permutation: Tensor | None = None  # (batches,), order in the current epoch
@@ -170,9 +172,9 @@ def load_state(state: State, path: Path) -> dict[str, Tensor]:
     state.best = {k: v.to(device) for k, v in part("best.").items()}
     _restore_optimiser("inference", state.inference, tensors)
     _restore_optimiser("generative", state.generative, tensors)
-    for optimiser in (state.inference, state.generative):
+    for optimiser, factor in ((state.inference, state.encoder_factor), (state.generative, 1.0)):
         for group in optimiser.param_groups:
-            group["lr"] = state.learning_rate
+            group["lr"] = factor * state.learning_rate
     state.noise.set_state(tensors["noise"])
     state.order.set_state(tensors["order"])
     state.permutation = tensors.get("permutation")

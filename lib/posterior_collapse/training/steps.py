@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -10,10 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
-from posterior_collapse.objectives import Terms
+from posterior_collapse.networks.base import VAE
+from posterior_collapse.objectives import Model, Terms
 from posterior_collapse.training.state import State
 
-__all__ = ["Aggressive", "Joint", "Training", "TrainingDiverged", "Update", "gradients", "units"]
+__all__ = [
+    "Aggressive",
+    "Joint",
+    "Training",
+    "TrainingDiverged",
+    "Update",
+    "clip_gradients",
+    "gradients",
+    "units",
+]
 
 
 class TrainingDiverged(PosteriorCollapseError):
@@ -30,6 +41,11 @@ class Update(NamedTuple):
 class Training(Protocol):
     """What a method names in its training slot."""
 
+    @property
+    def encoder_factor(self) -> float:
+        """The encoder's learning rate over the decoder's."""
+        ...
+
     def start(self) -> dict[str, Any]:
         """First value of ``state.memory``: what the slot must remember between updates."""
         ...
@@ -43,8 +59,12 @@ class Training(Protocol):
         """
         ...
 
-    def after_epoch(self, state: State, mutual_information: float) -> None:
-        """React to the validation set's mutual information, nats."""
+    def after_epoch(self, state: State, mutual_information: float | None) -> None:
+        """React to the validation set's mutual information, nats; None where there is none."""
+        ...
+
+    def evaluated(self, model: VAE) -> Model:
+        """The model as it is to be measured: itself, unless inference goes on after the encoder."""
         ...
 
 
@@ -67,18 +87,38 @@ def gradients(state: State, batch: Tensor) -> Terms:
     state.model.zero_grad(set_to_none=True)
     terms = state.objective(state.model, batch, state.progress, state.noise)
     terms.loss.backward()
+    clip_gradients(state, terms.loss)
+    return terms
+
+
+def clip_gradients(state: State, loss: Tensor) -> None:
+    """Scale the gradient of all parameters down to the clip norm, in place, if it is longer.
+
+    Raises:
+        TrainingDiverged: it is infinite or not a number; ``loss`` is for the message.
+    """
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), state.clip_norm)
     if not torch.isfinite(norm):
         raise TrainingDiverged(
-            f"gradient norm {norm.item()} at update {state.iteration}, loss {terms.loss.item()}; "
+            f"gradient norm {norm.item()} at update {state.iteration}, loss {loss.item()}; "
             "a smaller learning rate or clip norm is the usual cure"
         )
-    return terms
 
 
 @dataclass(frozen=True)
 class Joint:
-    """Encoder and decoder are updated together: basic VAE training."""
+    """Encoder and decoder are updated together: basic VAE training.
+
+    Args:
+        encoder_factor: the encoder's learning rate over the decoder's
+            (He et al. 2019, appendix F, table 10).
+    """
+
+    encoder_factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.encoder_factor < math.inf:
+            raise BadInput(f"an encoder_factor is a positive number, given {self.encoder_factor}")
 
     def start(self) -> dict[str, Any]:
         """Nothing to remember."""
@@ -93,8 +133,12 @@ class Joint:
         state.generative.step()
         return Update(terms, 0)
 
-    def after_epoch(self, state: State, mutual_information: float) -> None:
+    def after_epoch(self, state: State, mutual_information: float | None) -> None:
         """Nothing to do."""
+
+    def evaluated(self, model: VAE) -> Model:
+        """The model itself."""
+        return model
 
 
 @dataclass(frozen=True)
@@ -111,7 +155,8 @@ class Aggressive:
 
     Args:
         max_inner: most encoder steps an update (code: 99).
-        window: encoder steps between comparisons (code: 15; the text says 10).
+        window: encoder steps between comparisons (code: 15; the text says 10). One of
+            ``max_inner`` steps is never compared: a fixed budget (section 6.5, table 4).
     """
 
     max_inner: int = 99
@@ -123,6 +168,11 @@ class Aggressive:
                 f"aggressive training takes 1 <= window <= max_inner, given {self.window} and "
                 f"{self.max_inner}"
             )
+
+    @property
+    def encoder_factor(self) -> float:
+        """See :class:`Training`."""
+        return 1.0
 
     def start(self) -> dict[str, Any]:
         """Aggressive until the mutual information first falls."""
@@ -156,9 +206,15 @@ class Aggressive:
             batch = batches[int(torch.randint(len(batches), (), generator=state.order))]
         return self.max_inner
 
-    def after_epoch(self, state: State, mutual_information: float) -> None:
+    def after_epoch(self, state: State, mutual_information: float | None) -> None:
         """The stop rule of section 4.2."""
         before = state.memory["mutual_information"]
+        if mutual_information is None:
+            raise BadInput("aggressive training needs a posterior with a mutual information")
         if before is not None and mutual_information < before:
             state.memory["aggressive"] = False
         state.memory["mutual_information"] = mutual_information
+
+    def evaluated(self, model: VAE) -> Model:
+        """The model itself."""
+        return model
