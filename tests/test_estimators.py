@@ -521,7 +521,8 @@ def test_perplexity_counts_words_and_the_model_is_left_as_it_was() -> None:
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
     assert found.n_tokens == 6
-    assert found.mutual_information_points == 2
+    assert found.mutual_information_points == 3
+    assert found.batch_mutual_information_points == 2
     expected = found.nll * 3 / 6
     assert found.perplexity == pytest.approx(math.exp(expected), rel=1e-12)
     assert found.reconstruction == pytest.approx(2 * math.log(10.0), rel=1e-6)

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal, kl_divergence
+from torch.distributions import (
+    Distribution,
+    Independent,
+    Normal,
+    kl_divergence,
+)
 
 from posterior_collapse import gaussian
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
-from posterior_collapse.posteriors import draw
+from posterior_collapse.posteriors import Delta, Flowed, draw, gaussian_code
+from posterior_collapse.priors import UnitNormal
 
 __all__ = [
     "NODES_PER_CALL",
@@ -27,9 +33,12 @@ __all__ = [
     "Evaluation",
     "Model",
     "Moments",
+    "ScaledEvaluation",
     "aggregate_kl",
     "count_tokens",
     "evaluate",
+    "evaluate_scaled",
+    "evaluating",
     "importance_weighted_nll",
     "mutual_information",
     "posterior_moments_1d",
@@ -266,7 +275,7 @@ def _stratified(parts: list[_PointAverages], num_samples: int, n: int, like: Ten
 
 
 @contextlib.contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
+def evaluating(model: Any) -> Iterator[None]:
     """No gradients, evaluation mode; every submodule's own mode is put back afterwards."""
     modes = [(m, m.training) for m in model.modules()] if isinstance(model, nn.Module) else []
     for module, _ in modes:
@@ -355,6 +364,8 @@ def _decode(
 ) -> _Pass:
     """Decode ``num_samples`` draws for every example, a bounded number of sequences at a time."""
     prior, batch = model.prior, posterior.batch_shape[0]
+    if isinstance(posterior, Delta):
+        return _decode_once(model, x, posterior)
     step = max(1, SEQUENCES_PER_CALL // batch)
     weights, reconstruction, kl, total = _Weights(), _Spread(), _Spread(), _Spread()
     for start in range(0, num_samples, step):
@@ -380,6 +391,13 @@ def _decode(
         kl.variance_of_mean(),
         total.variance_of_mean(),
     )
+
+
+def _decode_once(model: Model, x: Any, posterior: Delta) -> _Pass:
+    """One batch decoded from a posterior without spread: it has a reconstruction and no more."""
+    likelihood = gaussian.widen(model.log_likelihood(x, posterior.mean[None]))[0]
+    none, zero = torch.full_like(likelihood, math.inf), torch.zeros_like(likelihood)
+    return _Pass(none, none, -likelihood, zero, none, none, none)
 
 
 def _require_densities(log_likelihood: Tensor, log_ratio: Tensor, shape: tuple[int, ...]) -> None:
@@ -427,7 +445,7 @@ def importance_weighted_nll(
     """
     _require_count("num_samples", num_samples)
     values, errors, dtype = [], [], None
-    with _evaluating(model):
+    with evaluating(model):
         for x in batches:
             posterior = model.posterior(x)
             dtype = posterior.mean.dtype
@@ -446,28 +464,35 @@ class Evaluation(NamedTuple):
     """What a model reaches on a set of examples; plain numbers, nats per example.
 
     Standard errors are those of sampling z, for these examples and this model.
-    None marks what the posterior has no answer for: mutual information and the aggregated KL
-    need a diagonal Gaussian, tokens and perplexity need text.
+    None marks what the posterior has no answer for: mutual information, MPD and conditional
+    entropy need a diagonal Gaussian (a flow's is that of z before the flow, as the papers
+    measure it), the aggregated KL a standard normal prior as well, tokens and perplexity need
+    text, and a delta posterior has neither likelihood nor KL.
     """
 
-    nll: float  # importance-weighted, num_samples samples
-    nll_stderr: float
-    elbo_loss: float  # negative ELBO: reconstruction + kl
-    elbo_loss_stderr: float
+    nll: float | None  # importance-weighted, num_samples samples
+    nll_stderr: float | None
+    elbo_loss: float | None  # negative ELBO: reconstruction + KL of the decoded examples
+    elbo_loss_stderr: float | None
     reconstruction: float  # average of -log p(x|z), z ~ q(z|x)
     reconstruction_stderr: float
-    kl: float  # average KL(q(z|x) || p(z))
-    kl_stderr: float  # 0 for a closed form
+    kl: float | None  # average KL(q(z|x) || p(z)) over all examples
+    kl_stderr: float | None  # 0 for a closed form
     mutual_information: float | None
     mutual_information_stderr: float | None
     mutual_information_points: int  # aggregated; its ceiling is the logarithm of this
+    batch_mutual_information: float | None  # the papers' form: at most the logarithm of the batch
+    batch_mutual_information_points: int | None
     aggregate_kl: float | None  # KL(q_agg || N(0, I)) of all n_sentences points
     aggregate_kl_stderr: float | None
+    mutual_posterior_divergence: float | None  # MPD over all pairs of points
+    conditional_entropy: float | None  # of z given x
     active_units: int  # variance of the posterior mean, ddof 1, at least 0.01
     active_rank: int  # eigenvalues of its covariance, at least 0.01
-    n_sentences: int
+    n_sentences: int  # encoded: KL, mutual information, MPD, units
+    n_decoded: int  # of them, for NLL, ELBO and reconstruction
     n_tokens: int | None  # words predicted, each sentence's end included and its start not
-    perplexity: float | None  # exp(nll * n_sentences / n_tokens)
+    perplexity: float | None  # exp(nll * n_decoded / n_tokens)
     num_samples: int  # of z per example for nll, elbo_loss and reconstruction
     mi_samples: int  # of z per example for mutual information and the aggregated KL
 
@@ -489,6 +514,7 @@ def evaluate(
     num_samples: int = 500,
     mi_samples: int = 10,
     aggregate: int | None = None,
+    encoded: Iterable[Any] = (),
 ) -> Evaluation:
     """Measure a model; each example is encoded once, and one set of samples serves all.
 
@@ -501,44 +527,65 @@ def evaluate(
         generator: on the device of the posterior.
         num_samples: of z per example, for everything that is decoded.
         mi_samples: of z per example, for mutual information and the aggregated KL.
-        aggregate: None, or the papers' batch size; see :func:`mutual_information`.
+        aggregate: None, or the papers' batch size for ``batch_mutual_information``, whose batches
+            are consecutive examples in a random order.
+        encoded: batches of further x that are encoded and not decoded; they count in whatever
+            needs the posteriors alone.
 
     Raises:
         BadInput, PosteriorCollapseError: see :func:`importance_weighted_nll`.
     """
     _require_count("num_samples", num_samples)
     _require_count("mi_samples", mi_samples)
-    passes, posteriors, tokens = [], [], []
-    with _evaluating(model):
+    passes, encodings, tokens = [], [], []
+    with evaluating(model):
         for x in batches:
             posterior = model.posterior(x)
             done = _decode(model, x, posterior, num_samples, generator)
-            passes.append(_with_closed_kl(done, posterior, model.prior))
-            posteriors.append(posterior)
+            done = _with_closed_kl(done, posterior, model.prior)
+            passes.append(done)
+            encodings.append(_Encoding(posterior.mean, gaussian_code(posterior), done.kl))
             tokens.append(count_tokens(x))
         if not passes:
             raise BadInput("batches is empty")
+        for x in encoded:
+            posterior = model.posterior(x)
+            kl = _kl_of(posterior, model.prior, mi_samples, generator)
+            encodings.append(_Encoding(posterior.mean, gaussian_code(posterior), kl))
         total = _Pass(*(torch.cat(column) for column in zip(*passes, strict=True)))
-        latent = _measure_latent(posteriors, mi_samples, generator, aggregate)
+        latent = _measure_latent(encodings, mi_samples, generator, aggregate)
+        if not _is_unit_normal(model.prior) or isinstance(posterior, Flowed):
+            latent |= {"aggregate_kl": None, "aggregate_kl_stderr": None}
     counted = [count for count in tokens if count is not None]
     n_tokens = sum(counted) if len(counted) == len(tokens) else None
-    n, nll = len(total.nll), total.nll.mean().item()
+    n, dense = len(total.nll), bool(torch.isfinite(total.kl).all())
+    kl = torch.cat([encoding.kl for encoding in encodings])
+    nll = total.nll.mean().item() if dense else None
     return Evaluation(
         nll=nll,
-        nll_stderr=_stderr_of_mean(total.nll_stderr.square()),
-        elbo_loss=(total.reconstruction + total.kl).mean().item(),
-        elbo_loss_stderr=_stderr_of_mean(total.elbo_loss_variance),
+        nll_stderr=_stderr_of_mean(total.nll_stderr.square()) if dense else None,
+        elbo_loss=(total.reconstruction + total.kl).mean().item() if dense else None,
+        elbo_loss_stderr=_stderr_of_mean(total.elbo_loss_variance) if dense else None,
         reconstruction=total.reconstruction.mean().item(),
         reconstruction_stderr=_stderr_of_mean(total.reconstruction_variance),
-        kl=total.kl.mean().item(),
-        kl_stderr=_stderr_of_mean(total.kl_variance),
-        n_sentences=n,
+        kl=kl.mean().item() if dense else None,
+        kl_stderr=_stderr_of_mean(total.kl_variance) if dense else None,
+        n_sentences=len(kl),
+        n_decoded=n,
         n_tokens=n_tokens,
-        perplexity=math.exp(nll * n / n_tokens) if n_tokens else None,
+        perplexity=math.exp(nll * n / n_tokens) if n_tokens and nll is not None else None,
         num_samples=num_samples,
         mi_samples=mi_samples,
         **latent,
     )
+
+
+class _Encoding(NamedTuple):
+    """What stays of an encoded batch."""
+
+    mean: Tensor  # (B, D)
+    code: tuple[Tensor, Tensor] | None  # mean and log-variance of a diagonal Gaussian
+    kl: Tensor  # (B,)
 
 
 def _stderr_of_mean(variances: Tensor) -> float:
@@ -546,8 +593,23 @@ def _stderr_of_mean(variances: Tensor) -> float:
     return variances.sum().sqrt().item() / len(variances)
 
 
+def _kl_of(
+    posterior: Distribution, prior: Distribution, samples: int, generator: torch.Generator
+) -> Tensor:
+    """KL of every example in float64, from samples where there is no closed form, (B,)."""
+    if isinstance(posterior, Delta):
+        return gaussian.widen(posterior.mean.new_full(posterior.batch_shape, math.inf))
+    try:
+        return gaussian.widen(kl_divergence(posterior, prior))
+    except NotImplementedError:
+        z = draw(posterior, (samples,), generator)
+        return gaussian.widen(posterior.log_prob(z) - prior.log_prob(z)).mean(0)
+
+
 def _with_closed_kl(done: _Pass, posterior: Distribution, prior: Distribution) -> _Pass:
     """The pass with the closed form of its KL, where there is one."""
+    if isinstance(posterior, Delta):
+        return done
     try:
         kl = gaussian.widen(kl_divergence(posterior, prior))
     except NotImplementedError:
@@ -559,42 +621,154 @@ def _with_closed_kl(done: _Pass, posterior: Distribution, prior: Distribution) -
     )
 
 
-def _diagonal_logvar(posterior: Distribution) -> Tensor | None:
-    """Log-variance (B, D) of a diagonal Gaussian; None for any other distribution."""
-    if not isinstance(posterior, Independent) or not isinstance(posterior.base_dist, Normal):
-        return None
-    kept = getattr(posterior, "logvar", None)
-    return kept if isinstance(kept, Tensor) else 2.0 * torch.log(posterior.base_dist.scale)
+def _is_unit_normal(prior: Distribution) -> bool:
+    """Whether a prior is N(0, I), by its moments."""
+    if isinstance(prior, UnitNormal):
+        return True
+    if not isinstance(prior, Independent) or not isinstance(prior.base_dist, Normal):
+        return False
+    return bool((prior.mean == 0).all() and (prior.base_dist.scale == 1).all())
+
+
+_OF_DIAGONAL_GAUSSIANS = (
+    "mutual_information",
+    "mutual_information_stderr",
+    "batch_mutual_information",
+    "aggregate_kl",
+    "aggregate_kl_stderr",
+    "mutual_posterior_divergence",
+    "conditional_entropy",
+)
 
 
 def _measure_latent(
-    posteriors: list[Distribution],
+    encodings: list[_Encoding],
     mi_samples: int,
     generator: torch.Generator,
     aggregate: int | None,
 ) -> dict[str, Any]:
     """The fields of :class:`Evaluation` that need the posteriors alone."""
-    mean = torch.cat([posterior.mean for posterior in posteriors])
-    logvars = [_diagonal_logvar(posterior) for posterior in posteriors]
-    diagonal = [logvar for logvar in logvars if logvar is not None]
+    mean = torch.cat([encoding.mean for encoding in encodings])
+    codes = [encoding.code for encoding in encodings if encoding.code is not None]
     fields: dict[str, Any] = {
-        "mutual_information": None,
-        "mutual_information_stderr": None,
-        "mutual_information_points": len(mean) if aggregate is None else aggregate,
-        "aggregate_kl": None,
-        "aggregate_kl_stderr": None,
+        **dict.fromkeys(_OF_DIAGONAL_GAUSSIANS),
+        "mutual_information_points": len(mean),
+        "batch_mutual_information_points": aggregate,
         "active_units": gaussian.active_units(mean),
         "active_rank": gaussian.active_rank(mean),
     }
-    if len(diagonal) == len(logvars):
-        logvar = torch.cat(diagonal)
-        information = mutual_information(mean, logvar, mi_samples, generator, aggregate)
-        distance = aggregate_kl(mean, logvar, mi_samples, generator)
-        fields["mutual_information"] = information.value.item()
-        fields["mutual_information_stderr"] = information.stderr.item()
-        fields["aggregate_kl"] = distance.value.item()
-        fields["aggregate_kl_stderr"] = distance.stderr.item()
+    if len(codes) < len(encodings):
+        return fields
+    mean, logvar = (torch.cat(column) for column in zip(*codes, strict=True))
+    information = mutual_information(mean, logvar, mi_samples, generator)
+    distance = aggregate_kl(mean, logvar, mi_samples, generator)
+    fields["mutual_information"] = information.value.item()
+    fields["mutual_information_stderr"] = information.stderr.item()
+    fields["aggregate_kl"] = distance.value.item()
+    fields["aggregate_kl_stderr"] = distance.stderr.item()
+    fields["mutual_posterior_divergence"] = _finite(
+        gaussian.mutual_posterior_divergence(mean, logvar)
+    )
+    fields["conditional_entropy"] = _finite(gaussian.conditional_entropy(logvar))
+    if aggregate is not None:
+        # Batches of sentences are alike in length; the papers' estimate takes them at random.
+        order = torch.randperm(len(mean), generator=generator, device=generator.device)
+        order = order.to(mean.device)
+        size = min(aggregate, len(mean))
+        part = mutual_information(mean[order], logvar[order], mi_samples, generator, size)
+        fields["batch_mutual_information"] = part.value.item()
     return fields
+
+
+def _finite(value: Tensor) -> float | None:
+    """A plain number; None where the dtype could not hold it."""
+    number = value.item()
+    return number if math.isfinite(number) else None
+
+
+class ScaledEvaluation(NamedTuple):
+    """What Scale-VAE's two posteriors give, apart (nats per example; theory in the book).
+
+    q = N(mu, sigma^2) is what its KL is trained on and q_hat = N(f mu, sigma^2) what its decoder
+    sees. :class:`Evaluation` measures q_hat under the prior N(0, f^2), which is a valid bound.
+    """
+
+    trained_kl: float  # KL(q || N(0, I))
+    trained_loss: float  # reconstruction under q_hat + KL(q || N(0, I)): L_scale, no bound
+    printed_nll: float  # importance weights with q and N(0, I) around q_hat's draws: no bound
+    unit_kl: float  # KL(q_hat || N(0, I))
+    unit_elbo_loss: float  # negative ELBO of q_hat under N(0, I): valid
+    unit_nll: float  # importance-weighted under N(0, I): valid
+    mean_std: float  # of q_hat's means over the examples, ddof 1, averaged over dimensions
+    largest_factor: float  # f
+
+
+class _UnitPrior:
+    """A model with its prior replaced by N(0, I)."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def posterior(self, x: Any) -> Distribution:
+        return self.model.posterior(x)
+
+    def log_likelihood(self, x: Any, z: Tensor) -> Tensor:
+        return self.model.log_likelihood(x, z)
+
+    @property
+    def prior(self) -> Distribution:
+        return UnitNormal(torch.zeros_like(self.model.prior.mean))
+
+
+class _Printed(_UnitPrior):
+    """Scale-VAE as its table reads: q and N(0, I) in the weights, q_hat in the decoder.
+
+    A draw z of q is moved by (f - 1) mu before it is decoded.
+    """
+
+    def posterior(self, x: Any) -> Distribution:
+        self.scaled = self.model.posterior(x)
+        return cast(Distribution, self.scaled.unscaled)  # type: ignore[attr-defined]
+
+    def log_likelihood(self, x: Any, z: Tensor) -> Tensor:
+        moved = self.scaled.mean - self.scaled.unscaled.mean  # type: ignore[attr-defined]
+        return self.model.log_likelihood(x, z + moved)
+
+
+def evaluate_scaled(
+    model: Model, batches: Sequence[Any], generator: torch.Generator, num_samples: int = 500
+) -> ScaledEvaluation:
+    """Measure a model whose posterior is a :class:`posterior_collapse.posteriors.ScaledNormal`.
+
+    Args:
+        model: see :class:`Model`; it runs in evaluation mode and is left as it was.
+        batches: batches of x, read three times.
+        generator: on the device of the posterior.
+        num_samples: of z per example.
+    """
+    found = []
+    with evaluating(model):
+        for view in (_Printed(model), _UnitPrior(model)):
+            parts = []
+            for x in batches:
+                posterior = view.posterior(x)
+                done = _decode(view, x, posterior, num_samples, generator)
+                parts.append(_with_closed_kl(done, posterior, view.prior))
+            found.append(_Pass(*(torch.cat(column) for column in zip(*parts, strict=True))))
+        posteriors = [model.posterior(x) for x in batches]
+        factor = posteriors[0].factor  # type: ignore[attr-defined]
+        spread = torch.cat([q.mean for q in posteriors]).std(0)
+    printed, unit = found
+    return ScaledEvaluation(
+        trained_kl=printed.kl.mean().item(),
+        trained_loss=(printed.reconstruction + printed.kl).mean().item(),
+        printed_nll=printed.nll.mean().item(),
+        unit_kl=unit.kl.mean().item(),
+        unit_elbo_loss=(unit.reconstruction + unit.kl).mean().item(),
+        unit_nll=unit.nll.mean().item(),
+        mean_std=spread.mean().item(),
+        largest_factor=factor.max().item(),
+    )
 
 
 # --- the true posterior of a scalar latent variable -----------------------------------------------

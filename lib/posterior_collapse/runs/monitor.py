@@ -7,12 +7,19 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import kl_divergence
+from torch.distributions import Distribution
 
 from posterior_collapse import gaussian
-from posterior_collapse.estimators import Moments, mutual_information, posterior_moments_1d
+from posterior_collapse.estimators import (
+    Model,
+    Moments,
+    evaluating,
+    mutual_information,
+    posterior_moments_1d,
+)
 from posterior_collapse.networks import VAE
-from posterior_collapse.posteriors import draw
+from posterior_collapse.objectives import divergence
+from posterior_collapse.posteriors import Delta, Flowed, ScaledNormal, draw, gaussian_code
 from posterior_collapse.recipes import Setup
 from posterior_collapse.training import State, Validation
 
@@ -62,6 +69,21 @@ def mean_space(model: VAE, batches: Sequence[Tensor], tolerance: float = 2e-3) -
     return MeanSpace(Moments(*columns[:3]), columns[3], columns[4])
 
 
+def _own_kl(q: Distribution, prior: Distribution, z: Tensor) -> Tensor:
+    """KL of every example as the method's own loss has it, nats, (B,).
+
+    A delta posterior has none; 0 keeps its loss finite.
+    Scale-VAE's is that of the unscaled posterior to N(0, I). Epochs are thus compared by the
+    loss that is trained, as its paper does, although that is no bound; the evaluation at the end
+    measures valid ones.
+    """
+    if isinstance(q, Delta):
+        return z.new_zeros(z.shape[1])
+    if isinstance(q, ScaledNormal):
+        return gaussian.kl_to_standard_normal(q.unscaled.mean, q.unscaled.logvar)
+    return divergence(q, prior, z)
+
+
 class Recorder:
     """The monitor of a run; see :class:`posterior_collapse.training.Monitor`.
 
@@ -82,30 +104,42 @@ class Recorder:
         self.setup, self.valid, self.grid, self.seed = setup, valid, grid, seed
         self.records: dict[str, list[Tensor]] = {}
 
-    @torch.no_grad()
-    def validate(self, model: VAE) -> Validation:
-        """Loss with one sample a sentence, KL, mutual information over the whole set, AU."""
-        was_training = model.training
-        model.eval()
-        device = self.valid[0].device
-        generator = torch.Generator(device).manual_seed(self.seed)
-        means, logvars, losses, kls = [], [], [], []
-        for x in self.valid:
-            q = model.posterior(x)
-            kl = kl_divergence(q, model.prior)
-            losses.append(kl - model.log_likelihood(x, draw(q, (1,), generator))[0])
-            kls.append(kl)
-            means.append(q.mean)
-            logvars.append(q.logvar)  # type: ignore[attr-defined]
-        model.train(was_training)
-        mean, logvar = torch.cat(means), torch.cat(logvars)
-        information = mutual_information(mean, logvar, self.setup.mi_samples, generator)
+    def validate(self, model: Model) -> Validation:
+        """Loss with one sample an example, KL and its two parts over the whole set, AU."""
+        generator = torch.Generator(self.valid[0].device).manual_seed(self.seed)
+        means, codes, losses, kls = [], [], [], []
+        with evaluating(model):
+            for x in self.valid:
+                q = model.posterior(x)
+                z = draw(q, (1,), generator)
+                divergences = _own_kl(q, model.prior, z)
+                losses.append(divergences - model.log_likelihood(x, z)[0])
+                kls.append(divergences)
+                means.append(q.mean)
+                codes.append(gaussian_code(q))
+        kl = None if isinstance(q, Delta) else torch.cat(kls).mean().item()
+        information = self._information([code for code in codes if code is not None], generator)
+        # A flow's information is that of z before it, and Scale-VAE's that of the scaled
+        # posterior: neither is a part of the KL beside it.
+        apart = isinstance(q, Flowed | ScaledNormal)
+        split = kl is not None and information is not None and not apart
         return Validation(
-            torch.cat(losses).mean().item(),
-            torch.cat(kls).mean().item(),
-            information.value.item(),
-            gaussian.active_units(mean),
+            loss=torch.cat(losses).mean().item(),
+            kl=kl,
+            mutual_information=information,
+            aggregate_kl=kl - information if split else None,  # type: ignore[operator]
+            active_units=gaussian.active_units(torch.cat(means)),
         )
+
+    def _information(
+        self, codes: list[tuple[Tensor, Tensor]], generator: torch.Generator
+    ) -> float | None:
+        """Mutual information of diagonal Gaussians; None where there are none."""
+        if not codes:
+            return None
+        mean, logvar = (torch.cat(column) for column in zip(*codes, strict=True))
+        samples = self.setup.mi_samples
+        return mutual_information(mean, logvar, samples, generator).value.item()
 
     def observe(self, moment: str, state: State) -> None:
         """Record the mean space at the recipe's updates, and the first moves of a few points."""

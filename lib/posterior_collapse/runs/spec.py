@@ -6,7 +6,7 @@ import ast
 import functools
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,12 +24,14 @@ __all__ = ["Spec", "choose_device", "load_data", "sources_digest"]
 # represented by the digest of their content.
 _DECIDING = (
     "gaussian.py",
-    "posteriors.py",
+    "layers.py",
+    "posteriors",
     "priors.py",
     "objectives.py",
     "networks",
     "training",
     "estimators.py",
+    "probes.py",
     "runs/monitor.py",
     "runs/work.py",
 )
@@ -68,11 +70,12 @@ class Spec:
     def key(self) -> str:
         """Hex digest of everything that decides the run."""
         parts = {
-            "setup": asdict(self.setup),
+            "setup": repr(self.setup),
             "method": repr(self.choices),
             "seed": self.seed,
             "data": load_data(self.setup).digest,
             "sources": sources_digest(),
+            "own": [_file_digest(origin) for origin in methods.origins(self.method)],
             "torch": torch.__version__.split("+")[0],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -86,11 +89,11 @@ class Spec:
 @functools.lru_cache(maxsize=8)
 def _data(
     name: str, sizes: datasets.Sizes, length: int | None, vocabulary: int | None
-) -> datasets.TextDataset:
+) -> datasets.TextDataset | datasets.ImageDataset:
     return datasets.load(name, sizes, max_length=length, max_vocabulary=vocabulary)
 
 
-def load_data(setup: Setup) -> datasets.TextDataset:
+def load_data(setup: Setup) -> datasets.TextDataset | datasets.ImageDataset:
     """The data of a set-up; read once a process."""
     sizes = datasets.Sizes(setup.train, setup.valid, setup.test)
     return _data(setup.dataset, sizes, setup.max_length, setup.max_vocabulary)
@@ -109,6 +112,13 @@ def _without_docstrings(source: str) -> str:
             ):
                 node.body = node.body[1:]
     return ast.dump(tree)
+
+
+@functools.lru_cache(maxsize=8)
+def _file_digest(file: str) -> str:
+    """Digest of a reader's own methods."""
+    text = _without_docstrings(Path(file).read_text(encoding="utf-8"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @functools.lru_cache(maxsize=1)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,9 +21,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from posterior_collapse import __version__, datasets
+from posterior_collapse.datasets import ImageSplit, Split
 from posterior_collapse.errors import PosteriorCollapseError
-from posterior_collapse.estimators import Evaluation, evaluate
-from posterior_collapse.networks import VAE, text_vae, uniform_
+from posterior_collapse.estimators import evaluate, evaluate_scaled
+from posterior_collapse.networks import VAE, build_vae
+from posterior_collapse.posteriors import Scaled
+from posterior_collapse.probes import probe_curve
 from posterior_collapse.runs.monitor import Recorder, mean_space
 from posterior_collapse.runs.spec import Spec, choose_device, load_data, sources_digest
 from posterior_collapse.runs.store import (
@@ -69,24 +72,24 @@ def one_thread(device: torch.device) -> Iterator[None]:
 def build_model(spec: Spec) -> VAE:
     """The model of a run with its first parameters, on the CPU."""
     setup, method = spec.setup, spec.choices
-    # Layers draw first values from the global random state, which is not ours to move on.
+    # Layers draw first values from the global random state, which is not ours to move on. What a
+    # slot's own module draws there is kept, so it must depend on the seed alone.
     with torch.random.fork_rng(devices=[]):
-        model = text_vae(
-            load_data(setup).vocabulary.size,
-            setup.embedding,
-            setup.hidden,
+        torch.manual_seed(spec.seed)
+        model = build_vae(
+            setup.network,
+            load_data(setup).size,
             setup.latent_dim,
-            setup.dropout,
             method.posterior,
             method.prior,
+            method.latent,
         )
-    generator = torch.Generator().manual_seed(spec.seed)
-    uniform_(model, generator, setup.init_parameters, setup.init_embeddings)
+    setup.network.initialise(model, torch.Generator().manual_seed(spec.seed))
     return model
 
 
-def _batches(split: datasets.Split, size: int, device: torch.device) -> list[Tensor]:
-    return [x.to(device) for x in datasets.equal_length_batches(split, size)]
+def _batches(split: Split | ImageSplit, size: int, device: torch.device) -> list[Tensor]:
+    return [x.to(device) for x in datasets.batches(split, size)]
 
 
 def _limit(batches: Sequence[Tensor], sentences: int) -> list[Tensor]:
@@ -177,43 +180,54 @@ def _train(spec: Spec, device: torch.device, progress: bool | None, every: float
             lambda s: (clock.tick(s), _advance(bar, s, 1)),  # type: ignore[func-returns-value, arg-type]
             lambda s: (clock.save(s), _advance(bar, s, 0)),  # type: ignore[func-returns-value, arg-type]
         )
-    _finish(spec, state, recorder, clock.seconds(), device)
+    _finish(spec, state, recorder, clock.spent(), device)
 
 
-def _resume(state: State, recorder: Recorder, path: Path) -> float:
-    """Load a checkpoint if there is a sound one; returns the seconds already spent."""
+class Spent(NamedTuple):
+    """Time that a run took, over all attempts."""
+
+    seconds: float  # on the wall
+    cpu_seconds: float  # of the processor: a busy machine changes it less
+
+
+def _resume(state: State, recorder: Recorder, path: Path) -> Spent:
+    """Load a checkpoint if there is a sound one; returns the time already spent."""
     if not path.exists():
-        return 0.0
+        return Spent(0.0, 0.0)
     try:
         extra = load_state(state, path)
     except DamagedCheckpoint as damage:
         aside = path.with_name(path.name + ".damaged")
         os.replace(path, aside)
         _LOG.warning("%s; kept as %s, training starts anew", damage, aside.name)
-        return 0.0
-    seconds = extra.pop("seconds").item()
+        return Spent(0.0, 0.0)
+    spent = Spent(extra.pop("seconds").item(), extra.pop("cpu_seconds").item())
     recorder.restore(extra)
-    return seconds
+    return spent
 
 
 class _Clock:
     """Writes checkpoints now and then, and counts the time spent over all attempts."""
 
-    def __init__(self, path: Path, recorder: Recorder, every: float, before: float) -> None:
+    def __init__(self, path: Path, recorder: Recorder, every: float, before: Spent) -> None:
         self.path, self.recorder, self.every = path, recorder, every
-        self.start = time.monotonic() - before
+        self.start = time.monotonic() - before.seconds
+        self.cpu_start = time.process_time() - before.cpu_seconds
         self.last = time.monotonic()
 
-    def seconds(self) -> float:
-        return time.monotonic() - self.start
+    def spent(self) -> Spent:
+        return Spent(time.monotonic() - self.start, time.process_time() - self.cpu_start)
 
     def tick(self, state: State) -> None:
         if time.monotonic() - self.last >= self.every:
             self.save(state)
 
     def save(self, state: State) -> None:
-        spent = torch.tensor(self.seconds(), dtype=torch.float64)
-        save_state(state, self.path, {**self.recorder.arrays(), "seconds": spent})
+        spent = {
+            name: torch.tensor(value, dtype=torch.float64)
+            for name, value in self.spent()._asdict().items()
+        }
+        save_state(state, self.path, {**self.recorder.arrays(), **spent})
         self.last = time.monotonic()
 
 
@@ -240,34 +254,67 @@ def _advance(bar: Any, state: State, updates: int) -> None:
 
 def evaluate_run(
     spec: Spec, model: VAE, generator: torch.Generator, sentences: int | None = None
-) -> Evaluation:
+) -> dict[str, Any]:
     """Measure a model on the test set as its recipe says.
 
+    All of the test set is encoded. The first examples of the split, which is in random order, are
+    decoded; they are the same ones for every method and seed.
+
     Args:
-        spec: gives the data and the numbers of samples.
+        spec: gives the data, the numbers of samples and the training slot, which decides what is
+            measured.
         model: on the device where it is to be measured, as is the generator.
         generator: randomness of the Monte Carlo estimates.
-        sentences: of the test set; None takes the recipe's number.
+        sentences: decoded examples of the test set; None takes the recipe's number.
+
+    Returns:
+        The fields of :class:`posterior_collapse.estimators.Evaluation`, and for a scaled posterior
+        those of :class:`posterior_collapse.estimators.ScaledEvaluation` with "scaled_" before
+        them.
     """
     setup = spec.setup
     device = next(model.parameters()).device
     test = load_data(setup).test
     count = setup.nll_sentences if sentences is None else sentences
-    # The split is in random order; its batches are not: short sentences come first in them.
-    rows = torch.arange(min(count, len(test)))
-    batches = _batches(test.take(rows), 128, device)
-    return evaluate(
-        model, batches, generator, num_samples=setup.nll_samples, mi_samples=setup.mi_samples
-    )
+    rows = torch.arange(len(test))
+    decoded = _batches(test.take(rows[:count]), 128, device)
+    encoded = _batches(test.take(rows[count:]), 512, device) if count < len(test) else []
+    measured = spec.choices.training.evaluated(model)
+    found: dict[str, Any] = evaluate(
+        measured,
+        decoded,
+        generator,
+        num_samples=setup.nll_samples,
+        mi_samples=setup.mi_samples,
+        aggregate=setup.batch_size,
+        encoded=encoded,
+    )._asdict()
+    if isinstance(spec.choices.posterior, Scaled):
+        extra = evaluate_scaled(measured, decoded, generator, setup.nll_samples)
+        found |= {f"scaled_{name}": value for name, value in extra._asdict().items()}
+    return found
+
+
+def _probe(spec: Spec, model: VAE) -> dict[str, float]:
+    """Accuracy of linear probes on posterior means, by number of labels, where there are labels."""
+    setup = spec.setup
+    if not setup.probes:
+        return {}
+    data = load_data(setup)
+    subsets = datasets.labelled_subsets(data)
+    curve = probe_curve(spec.choices.training.evaluated(model), subsets, data.test)
+    found = {f"probe_{count}": result.accuracy for count, result in curve.items()}
+    found["probe_majority"] = next(iter(curve.values())).majority_accuracy
+    return found
 
 
 def _finish(
-    spec: Spec, state: State, recorder: Recorder, seconds: float, device: torch.device
+    spec: Spec, state: State, recorder: Recorder, spent: Spent, device: torch.device
 ) -> None:
     """Evaluate the best parameters and store everything."""
     model = state.model
     generator = torch.Generator(device).manual_seed(spec.seed)
-    measured = evaluate_run(spec, model, generator)
+    measured = evaluate_run(spec, model, generator) | _probe(spec, model)
     if spec.setup.grid_points:
         final = mean_space(model, recorder.grid)
         recorder.records["final_model_mean"] = list(final.model.mean.float())
@@ -276,9 +323,9 @@ def _finish(
         recorder.records["final_inference_mean"] = list(final.inference_mean.float())
         recorder.records["final_inference_std"] = list(final.inference_variance.sqrt().float())
     arrays = {name: np.asarray(values.cpu()) for name, values in recorder.arrays().items()}
-    metrics = {**measured._asdict(), "epochs": state.epoch, "updates": state.iteration}
+    metrics = {**measured, "epochs": state.epoch, "updates": state.iteration}
     weights = dict(model.state_dict())
-    write_run(spec, weights, metrics, state.history, arrays, _provenance(spec, seconds, device))
+    write_run(spec, weights, metrics, state.history, arrays, _provenance(spec, spent, device))
 
 
 def _processor() -> str:
@@ -290,7 +337,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _provenance(spec: Spec, seconds: float, device: torch.device) -> dict[str, Any]:
+def _provenance(spec: Spec, spent: Spent, device: torch.device) -> dict[str, Any]:
     """Where a run's numbers come from."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
@@ -308,6 +355,7 @@ def _provenance(spec: Spec, seconds: float, device: torch.device) -> dict[str, A
         "hardware": name,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "seconds": round(seconds, 1),
+        "seconds": round(spent.seconds, 1),
+        "cpu_seconds": round(spent.cpu_seconds, 2),
         "finished": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }

@@ -1,0 +1,79 @@
+"""What every method of the table must do as a run: train, be stored, resume bit for bit."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from posterior_collapse import methods
+from posterior_collapse.runs import Spec, build_model, train_or_load, work
+
+LIBRARY = [name for name in methods.names() if not methods.describe(name).origin]
+# As cheap as the method allows; the rest have their defaults.
+CHEAP = {
+    "lagging": "lagging(max_inner=4, window=2)",
+    "lagging-fixed": "lagging-fixed(steps=3)",
+    "sa-vae": "sa-vae(steps=2)",
+}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+def train(store: Path, monkeypatch: pytest.MonkeyPatch, spec: Spec, updates: int | None) -> Any:
+    """Train to the end, or until so many updates are done and checkpointed."""
+    monkeypatch.setenv("POSTERIOR_COLLAPSE_STORE", str(store))
+    done = 0
+
+    def count(*_: object) -> None:
+        nonlocal done
+        done += 1
+        if updates is not None and done >= updates:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(work, "_advance", count)
+        return train_or_load(spec, "cpu", False, 0.0 if updates else 30.0)
+
+
+def content(run: Any) -> dict[str, bytes]:
+    names = ("weights.safetensors", "metrics.json", "history.json")
+    return {name: (run.folder / name).read_bytes() for name in names}
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+@pytest.mark.parametrize("recipe", ["text-grammar", "digits"])
+def test_trains_is_stored_and_resumes_bit_for_bit(
+    recipe: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = Spec(recipe, CHEAP.get(name, name), "smoke")
+    whole = train(tmp_path / "whole", monkeypatch, spec, None)
+    assert all(math.isfinite(row) for row in whole.history["train_loss"])
+    likelihood = whole.metrics["nll"]
+    assert (likelihood is None) == (name == "ae")
+    if likelihood is not None:
+        slack = 5 * whole.metrics["elbo_loss_stderr"]
+        assert math.isfinite(likelihood) and likelihood <= whole.metrics["elbo_loss"] + slack
+    assert 0.0 <= whole.metrics["probe_100"] <= 1.0
+    # Killed in the second epoch, so that what an epoch leaves behind is resumed as well.
+    halfway = int(whole.metrics["updates"]) // 2 + 2
+    with pytest.raises(Killed):
+        train(tmp_path / "cut", monkeypatch, spec, halfway)
+    resumed = train(tmp_path / "cut", monkeypatch, spec, None)
+    assert content(resumed) == content(whole)
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_first_parameters_depend_on_the_seed_alone(name: str) -> None:
+    spec = Spec("text-grammar", name, "smoke", 3)
+    torch.manual_seed(1)
+    first = build_model(spec).state_dict()
+    state = torch.get_rng_state()
+    second = build_model(spec).state_dict()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(first[key], second[key]) for key in first)
