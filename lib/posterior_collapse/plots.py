@@ -26,6 +26,9 @@ __all__ = [
     "information_figure",
     "map_figure",
     "mean_space_figure",
+    "cost_figure",
+    "heat_figure",
+    "plane_figure",
     "png",
     "trajectory_figure",
 ]
@@ -277,4 +280,89 @@ def information_figure(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figur
             axes.plot(history["epoch"][busy], values[busy], "o", color=colour, markersize=4)
     axes.set(xlabel="epoch", ylabel="mutual information (nats)")
     axes.legend(fontsize=8)
+    return figure
+
+
+_CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_SHAPES = "o^svDPX*<>"
+
+
+def plane_figure(
+    groups: Mapping[str, Sequence[tuple[str, float, float]]], x: str, y: str
+) -> Figure:
+    """Runs in a plane, one panel a group and one point a seed.
+
+    Args:
+        groups: title -> (method, x, y) of every run.
+        x, y: names of the axes, with units.
+    """
+    figure = _figure(len(groups), 1, 4.6, 3.8)
+    names = list(dict.fromkeys(name for points in groups.values() for name, _, _ in points))
+    grid = figure.subplots(1, len(groups), squeeze=False)[0]
+    for axes, (title, points) in zip(grid, groups.items(), strict=True):
+        for name in dict.fromkeys(name for name, _, _ in points):
+            place = names.index(name)
+            own = [(a, b) for method, a, b in points if method == name]
+            axes.plot(
+                *zip(*own, strict=True),
+                _SHAPES[place % len(_SHAPES)],
+                color=_CYCLE[place % len(_CYCLE)],
+                markersize=6,
+                alpha=0.8,
+                label=name,
+            )
+        axes.set(title=title, xlabel=x)
+    grid[0].set_ylabel(y)
+    handles = {h.get_label(): h for axes in grid for h in axes.lines}
+    figure.legend(
+        [handles[name] for name in names],
+        names,
+        loc="outside lower center",
+        ncols=2 if len(groups) == 1 else 3,
+        fontsize=7,
+    )
+    return figure
+
+
+def heat_figure(
+    rows: Sequence[float],
+    columns: Sequence[float],
+    values: NDArray[np.floating],
+    names: tuple[str, str, str],
+) -> Figure:
+    """A sweep over two parameters; the number stands in each cell, lighter is lower.
+
+    Args:
+        rows, columns: values of the parameters.
+        values: (rows, columns); nan is left empty.
+        names: of the row parameter, the column parameter and the values, with units.
+    """
+    figure = _figure(1, 1, 1.4 + 1.1 * len(columns), 1.2 + 0.75 * len(rows))
+    axes = figure.subplots()
+    image = axes.imshow(values, cmap="cividis_r", aspect="auto")
+    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            colour = "white" if value > middle else "black"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
+    axes.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
+    axes.set(ylabel=names[0], xlabel=names[1])
+    figure.colorbar(image, label=names[2])
+    return figure
+
+
+def cost_figure(ratios: Mapping[str, Sequence[float]]) -> Figure:
+    """Training time over the VAE's, one bar a method, on a logarithmic axis."""
+    figure = _figure(1, 1, 6.5, 0.6 + 0.26 * len(ratios))
+    axes = figure.subplots()
+    means = {name: float(np.mean(values)) for name, values in ratios.items()}
+    order = sorted(means, key=lambda name: -means[name])
+    axes.barh(order, [means[name] for name in order], color=COLOURS["sky"], edgecolor="black")
+    for place, name in enumerate(order):
+        seeds = list(ratios[name])
+        axes.plot(seeds, [place] * len(seeds), "o", color=COLOURS["kl"], markersize=3)
+    axes.axvline(1.0, linestyle="--", color=COLOURS["guide"])
+    axes.set(xscale="log", xlabel="training time over the VAE's")
+    axes.tick_params(axis="y", labelsize=7)
     return figure

@@ -23,7 +23,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from posterior_collapse.errors import BadInput, PosteriorCollapseError
+from posterior_collapse import benchmarks
+from posterior_collapse.errors import BadInput, PosteriorCollapseError, nearest
 from posterior_collapse.papers import repository
 from posterior_collapse.runs import Run, Spec, build_model, evaluate_run, train_or_load
 from posterior_collapse.runs.work import one_thread
@@ -69,7 +70,7 @@ def planned() -> list[Spec]:
         for seed in range(3)
         for method in ("lagging", "vae")
     ]
-    return synthetic + offset
+    return synthetic + offset + benchmarks.planned()
 
 
 def _path(spec: Spec) -> Path:
@@ -91,7 +92,7 @@ def repeat_evaluation(run: Run, repeats: int, sentences: int | None = None) -> l
         found = []
         for seed in range(repeats):
             generator = torch.Generator().manual_seed(seed)
-            found.append(evaluate_run(run.spec, model, generator, sentences)._asdict())
+            found.append(evaluate_run(run.spec, model, generator, sentences))
     return found
 
 
@@ -168,11 +169,25 @@ def _command(spec: Spec) -> list[str]:
     return words
 
 
+def _wanted(chosen: Sequence[str] | None) -> list[Spec]:
+    """The planned runs of some recipes, or all of them.
+
+    Raises:
+        BadInput: no run is planned of a recipe, with the nearest one.
+    """
+    known = dict.fromkeys(spec.recipe for spec in planned())
+    for recipe in chosen or ():
+        if recipe not in known:
+            raise BadInput(nearest(recipe, known, "recipe with reference runs"))
+    return [spec for spec in planned() if not chosen or spec.recipe in chosen]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compute the reference results that are missing, several at a time."""
     parser = argparse.ArgumentParser(prog="python -m posterior_collapse.reference")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", help="one spec, as JSON")
+    parser.add_argument("--recipe", action="append", help="only these recipes; may be repeated")
     given = parser.parse_args(arguments)
     if given.only:
         try:
@@ -181,8 +196,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"error: {error}", file=sys.stderr)
             return 2
         return 0
-    missing = [spec for spec in planned() if not _path(spec).is_file()]
-    print(f"[reference] {len(missing)} of {len(planned())} results to compute", flush=True)
+    wanted = _wanted(given.recipe)
+    missing = [spec for spec in wanted if not _path(spec).is_file()]
+    print(f"[reference] {len(missing)} of {len(wanted)} results to compute", flush=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with ThreadPoolExecutor(given.jobs) as pool:
         waiting = [

@@ -249,7 +249,8 @@ def requested_specs(job: Job, root: Path) -> list[Any]:
     Raises:
         BadInput: if its metadata name an unknown recipe or method, or the recipe lacks the scale.
     """
-    from posterior_collapse.runs import Spec  # imports torch: only where runs are planned
+    from posterior_collapse import benchmarks  # imports torch: only where runs are planned
+    from posterior_collapse.runs import Spec
 
     notebook = _load(root, job.notebook)
     declared = sources.default_parameters(notebook, job.notebook)
@@ -264,7 +265,11 @@ def requested_specs(job: Job, root: Path) -> list[Any]:
         if not request.applies(values):
             continue
         scale = request.scale or str(values.get("scale", "quick"))
-        for method, seed in itertools.product(request.methods, seeds):
+        try:
+            wanted = benchmarks.expand(request.methods)
+        except BadInput as error:
+            raise BadInput(f"{job.notebook}: {error}") from error
+        for method, seed in itertools.product(wanted, seeds):
             try:
                 found.append(Spec(request.recipe, method, scale, seed))
             except BadInput as error:

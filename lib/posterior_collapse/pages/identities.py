@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from posterior_collapse.datasets import equal_length_batches
 from posterior_collapse.estimators import aggregate_kl, mutual_information
 from posterior_collapse.gap import elbo_gap_1d, posterior_densities_1d
 from posterior_collapse.networks import VAE
@@ -51,7 +50,7 @@ def _model(run: Run) -> VAE:
 
 def _sentences(run: Run, count: int | None = None) -> list[Tensor]:
     """Test sentences of a run, each batch of one length."""
-    batches = equal_length_batches(load_data(run.spec.setup).test, 128)
+    batches = load_data(run.spec.setup).test.batches(128)
     return batches if count is None else [batches[0][:count]]
 
 

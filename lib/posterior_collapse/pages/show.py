@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pandas as pd
@@ -66,27 +66,53 @@ def figure(shown: Figure, caption: str, alt: str) -> HTML:
     )
 
 
-def table(rows: pd.DataFrame, caption: str, digits: int = 3) -> HTML:
+def _is_text(cells: Sequence[str]) -> bool:
+    """Whether a column holds words: these stand at the left, numbers at the right."""
+    wordy = [not cell[:1].isdigit() and cell[:1] not in "−–+∞·" for cell in cells if cell]
+    return 2 * sum(wordy) > len(cells)
+
+
+def table(
+    rows: pd.DataFrame,
+    caption: str,
+    digits: int = 3,
+    bold: Collection[tuple[int, str]] = (),
+    sortable: bool = False,
+) -> HTML:
     """A table whose numbers are formatted and whose first column names the rows.
 
     Args:
         rows: shown without its index; text stays as it is.
         caption: plain text or inline HTML, with units.
         digits: after the point.
+        bold: cells to set in bold, as (row number, column name).
+        sortable: whether readers can sort and filter it in the site; without scripts it is a
+            plain table.
     """
 
     def cell(value: Any) -> str:
         shown = value if isinstance(value, str) else number(value, digits)
         return html.escape(shown)
 
-    head = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in rows.columns)
+    words = [_is_text([cell(value) for value in rows[name]]) for name in rows.columns]
+    kinds = [' class="pc-text"' if is_text else "" for is_text in words]
+    head = "".join(
+        f'<th scope="col"{kind}>{html.escape(str(name))}</th>'
+        for name, kind in zip(rows.columns, kinds, strict=True)
+    )
     body = []
-    for row in rows.itertuples(index=False):
-        first, *others = (cell(value) for value in row)
-        cells = f'<th scope="row">{first}</th>' + "".join(f"<td>{value}</td>" for value in others)
+    for place, row in enumerate(rows.itertuples(index=False)):
+        shown = [cell(value) for value in row]
+        for column, name in enumerate(rows.columns):
+            if (place, name) in bold:
+                shown[column] = f"<strong>{shown[column]}</strong>"
+        cells = f'<th scope="row">{shown[0]}</th>' + "".join(
+            f"<td{kind}>{value}</td>" for value, kind in zip(shown[1:], kinds[1:], strict=True)
+        )
         body.append(f"<tr>{cells}</tr>")
+    kind = " pc-sortable" if sortable else ""
     return HTML(
-        f'<div class="pc-table"><table><caption>{caption}</caption>'
+        f'<div class="pc-table{kind}"><table><caption>{caption}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 

@@ -8,6 +8,7 @@ page asks for, so that they can be trained beforehand and at the same time::
 
 An entry may say that it applies only to some choices of the page's parameters:
 ``"when": {"dataset": ["yahoo"]}``.
+``@main`` and its like among the methods stand for groups of :mod:`posterior_collapse.benchmarks`.
 """
 
 from __future__ import annotations

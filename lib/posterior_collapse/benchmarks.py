@@ -1,0 +1,155 @@
+"""Which methods are compared where: the rows of the tables, and the sweeps.
+
+A row is a method string. The annealed rows share one schedule, from weight 0 to 1 over five
+epochs: a quarter of the epochs at medium scale. The papers take ten of a hundred or more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from posterior_collapse import methods
+from posterior_collapse.errors import BadInput, nearest
+from posterior_collapse.runs import Spec
+
+__all__ = [
+    "ANNEAL",
+    "DATASETS",
+    "EPOCHS",
+    "MAIN",
+    "OTHERS",
+    "SWEEPS",
+    "expand",
+    "own",
+    "planned",
+    "recipe",
+    "sweep",
+]
+
+EPOCHS = 5  # of annealing
+ANNEAL = f"anneal(start=0, epochs={EPOCHS})"
+
+DATASETS = ("grammar", "yelp", "yahoo")
+
+MAIN = (
+    "vae",
+    ANNEAL,
+    "lagging",
+    f"lagging+{ANNEAL}",
+    f"bn-vae(gamma=0.6)+{ANNEAL}",
+    f"du-vae(gamma=0.6, p=0.8)+{ANNEAL}",
+    f"scale-vae(des_std=0.7, f_epo=1, anneal={EPOCHS})",
+    f"free-bits(threshold=0.1, anneal={EPOCHS})",
+    "beta-vae(beta=0.4)",
+    f"vae-iaf+{ANNEAL}",
+    f"iaf-bn(gamma=0.6)+{ANNEAL}",
+    f"du-iaf(gamma=0.6, p=0.7)+{ANNEAL}",
+)
+OTHERS = (
+    "lstm-lm",
+    "ae",
+    f"cyclical(cycles=2, epochs={EPOCHS})",
+    "autogen(m=1)",
+    "target-kl(c=3, ramp=1000)",
+    "target-kl-sentence(c=3, ramp=1000)",
+    f"du-vae-code(gamma=0.6, p=0.8, from_epoch={EPOCHS})+{ANNEAL}",
+    f"delta-vae(delta=0.1)+{ANNEAL}",
+    f"delta-vae-ar(delta=0.1)+{ANNEAL}",
+    f"sa-vae(steps=5)+{ANNEAL}",
+    f"skip-vae+{ANNEAL}",
+    f"mae(gamma=0.5, eta=0.2, anneal={EPOCHS})",
+    f"igp+{ANNEAL}",
+    "iwae(k=5)",
+    f"mog(components=5)+{ANNEAL}",
+    f"moig(components=5)+{ANNEAL}",
+)
+SWEEPS = {
+    # He et al. 2019, tables 4, 9 and 10; the budgets of annealing are shares of the epochs here,
+    # as 30 to 120 thousand updates are of the paper's.
+    "inner": (*(f"lagging-fixed(steps={n})" for n in (10, 30, 50, 70)), "lagging"),
+    "annealing": tuple(f"anneal(start=0, epochs={n})" for n in (3, 5, 10, 15)),
+    "encoder": tuple(f"encoder-rate(factor={n})" for n in (1, 2, 4, 6, 8)),
+    # Shen et al. 2021, figure 2.
+    "gamma-p": tuple(
+        f"du-vae(gamma={gamma}, p={p})+{ANNEAL}"
+        for gamma in (0.4, 0.6, 0.8)
+        for p in (0.7, 0.8, 0.9)
+    ),
+    # Scale-VAE, table 3.
+    "std-epochs": tuple(
+        f"scale-vae(des_std={std}, f_epo={epochs}, anneal={EPOCHS})"
+        for std in (0.5, 0.7, 1.1)
+        for epochs in (1, 3, 5)
+    ),
+}
+
+
+def recipe(dataset: str) -> str:
+    """The recipe that compares all methods on a data set.
+
+    Raises:
+        BadInput: unknown, with the nearest one.
+    """
+    if dataset not in DATASETS:
+        raise BadInput(nearest(dataset, DATASETS, "dataset"))
+    return f"text-{dataset}"
+
+
+def sweep(name: str) -> tuple[str, ...]:
+    """The methods of a sweep.
+
+    Raises:
+        BadInput: unknown, with the nearest one.
+    """
+    if name not in SWEEPS:
+        raise BadInput(nearest(name, SWEEPS, "sweep"))
+    return SWEEPS[name]
+
+
+def own() -> tuple[str, ...]:
+    """Methods of a reader's own: each is a row of every table, with its defaults."""
+    return tuple(name for name in methods.names() if methods.describe(name).origin)
+
+
+def expand(wanted: Sequence[str]) -> tuple[str, ...]:
+    """Methods, where ``@main``, ``@others``, ``@own`` and ``@<sweep>`` stand for groups of them.
+
+    Raises:
+        BadInput: an unknown group, with the nearest one.
+    """
+    found: list[str] = []
+    for name in wanted:
+        found += _group(name[1:]) if name.startswith("@") else [name]
+    return tuple(dict.fromkeys(found))
+
+
+def _group(name: str) -> Sequence[str]:
+    groups = {"main": MAIN, "others": OTHERS, "own": own(), **SWEEPS}
+    if name not in groups:
+        raise BadInput(nearest(name, groups, "group of methods"))
+    return groups[name]
+
+
+def planned() -> list[Spec]:
+    """Reference runs on real text, the most wanted first.
+
+    Three seeds for the main rows and one for the rest and for the sweeps, which are on Short Yelp.
+    Aggressive training takes many times as long, so its further seeds come late.
+    """
+
+    def specs(dataset: str, methods: tuple[str, ...], seed: int) -> list[Spec]:
+        return [Spec(recipe(dataset), method, "medium", seed) for method in methods]
+
+    quick = tuple(method for method in MAIN if not method.startswith("lagging"))
+    slow = tuple(method for method in MAIN if method.startswith("lagging"))
+    swept = tuple(m for name in SWEEPS for m in sweep(name) if m not in MAIN)
+    both = ("yelp", "yahoo")
+    return [
+        *(spec for name in both for spec in specs(name, quick, 0)),
+        *(spec for name in both for spec in specs(name, quick, 1)),
+        *(spec for name in both for spec in specs(name, slow, 0)),
+        *(spec for name in both for spec in specs(name, OTHERS, 0)),
+        *(spec for name in both for spec in specs(name, quick, 2)),
+        *(spec for seed in (1, 2) for name in both for spec in specs(name, slow, seed)),
+        *specs("yelp", swept, 0),
+    ]

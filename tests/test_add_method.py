@@ -1,0 +1,95 @@
+"""The page on adding a method does what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).parents[1] / "book" / "add-a-method.md"
+
+# What a page of the benchmark does with a reader's method: plan its runs, train, show a row.
+REPORT = """
+import json
+from posterior_collapse import benchmarks, methods
+from posterior_collapse.pages import benchmark
+from posterior_collapse.pages.parameters import Page
+from posterior_collapse.runs import Spec
+
+page = Page("smoke", (0,), "cpu", {"dataset": "grammar"})
+rows = benchmarks.expand(["vae", "@own"])
+found = benchmark.this_build(page, rows) if "hinge" in rows else {}
+print(json.dumps({
+    "rows": rows,
+    "table": benchmark.numbers(found).rows["method"].tolist() if found else [],
+    "probes": benchmark.probes(found).rows.columns.tolist() if found else [],
+    "key": Spec("text-grammar", "vae", "smoke").key(),
+    "own": Spec("text-grammar", "hinge(floor=3)", "smoke").key() if "hinge" in rows else "",
+    "slots": benchmark.choices()["objective"].tolist(),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def source() -> str:
+    found = re.search(
+        r"```\{code-block\} python\n:class: own-method\n\n(.*?)```", PAGE.read_text(), re.S
+    )
+    assert found
+    return found[1]
+
+
+def run(code: list[str], store: Path, methods: Path | None) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "POSTERIOR_COLLAPSE_METHODS"}
+    environment |= {"POSTERIOR_COLLAPSE_STORE": str(store), "OMP_NUM_THREADS": "1"}
+    if methods is not None:
+        environment["POSTERIOR_COLLAPSE_METHODS"] = str(methods)
+    return subprocess.run(
+        [sys.executable, *code], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_example_is_short(source: str) -> None:
+    lines = [line for line in source.splitlines() if line.strip()]
+    imports = [line for line in lines if line.startswith("from ")]
+    assert len(lines) - len(imports) < 20
+
+
+def test_an_own_method_trains_and_is_in_every_table(source: str, tmp_path: Path) -> None:
+    file = tmp_path / "my_methods.py"
+    file.write_text(source)
+    words = ["-m", "posterior_collapse.runs", "train", "--recipe", "text-grammar"]
+    trained = run([*words, "--method", "hinge(floor=3)", "--scale", "smoke"], tmp_path, file)
+    assert trained.returncode == 0, trained.stderr
+    plain = json.loads(run(["-c", REPORT], tmp_path, None).stdout)
+    done = run(["-c", REPORT], tmp_path, file)
+    assert done.returncode == 0, done.stderr
+    with_own = json.loads(done.stdout)
+    assert plain["rows"] == ["vae"] and with_own["rows"] == ["vae", "hinge"]
+    assert with_own["table"] == ["VAE", "VAE + hinge"]
+    assert "100 labels" in with_own["probes"]
+    assert "Hinge" in with_own["slots"]
+    # A reader's file decides the runs of its own methods and no others.
+    assert with_own["key"] == plain["key"]
+    file.write_text(source.replace("2.0 *", "4.0 *"))
+    changed = json.loads(run(["-c", REPORT], tmp_path, file).stdout)
+    assert changed["own"] != with_own["own"] and changed["key"] == plain["key"]
+
+
+def test_wrong_own_files_are_clear_errors(source: str, tmp_path: Path) -> None:
+    absent = run(["-c", "import posterior_collapse.methods"], tmp_path, tmp_path / "none.py")
+    assert "BadInput" in absent.stderr and "POSTERIOR_COLLAPSE_METHODS" in absent.stderr
+    taken = tmp_path / "taken.py"
+    taken.write_text(source.replace('"hinge"', '"vae"'))
+    clash = run(["-c", "import posterior_collapse.methods"], tmp_path, taken)
+    assert "already in the table" in clash.stderr
+    words = ["-m", "posterior_collapse.runs", "train", "--recipe", "text-grammar"]
+    file = tmp_path / "my_methods.py"
+    file.write_text(source)
+    near = run([*words, "--method", "hing", "--scale", "smoke"], tmp_path, file)
+    assert near.returncode == 2 and 'did you mean "hinge"' in near.stderr
