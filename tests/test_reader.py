@@ -92,6 +92,12 @@ def test_everything_that_decides_a_page_is_in_its_key(
     keys.append(key())
     os.utime(corpora / "text.txt", ns=(1, 1))
     keys.append(key())
+    own = tmp_path / "my_methods.py"
+    own.write_text("WEIGHT = 2\n")
+    monkeypatch.setenv(reader.METHODS_VARIABLE, str(own))
+    keys.append(key())
+    own.write_text("WEIGHT = 3\n")
+    keys.append(key())
     library = tmp_path / "library"
     library.mkdir()
     (library / "__init__.py").write_text("")

@@ -52,6 +52,7 @@ __all__ = [
 SCALE_VARIABLE = "POSTERIOR_COLLAPSE_SCALE"
 SEEDS_VARIABLE = "POSTERIOR_COLLAPSE_SEEDS"
 DATA_VARIABLE = "POSTERIOR_COLLAPSE_DATA"
+METHODS_VARIABLE = "POSTERIOR_COLLAPSE_METHODS"
 STORE_VARIABLE = "POSTERIOR_COLLAPSE_STORE"
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -115,6 +116,13 @@ def _data_folder_state() -> list[tuple[str, int, int]]:
     return found
 
 
+def _own_methods_digest() -> str:
+    """Digest of the file with a reader's own methods, which are in every table."""
+    named = os.environ.get(METHODS_VARIABLE, "").strip()
+    file = Path(named).expanduser() if named else None
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file and file.is_file() else "none"
+
+
 def decided_by(root: Path) -> dict[str, str]:
     """What decides every page, apart from its own text and parameters, as digests by name."""
     library = Path(posterior_collapse.__file__).resolve().parent
@@ -125,6 +133,7 @@ def decided_by(root: Path) -> dict[str, str]:
         "library": _files_digest(library, ("*.py", "*.yml", "*.json")),
         "data": _files_digest(root / "data", ("*",)),
         "corpora": corpora,
+        "own methods": _own_methods_digest(),
         "lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else "none",
         "versions": json.dumps(versions, sort_keys=True),
         "python": sys.version.split()[0],
