@@ -14,7 +14,7 @@ from posterior_collapse.posteriors.distributions import ScaledNormal
 
 __all__ = ["LARGEST_FACTOR", "Scaled", "ScaledHead"]
 
-LARGEST_FACTOR = 1e4
+LARGEST_FACTOR = 1e7  # means start with spreads of 1e-5 in small networks; f^2 must not overflow
 
 
 class ScaledHead(nn.Module):
