@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from posterior_collapse import benchmarks, methods, plots, reference
+from posterior_collapse import benchmarks, methods, plots, recipes, reference
 from posterior_collapse.errors import BadInput
+from posterior_collapse.networks import TextNetwork
 from posterior_collapse.pages import benchmark, show
 from posterior_collapse.pages.benchmark import Comparison
 from posterior_collapse.papers import Verdict
@@ -260,3 +263,26 @@ def test_the_shared_schedule_is_not_spelt_out() -> None:
     )
     every = benchmarks.expand(["@main", "@others", *(f"@{name}" for name in benchmarks.SWEEPS)])
     assert len({benchmark.called(method) for method in every}) == len(every)
+
+
+def test_the_pages_say_what_the_recipes_are(root: Path) -> None:
+    """Constants in the prose of pages are those of the reference runs."""
+    epochs = {5: "five"}[benchmarks.EPOCHS]
+    for dataset in ("yelp", "yahoo"):
+        setup = recipes.get(benchmarks.recipe(dataset), "medium")
+        network = setup.network
+        assert isinstance(network, TextNetwork)
+        words = (
+            f"{setup.train:,} sentences, LSTMs of {network.hidden} units and "
+            f"{setup.latent_dim} latent dimensions"
+        )
+        pages = ["lagging/text", "du/text", "scale/text", "methods/leaderboard"]
+        for page in pages:
+            text = (root / "notebooks" / f"{page}.ipynb").read_text(encoding="utf-8")
+            assert words in text, page
+            assert f"over the first {epochs} epochs" in text, page
+        ceiling = f"log {setup.batch_size} = {math.log(setup.batch_size):.2f}"
+        assert ceiling in (root / "notebooks" / "lagging" / "text.ipynb").read_text("utf-8")
+        assert (
+            f"batch of {setup.batch_size}" in benchmark.QUANTITIES["batch_mutual_information"].title
+        )

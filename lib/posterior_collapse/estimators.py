@@ -10,19 +10,15 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import (
-    Distribution,
-    Independent,
-    Normal,
-    kl_divergence,
-)
+from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
 from posterior_collapse import gaussian
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
+from posterior_collapse.objectives import Model
 from posterior_collapse.posteriors import Delta, Flowed, draw, gaussian_code
 from posterior_collapse.priors import UnitNormal
 
@@ -53,23 +49,6 @@ NODES_PER_CALL = 1024
 _DENSITIES_PER_CHUNK = 2**18
 
 _LOG_2PI = math.log(2.0 * math.pi)
-
-
-class Model(Protocol):
-    """What an estimator needs of a model, ours or a reader's own."""
-
-    def posterior(self, x: Any) -> Distribution:
-        """q(z|x): batch shape (B,), event shape (D,)."""
-        ...
-
-    def log_likelihood(self, x: Any, z: Tensor) -> Tensor:
-        """log p(x|z) in nats: z (S, B, D) -> (S, B)."""
-        ...
-
-    @property
-    def prior(self) -> Distribution:
-        """p(z): event shape (D,)."""
-        ...
 
 
 class Estimate(NamedTuple):
@@ -477,7 +456,7 @@ class Evaluation(NamedTuple):
     reconstruction: float  # average of -log p(x|z), z ~ q(z|x)
     reconstruction_stderr: float
     kl: float | None  # average KL(q(z|x) || p(z)) over all examples
-    kl_stderr: float | None  # 0 for a closed form
+    kl_stderr: float | None  # of the decoded examples' average; 0 for a closed form
     mutual_information: float | None
     mutual_information_stderr: float | None
     mutual_information_points: int  # aggregated; its ceiling is the logarithm of this
@@ -608,8 +587,6 @@ def _kl_of(
 
 def _with_closed_kl(done: _Pass, posterior: Distribution, prior: Distribution) -> _Pass:
     """The pass with the closed form of its KL, where there is one."""
-    if isinstance(posterior, Delta):
-        return done
     try:
         kl = gaussian.widen(kl_divergence(posterior, prior))
     except NotImplementedError:

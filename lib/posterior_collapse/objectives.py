@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -131,13 +131,13 @@ class Cyclical:
 
 
 class Model(Protocol):
-    """What an objective asks of a model; see :class:`posterior_collapse.networks.VAE`."""
+    """What objectives and estimators ask of a model, ours or a reader's own."""
 
-    def posterior(self, x: Tensor) -> Distribution:
+    def posterior(self, x: Any) -> Distribution:
         """q(z|x), batch shape (B,), event shape (D,)."""
         ...
 
-    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+    def log_likelihood(self, x: Any, z: Tensor) -> Tensor:
         """log p(x|z) in nats, z (S, B, D) -> (S, B)."""
         ...
 

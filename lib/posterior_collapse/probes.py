@@ -13,7 +13,6 @@ accuracies of the basic VAE do.  One that does not move at all gives the majorit
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -28,6 +27,7 @@ from torch.distributions import ComposeTransform, Distribution, TransformedDistr
 
 from posterior_collapse.datasets import ImageSplit, Split
 from posterior_collapse.errors import BadInput
+from posterior_collapse.estimators import evaluating
 from posterior_collapse.posteriors import Flowed
 
 __all__ = [
@@ -87,20 +87,6 @@ def representation(posterior: Distribution) -> Tensor:
     return posterior.mean
 
 
-@contextlib.contextmanager
-def _frozen(model: Any) -> Iterator[None]:
-    """Evaluation mode without gradients; every submodule's own mode is put back afterwards."""
-    modes = [(m, m.training) for m in model.modules()] if isinstance(model, nn.Module) else []
-    for module, _ in modes:
-        module.training = False
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 def posterior_means(model: Any, batches: Iterable[Tensor]) -> Tensor:
     """Encode batches with a frozen model.
 
@@ -114,7 +100,7 @@ def posterior_means(model: Any, batches: Iterable[Tensor]) -> Tensor:
     Raises:
         BadInput: there is no batch.
     """
-    with _frozen(model):
+    with evaluating(model):
         means = [representation(model.posterior(x)) for x in batches]
     if not means:
         raise BadInput("batches is empty")
