@@ -4,12 +4,14 @@
 # JOBS    how many things run at once
 # GRID    the grid of `make batch`
 # SCALE   smoke, quick, medium or paper: replaces the scale of every page of `make book`
+# RECIPE  recipes of `make reference`; empty for all
 # SEEDS   such as [0,1]: replaces the seeds of every page of `make book`
 
 PYTHON ?= python3
 JOBS ?= 2
 GRID ?= batch.yml
 SCALE ?=
+RECIPE ?=
 SEEDS ?=
 
 # One thread per process: two threads for each of two jobs on two cores are many times slower.
@@ -34,7 +36,7 @@ SITE := _build/html/index.html
 .PHONY: help env assets runs book test lint format lock batch reference clean
 
 help: ## list the targets
-	@echo "usage: make TARGET [PYTHON=python3] [JOBS=2] [GRID=batch.yml] [SCALE=quick]"
+	@echo "usage: make TARGET [PYTHON=python3] [JOBS=2] [GRID=batch.yml] [SCALE=quick] [RECIPE=text-yelp]"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 env: ## create .venv, or refresh it when the lock has changed
@@ -72,8 +74,8 @@ lock: env ## resolve requirements.in again into requirements.lock
 batch: env ## run a grid of notebooks and parameters: make batch GRID=batch.yml JOBS=2
 	@$(BIN)/python -m posterior_collapse.pages.batch grid $(GRID) --jobs $(JOBS)
 
-reference: env ## recompute the reference results under data/results (hours)
-	@$(BIN)/python -m posterior_collapse.reference --jobs $(JOBS)
+reference: env ## compute missing reference results (hours); RECIPE=text-yelp limits it
+	@$(BIN)/python -m posterior_collapse.reference --jobs $(JOBS) $(addprefix --recipe ,$(RECIPE))
 
 clean: ## remove the site and batch outputs; stored runs and .venv stay
 	rm -rf _build _batch
