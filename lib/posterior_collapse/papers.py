@@ -96,6 +96,7 @@ class Check:
     rule: str  # the bound in words
     measured: Interval
     outcome: Outcome
+    found: str = ""  # what was found in words, where an interval over seeds is not what it is
 
 
 def _check(quantity: str, rule: str, found: Interval, inside: bool, outside: bool) -> Check:

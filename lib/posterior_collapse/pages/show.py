@@ -124,10 +124,14 @@ def _interval(found: Interval) -> str:
     return f"{number(found.mean, 4)} [{low}, {high}], {found.n} seeds"
 
 
+def _found(check: Check) -> str:
+    return html.escape(check.found) if check.found else _interval(check.measured)
+
+
 def _check_row(check: Check) -> str:
     return (
         f"<tr><th scope='row'>{html.escape(check.quantity)}</th><td>{html.escape(check.rule)}</td>"
-        f"<td>{_interval(check.measured)}</td>"
+        f"<td>{_found(check)}</td>"
         f"<td class='pc-{check.outcome.name.lower()}'>{check.outcome.value}</td></tr>"
     )
 
@@ -144,6 +148,7 @@ def verdict(*findings: Finding) -> HTML:
         rows = "".join(_check_row(check) for check in found.checks)
         parts.append(
             f'<section class="pc-verdict pc-verdict-{name}" data-item="{html.escape(found.item)}" '
+            f'data-scale="{html.escape(found.scale)}" '
             f'data-verdict="{html.escape(found.verdict.value)}">'
             f"<p><strong>{html.escape(found.verdict.value)}</strong> "
             f"{_item(found)} at {html.escape(found.scale)} scale. "
