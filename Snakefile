@@ -38,6 +38,9 @@ rule page:
         lambda wildcards: [
             ancient(f"done/run-{run}") for run in PLAN["pages"][wildcards.page]["runs"]
         ],
+        lambda wildcards: [
+            ancient(f"done/page-{page}") for page in PLAN["pages"][wildcards.page]["pages"]
+        ],
     output:
         touch("done/page-{page}"),
     log:

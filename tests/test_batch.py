@@ -143,10 +143,10 @@ def test_runs_may_depend_on_a_parameter() -> None:
 
 def test_the_pages_of_the_book_are_those_of_the_toc(book: Path) -> None:
     names = ["notebooks/lagging/first.ipynb", "notebooks/lagging/second.ipynb"]
-    assert batch.toc_notebooks(book) == [*names, "notebooks/plain.ipynb"]
+    assert sources.toc_notebooks(book) == [*names, "notebooks/plain.ipynb"]
     (book / "_toc.yml").write_text("root: book/index\nchapters:\n- file: notebooks/absent\n")
     with pytest.raises(BadInput, match="lists notebooks/absent"):
-        batch.toc_notebooks(book)
+        sources.toc_notebooks(book)
 
 
 def test_the_example_grid_is_three_seeds_at_two_scales(root: Path) -> None:

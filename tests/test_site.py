@@ -22,7 +22,7 @@ import pytest
 
 from browser import Browser, find_chromium
 from pages_help import notebook, small_book
-from posterior_collapse.pages import assets, batch
+from posterior_collapse.pages import assets, sources
 
 SLIDER = (
     "from matplotlib.figure import Figure\n"
@@ -152,7 +152,7 @@ def loaded(page: Path) -> list[str]:
 
 def test_every_page_of_the_contents_is_there(site: Path, root: Path) -> None:
     assert (site / "index.html").is_file()
-    for name in batch.toc_notebooks(root):
+    for name in sources.toc_notebooks(root):
         assert (site / name).with_suffix(".html").is_file()
 
 
@@ -186,7 +186,7 @@ def test_links_inside_the_site_lead_somewhere(pages: list[Path]) -> None:
 
 
 def test_download_buttons_give_the_sources(site: Path, root: Path) -> None:
-    for name in batch.toc_notebooks(root):
+    for name in sources.toc_notebooks(root):
         text = (site / name).with_suffix(".html").read_text(encoding="utf-8")
         assert f"_sources/{name}" in text
         assert (site / "_sources" / name).read_bytes() == (root / name).read_bytes()
@@ -205,7 +205,7 @@ def test_pages_are_light(pages: list[Path]) -> None:
 
 
 def test_pages_show_no_progress_bars_and_no_warnings(site: Path, root: Path) -> None:
-    for name in batch.toc_notebooks(root):
+    for name in sources.toc_notebooks(root):
         text = (site / name).with_suffix(".html").read_text(encoding="utf-8")
         assert "output stderr" not in text, f"{name} shows something on stderr"
         assert not re.search(r"\d+%\|", text), f"{name} shows a progress bar"
@@ -232,7 +232,7 @@ def test_every_page_opens_from_disk_in_silence(browser: Browser, pages: list[Pat
 def test_pages_fit_on_a_phone(browser: Browser, site: Path, root: Path) -> None:
     size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     browser.call("Emulation.setDeviceMetricsOverride", **size)
-    for name in [*batch.toc_notebooks(root), "book/index.md"]:
+    for name in [*sources.toc_notebooks(root), "book/index.md"]:
         browser.open((site / name).with_suffix(".html").as_uri())
         assert browser.run("document.documentElement.scrollWidth") <= 390, name
     browser.call("Emulation.clearDeviceMetricsOverride")

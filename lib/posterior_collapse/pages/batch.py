@@ -25,7 +25,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -49,7 +49,6 @@ __all__ = [
     "read_grid",
     "requested_specs",
     "run",
-    "toc_notebooks",
 ]
 
 _NAME_LIMIT = 120  # characters of a folder's name; longer ones end in a digest
@@ -101,39 +100,10 @@ def _load(root: Path, name: str) -> Any:
     return sources.parse((root / name).read_text(encoding="utf-8"), name)
 
 
-def toc_notebooks(root: Path) -> list[str]:
-    """Source notebooks that the table of contents lists, in its order.
-
-    Raises:
-        BadInput: if it lists a file that does not exist.
-    """
-    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
-
-    def files(node: Any) -> Iterator[str]:
-        if isinstance(node, dict):
-            for key, value in node.items():
-                if key in ("file", "root"):
-                    yield str(value)
-                else:
-                    yield from files(value)
-        elif isinstance(node, list):
-            for value in node:
-                yield from files(value)
-
-    found = []
-    for name in files(toc):
-        bare = name.removesuffix(".ipynb")
-        if (root / f"{bare}.ipynb").is_file():
-            found.append(f"{bare}.ipynb")
-        elif not (root / f"{name.removesuffix('.md')}.md").is_file():
-            raise BadInput(f"_toc.yml lists {name}, but there is no such page")
-    return found
-
-
 def book_jobs(root: Path) -> list[Job]:
     """The pages of the book, with the parameters that the environment replaces."""
     found = []
-    for name in toc_notebooks(root):
+    for name in sources.toc_notebooks(root):
         declared = sources.default_parameters(_load(root, name), name)
         found.append(Job(name, reader.injected_parameters(declared)))
     return found
@@ -292,7 +262,7 @@ def _page_entry(job: Job, runs: Sequence[str]) -> dict[str, object]:
     words += ["--parameters", json.dumps(dict(job.parameters))]
     if job.output:
         words += ["--output", str(job.output)]
-    return {"command": shlex.join(words), "label": job.label, "runs": list(runs)}
+    return {"command": shlex.join(words), "label": job.label, "runs": list(runs), "pages": []}
 
 
 def _is_done(job: Job, key: str) -> bool:
@@ -325,6 +295,7 @@ def make_plan(jobs: Sequence[Job], root: Path) -> dict[str, Any]:
 
     plan: dict[str, Any] = {"root": str(root), "runs": {}, "pages": {}}
     wanted = [(job, requested_specs(job, root)) for job in jobs]  # refuses before anything runs
+    gathering: list[str] = []
     for job, specs in wanted:
         key = _job_key(job, root)
         if _is_done(job, key):
@@ -342,6 +313,10 @@ def make_plan(jobs: Sequence[Job], root: Path) -> dict[str, Any]:
                 needed.append(name)
         place = hashlib.sha256(f"{key} {job.output}".encode()).hexdigest()[:24]
         plan["pages"][place] = _page_entry(job, needed)
+        if sources.reads_pages(_load(root, job.notebook)):
+            gathering.append(place)
+    for place in gathering:
+        plan["pages"][place]["pages"] = [name for name in plan["pages"] if name not in gathering]
     return plan
 
 

@@ -140,9 +140,15 @@ def decided_by(root: Path) -> dict[str, str]:
     }
 
 
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def page_key(text: str, injected: Mapping[str, object], root: Path) -> str:
     """Hex digest under which the executed form of a source is kept."""
     parts = {"text": text, "injected": dict(injected), "by": decided_by(root)}
+    if '"reads"' in text and sources.reads_pages(sources.parse(text, "a page")):
+        parts["pages"] = {name: _digest(root / name) for name in sources.toc_notebooks(root)}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

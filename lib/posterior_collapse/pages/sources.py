@@ -9,17 +9,21 @@ page asks for, so that they can be trained beforehand and at the same time::
 An entry may say that it applies only to some choices of the page's parameters:
 ``"when": {"dataset": ["yahoo"]}``.
 ``@main`` and its like among the methods stand for groups of :mod:`posterior_collapse.benchmarks`.
+
+A page that gathers what the others show says ``"reads": "pages"``: it is executed after them, and
+again when one of them has changed.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import yaml
 
 from posterior_collapse.errors import BadInput, nearest
 
@@ -33,7 +37,9 @@ __all__ = [
     "list_notebooks",
     "parse",
     "problems",
+    "reads_pages",
     "requested_runs",
+    "toc_notebooks",
 ]
 
 # what nbformat raises on a text that is no notebook, or half of one
@@ -96,6 +102,35 @@ def list_notebooks(root: Path) -> list[str]:
     found = (root / "notebooks").rglob("*.ipynb")
     names = [path.relative_to(root).as_posix() for path in found]
     return sorted(name for name in names if ".ipynb_checkpoints" not in name)
+
+
+def toc_notebooks(root: Path) -> list[str]:
+    """Source notebooks that the table of contents lists, in its order.
+
+    Raises:
+        BadInput: if it lists a file that does not exist.
+    """
+    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
+
+    def files(node: Any) -> Iterator[str]:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                if key in ("file", "root"):
+                    yield str(value)
+                else:
+                    yield from files(value)
+        elif isinstance(node, list):
+            for value in node:
+                yield from files(value)
+
+    found = []
+    for name in files(toc):
+        bare = name.removesuffix(".ipynb")
+        if (root / f"{bare}.ipynb").is_file():
+            found.append(f"{bare}.ipynb")
+        elif not (root / f"{name.removesuffix('.md')}.md").is_file():
+            raise BadInput(f"_toc.yml lists {name}, but there is no such page")
+    return found
 
 
 def parse(text: str, name: str) -> Any:
@@ -170,6 +205,11 @@ def begin_choices(notebook: Any) -> dict[str, list[str]]:
             except ValueError:
                 continue  # the values come from the library: the page checks them itself
     return found
+
+
+def reads_pages(notebook: Any) -> bool:
+    """Whether a page gathers what the other pages show."""
+    return bool(notebook.metadata.get("posterior_collapse", {}).get("reads") == "pages")
 
 
 def requested_runs(notebook: Any, name: str) -> list[RunRequest]:

@@ -267,4 +267,22 @@ def _checks(one: Examination) -> list[Check]:
     name, printed = one.statement.id, one.printed
     form = "as printed" if printed is None else "corrected form"
     checks = [_check(name, evidence, form) for evidence in one.evidence]
-    return checks if printed is None else [_check(name, printed, "as printed"), *checks]
+    if printed is not None:
+        checks.insert(0, _check(name, printed, "as printed"))
+    return [*checks, *_toothless(one)]
+
+
+def _toothless(one: Examination) -> list[Check]:
+    """A failing check for each wrong constant that none of a statement's checks notices."""
+    name = one.statement.id
+    return [
+        Check(
+            f"{name}: {missed.constant} {missed.wrong:g} in place of {missed.right:g}",
+            "a check must fail",
+            Interval(0.0, 0.0, 0.0, len(one.evidence)),
+            Outcome.FAILS,
+            "none does",
+        )
+        for missed in one.mutations
+        if not missed.noticed
+    ]
