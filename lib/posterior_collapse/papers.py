@@ -37,6 +37,7 @@ __all__ = [
     "interval",
     "inventory",
     "legend",
+    "lost",
     "printed",
     "repository",
 ]
@@ -212,14 +213,20 @@ def claim(item: str) -> str:
 
 
 @functools.lru_cache(maxsize=1)
-def legend() -> dict[str, dict[str, Any]]:
+def legend() -> dict[str, Any]:
     """What the printed tables' columns mean, with units, and where each table comes from.
 
     Returns:
-        ``columns``: name -> kind, meaning, unit; ``tables``: ``"lagging/table1"`` -> item, note.
+        ``columns``: name -> kind, meaning, unit; ``tables``: ``"lagging/table1"`` -> item, note;
+        ``lost``: what :func:`lost` gives.
     """
     text = (repository() / "data" / "papers" / "tables.yml").read_text(encoding="utf-8")
     return dict(yaml.safe_load(text))
+
+
+def lost() -> dict[str, str]:
+    """Printed tables that :func:`printed` does not have: item of the inventory -> reason."""
+    return {row["item"]: row["reason"] for row in legend()["lost"]}
 
 
 def printed(paper: str, table: str) -> pd.DataFrame:
