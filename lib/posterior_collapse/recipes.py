@@ -35,6 +35,8 @@ class Setup:
     nll_sentences: int  # of the test set that are decoded; all of it is encoded
     mi_samples: int  # draws of z a point
     probes: bool = False  # whether linear probes are trained on the posterior means
+    classifiers: int = 0  # random starts of the classifiers on the test set's posterior means
+    samples: int = 0  # images drawn from the prior and kept
     grid_points: int = 0  # sentences shown in the posterior mean space; 0 = not a scalar latent
     grid_every: tuple[int, ...] = ()  # updates after which the space is recorded
     trajectory_points: int = 0  # instances followed move by move
@@ -293,22 +295,22 @@ def _benchmark_scales(
     return {"smoke": smoke, "quick": quick, "medium": medium}
 
 
-@_enter("digits")
-def _digits() -> Recipe:
-    # Zhang et al. 2021, appendix B, but for the data and the size of the batches.
+def _image_scales(dataset: str, sizes: tuple[int, int, int], batch: int) -> dict[str, Setup]:
+    """Zhang et al. 2021, section 4.4 and appendix B: perceptrons of two times 200 units."""
     quick = Setup(
-        dataset="digits",
-        train=1197,
-        valid=300,
-        test=300,
+        dataset=dataset,
+        train=sizes[0],
+        valid=sizes[1],
+        test=sizes[2],
         max_length=None,
         max_vocabulary=None,
         network=ImageNetwork((200, 200)),
         latent_dim=32,
-        batch_size=64,  # paper: 128, of fifty times as many images
+        batch_size=batch,
         optimisation=Optimisation(
             optimiser="adam",
             learning_rate=1e-3,
+            clip_norm=1e9,  # never, as the paper names no clipping and no schedule
             first_decay_epoch=50,
             max_epochs=50,
         ),
@@ -316,6 +318,8 @@ def _digits() -> Recipe:
         nll_sentences=300,
         mi_samples=10,
         probes=True,
+        classifiers=3,  # paper: 10
+        samples=40,
     )
     smoke = replace(
         quick,
@@ -328,12 +332,57 @@ def _digits() -> Recipe:
         nll_samples=10,
         nll_sentences=24,
         mi_samples=2,
+        classifiers=1,
     )
+    return {"smoke": smoke, "quick": quick}
+
+
+@_enter("digits")
+def _digits() -> Recipe:
     return Recipe(
         "digits",
         "eight by eight pixels of handwritten digits",
         "Zhang et al. 2021, appendix B, at a small scale",
-        {"smoke": smoke, "quick": quick},
+        # paper: batches of 128, of fifty times as many images
+        _image_scales("digits", (1197, 300, 300), 64),
+    )
+
+
+def _large_images(dataset: str) -> dict[str, Setup]:
+    small = _image_scales(dataset, (6400, 1000, 1000), 128)
+    paper = replace(
+        small["quick"],
+        train=55000,
+        valid=5000,
+        test=10000,
+        nll_sentences=1000,
+        mi_samples=1,  # of ten thousand images
+        probes=False,  # the paper's classifiers only
+        classifiers=10,
+    )
+    small["quick"] = replace(
+        small["quick"], optimisation=replace(paper.optimisation, max_epochs=15)
+    )
+    return {**small, "paper": paper}
+
+
+@_enter("fashion-mnist")
+def _fashion_mnist() -> Recipe:
+    return Recipe(
+        "fashion-mnist",
+        "pictures of clothes",
+        "Zhang et al. 2021, section 4.4 and table 6",
+        _large_images("fashion-mnist"),
+    )
+
+
+@_enter("mnist")
+def _mnist() -> Recipe:
+    return Recipe(
+        "mnist",
+        "handwritten digits",
+        "Zhang et al. 2021, appendix E and table 12",
+        _large_images("mnist"),
     )
 
 

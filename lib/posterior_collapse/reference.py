@@ -42,6 +42,7 @@ _KEPT = (
     "trajectory_inference_mean",
     "final_model_mean",
     "final_inference_mean",
+    "samples",
 )
 _REPEATS = 10  # evaluation seeds of one trained model (He et al. 2019, appendix D)
 

@@ -161,7 +161,33 @@ def _digits(card: Card) -> ImageDataset:
     return ImageDataset.build(card, splits, 8, 8, [str(digit) for digit in range(10)])
 
 
-SOURCES: dict[str, Callable[[Card], ImageDataset]] = {"digits": _digits}
+def _from_files(label_names: tuple[str, ...]) -> Callable[[Card], ImageDataset]:
+    def make(card: Card) -> ImageDataset:
+        from posterior_collapse.datasets import idx  # it builds on this module
+
+        return idx.build(card, label_names)
+
+    return make
+
+
+_CLOTHES = (
+    "T-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
+
+SOURCES: dict[str, Callable[[Card], ImageDataset]] = {
+    "digits": _digits,
+    "mnist": _from_files(tuple("0123456789")),
+    "fashion-mnist": _from_files(_CLOTHES),
+}
 
 
 def build(card: Card) -> ImageDataset:

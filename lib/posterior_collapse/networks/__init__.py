@@ -1,7 +1,7 @@
 """Encoders, decoders and the model that joins them to the slots of a method."""
 
 from posterior_collapse.networks.base import VAE, Latent, Network, build_vae
-from posterior_collapse.networks.images import ImageNetwork
+from posterior_collapse.networks.images import ImageDecoder, ImageNetwork
 from posterior_collapse.networks.linear import LinearOptimum, linear_optimum, linear_vae
 from posterior_collapse.networks.text import (
     TextDecoder,
@@ -13,6 +13,7 @@ from posterior_collapse.networks.text import (
 
 __all__ = [
     "VAE",
+    "ImageDecoder",
     "ImageNetwork",
     "Latent",
     "LinearOptimum",

@@ -43,12 +43,20 @@ class ImageDecoder(nn.Module):
         self.skip = latent is Latent.SKIP
         self.pixels = nn.Linear(hidden[-1] + self.skip * latent_dim, pixels)
 
-    def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        """log p(x|z), nats per image: x (B, P), z (S, B, D) -> (S, B)."""
+    def _logits(self, z: Tensor) -> Tensor:
+        """z (..., D) -> (..., P)."""
         shown = self.layers(z)
         if self.skip:
             shown = torch.cat([shown, z], dim=-1)
-        logits = self.pixels(shown)  # (S, B, P)
+        return torch.as_tensor(self.pixels(shown))
+
+    def mean(self, z: Tensor) -> Tensor:
+        """E[x|z], the probabilities of black: z (..., D) -> (..., P)."""
+        return torch.sigmoid(self._logits(z))
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x|z), nats per image: x (B, P), z (S, B, D) -> (S, B)."""
+        logits = self._logits(z)  # (S, B, P)
         return -F.binary_cross_entropy_with_logits(
             logits, x.expand_as(logits), reduction="none"
         ).sum(-1)

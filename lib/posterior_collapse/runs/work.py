@@ -17,16 +17,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from filelock import FileLock
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
 from posterior_collapse import __version__, datasets
-from posterior_collapse.datasets import ImageSplit, Split
+from posterior_collapse.datasets import ImageDataset, ImageSplit, Split
 from posterior_collapse.errors import PosteriorCollapseError
 from posterior_collapse.estimators import evaluate, evaluate_scaled
-from posterior_collapse.networks import VAE, build_vae
+from posterior_collapse.networks import VAE, ImageDecoder, build_vae
 from posterior_collapse.posteriors import Scaled
-from posterior_collapse.probes import probe_curve
+from posterior_collapse.probes import classify_codes, probe_curve, split_means
 from posterior_collapse.runs.monitor import Recorder, mean_space
 from posterior_collapse.runs.spec import Spec, choose_device, load_data, sources_digest
 from posterior_collapse.runs.store import (
@@ -308,13 +309,58 @@ def _probe(spec: Spec, model: VAE) -> dict[str, float]:
     return found
 
 
+def _classify(spec: Spec, model: VAE) -> dict[str, float]:
+    """Accuracies of classifiers on the test set's codes, where the recipe asks for them."""
+    setup, test = spec.setup, load_data(spec.setup).test
+    if not setup.classifiers or test.labels is None:
+        return {}
+    codes = split_means(spec.choices.training.evaluated(model), test)
+    found = classify_codes(codes, test.labels, setup.classifiers)
+    return {
+        "classifier_linear": found.linear,
+        "classifier_perceptron": found.perceptron,
+    }
+
+
+def _nearest(images: Tensor, others: Tensor) -> float:
+    """Mean distance to the nearest of some other images; both (., P) in [0, 1]."""
+    return float(torch.cdist(images, others).min(dim=1).values.mean())
+
+
+def _likeness(spec: Spec, samples: NDArray[np.uint8]) -> dict[str, float]:
+    """How far samples are from the nearest test image, over how far validation images are.
+
+    About 1 for samples that are as near to an image as images are to each other; less for blurred
+    ones, which lie between them; more for what is no image.
+    """
+    data = load_data(spec.setup)
+    if not isinstance(data, ImageDataset):
+        return {}
+    real, others = data.valid.x[: len(samples)], data.test.x[:2000]
+    made = torch.from_numpy(samples).float() / 255.0
+    return {"sample_distance": _nearest(made, others) / _nearest(real, others)}
+
+
+@torch.no_grad()
+def _samples(spec: Spec, model: VAE, generator: torch.Generator) -> dict[str, NDArray[np.uint8]]:
+    """Expected images for draws from N(0, I), as bytes (M, P); none for text.
+
+    An autoencoder has no prior of its own, and the paper draws from N(0, I) for it too.
+    """
+    if not spec.setup.samples or not isinstance(model.decoder, ImageDecoder):
+        return {}
+    shape = spec.setup.samples, spec.setup.latent_dim
+    z = torch.randn(shape, generator=generator, device=generator.device)
+    return {"samples": (255.0 * model.decoder.mean(z)).round().byte().cpu().numpy()}
+
+
 def _finish(
     spec: Spec, state: State, recorder: Recorder, spent: Spent, device: torch.device
 ) -> None:
     """Evaluate the best parameters and store everything."""
     model = state.model
     generator = torch.Generator(device).manual_seed(spec.seed)
-    measured = evaluate_run(spec, model, generator) | _probe(spec, model)
+    measured = evaluate_run(spec, model, generator) | _probe(spec, model) | _classify(spec, model)
     if spec.setup.grid_points:
         final = mean_space(model, recorder.grid)
         recorder.records["final_model_mean"] = list(final.model.mean.float())
@@ -323,6 +369,9 @@ def _finish(
         recorder.records["final_inference_mean"] = list(final.inference_mean.float())
         recorder.records["final_inference_std"] = list(final.inference_variance.sqrt().float())
     arrays = {name: np.asarray(values.cpu()) for name, values in recorder.arrays().items()}
+    arrays |= _samples(spec, model, generator)
+    if "samples" in arrays:
+        measured |= _likeness(spec, arrays["samples"])
     metrics = {**measured, "epochs": state.epoch, "updates": state.iteration}
     weights = dict(model.state_dict())
     write_run(spec, weights, metrics, state.history, arrays, _provenance(spec, spent, device))

@@ -1,0 +1,287 @@
+"""What the page on images asks: tables 6 and 12 of IGP, samples from the prior, latent walks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from posterior_collapse import benchmarks, methods
+from posterior_collapse.datasets import ImageDataset
+from posterior_collapse.errors import BadInput
+from posterior_collapse.networks import ImageDecoder
+from posterior_collapse.pages import results
+from posterior_collapse.pages.parameters import Page
+from posterior_collapse.pages.show import number, spread
+from posterior_collapse.papers import Check, Finding, above, below, between, decide, printed
+from posterior_collapse.reference import Result
+from posterior_collapse.reference import results as kept
+from posterior_collapse.runs import Run, build_model, load_data
+
+__all__ = [
+    "DATASETS",
+    "Walk",
+    "build",
+    "called",
+    "decide_samples",
+    "decide_table",
+    "gallery",
+    "groups",
+    "reference",
+    "shapes",
+    "table",
+    "walk",
+    "walk_figure",
+]
+
+Found = Mapping[str, Sequence[Result]]  # method -> its results, one a seed
+
+DATASETS = ("digits", "fashion-mnist", "mnist")
+_TABLES = {"fashion-mnist": "table6", "mnist": "table12"}
+_TITLES = {"fashion-mnist": "Fashion-MNIST", "mnist": "MNIST", "digits": "digits of 8 × 8 pixels"}
+_LOST = {"iwae(k=5)": "k, second", "iwae(k=50)": "k, third"}  # our reading of the lost k
+_QUANTITIES = (
+    # title, metric, column of the printed table, factor, digits
+    ("Rec", "reconstruction", "rec", 1.0, 2),
+    ("KL", "kl", "kl", 1.0, 2),
+    ("AU", "active_units", "au", 1.0, 1),
+    ("rank", "active_rank", None, 1.0, 1),
+    ("accuracy, linear", "classifier_linear", None, 100.0, 2),
+    ("accuracy, perceptron", "classifier_perceptron", "accuracy", 100.0, 2),
+)
+
+
+def called(method: str) -> str:
+    """Name for readers: posterior and objective."""
+    parts = [part for part in method.split("+") if part != "igp"]
+    name = methods.title(parts[0]) if parts else "VAE"
+    return "AE" if method == "ae" else f"{name}, {'IGP' if 'igp' in method else 'DGP'}"
+
+
+def build(page: Page, wanted: Sequence[str]) -> dict[str, list[Run]]:
+    """This build's runs on the page's data set."""
+    recipe = str(page.choices["dataset"])
+    return {method: results.runs(page, recipe, method) for method in wanted}
+
+
+def reference(dataset: str) -> dict[str, list[Result]]:
+    """The reference results at paper scale that the repository keeps; empty without any."""
+    found = {method: kept(dataset, method, "paper") for method in benchmarks.IMAGES}
+    return {method: group for method, group in found.items() if group}
+
+
+def groups(page: Page, runs: Mapping[str, Sequence[Run]]) -> dict[str, dict[str, list[Result]]]:
+    """Reference results and this build's by data set; a title says which is which."""
+    found: dict[str, dict[str, list[Result]]] = {}
+    for name in ("fashion-mnist", "mnist"):
+        if group := reference(name):
+            found[f"{_TITLES[name]}, reference"] = group
+    own = {method: [results.from_run(run) for run in group] for method, group in runs.items()}
+    found[f"{_TITLES[str(page.choices['dataset'])]}, this build"] = own
+    return found
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def _rows(dataset: str) -> pd.DataFrame | None:
+    table = _TABLES.get(dataset)
+    return printed("igp", table) if table else None
+
+
+def _printed(rows: pd.DataFrame, method: str, column: str) -> float | None:
+    """A printed number; None where there is none."""
+    isotropic, objective = "igp" in method, method.removeprefix("igp+")
+    if objective in _LOST:
+        chosen = rows[rows["lost_parameter"] == _LOST[objective]]
+        chosen = chosen[chosen["posterior"] == ("IGP" if isotropic else "DGP")]
+    else:
+        chosen = rows[rows["method_key"] == method]
+    if chosen.empty or pd.isna(chosen.iloc[0][column]):
+        return None
+    return float(chosen.iloc[0][column])
+
+
+def _values(group: Sequence[Result], name: str, factor: float = 1.0) -> list[float]:
+    values = [result.metrics.get(name) for result in group]
+    return [factor * float(value) for value in values if value is not None]
+
+
+def _dataset(title: str) -> str:
+    """The data set of a group's title."""
+    return next(name for name, shown in _TITLES.items() if title.startswith(f"{shown},"))
+
+
+def table(title: str, found: Found) -> pd.DataFrame:
+    """One row a method: the printed number, and mean (standard deviation over seeds) here."""
+    rows = _rows(_dataset(title))
+    columns: dict[str, list[str]] = {"method": [called(method) for method in found]}
+    for head, metric, column, factor, digits in _QUANTITIES:
+        if rows is not None and column is not None:
+            cells = [_printed(rows, method, column) for method in found]
+            columns[f"{head.partition(',')[0]}, printed"] = [number(c, digits) for c in cells]
+        columns[head] = [spread(_values(group, metric, factor), digits) for group in found.values()]
+    columns["seeds"] = [str(len(group)) for group in found.values()]
+    return pd.DataFrame(columns)
+
+
+# --- rules ----------------------------------------------------------------------------------------
+
+
+def _paired(found: Found, first: str, second: str, name: str, factor: float = 1.0) -> list[float]:
+    """Difference first - second of a metric, seed by seed."""
+    others = {result.spec.seed: result.metrics.get(name) for result in found.get(second, ())}
+    pairs = [(r.metrics.get(name), others.get(r.spec.seed)) for r in found.get(first, ())]
+    return [factor * (a - b) for a, b in pairs if a is not None and b is not None]
+
+
+def _as_printed(found: Found, rows: pd.DataFrame) -> list[Check]:
+    """Rec and KL within a few percent of the printed ones."""
+    checks = []
+    for method, group in found.items():
+        for name, metric, bound in (("rec", "reconstruction", 2.0), ("kl", "kl", 5.0)):
+            target, values = _printed(rows, method, name), _values(group, metric)
+            if target is not None and values:
+                apart = [100.0 * (value / target - 1.0) for value in values]
+                told = f"{called(method)}: {name.capitalize()} against the printed {target:g}, %"
+                checks.append(between(told, apart, -bound, bound))
+    return checks
+
+
+_CLASSIFIERS = (("linear", "classifier_linear"), ("perceptron", "classifier_perceptron"))
+_DIMENSIONS = 32
+
+
+def decide_table(item: str, dataset: str, found: Found) -> Finding | None:
+    """Tables 6 and 12: units, losses and classification; None without reference results.
+
+    Where the paper prints that IGP classifies better (Fashion-MNIST) or worse (MNIST), the rule
+    asks for the same sign of the difference, seed by seed.
+    """
+    rows = _rows(dataset)
+    if not found or rows is None:
+        return None
+    checks = [
+        between(
+            "IGP: active units of 32",
+            _values(found.get("igp", ()), "active_units"),
+            _DIMENSIONS - 0.5,
+            _DIMENSIONS + 0.5,
+        )
+    ]
+    checks += [
+        above(
+            "active units, IGP less DGP",
+            _paired(found, "igp", "vae", "active_units"),
+            0.0,
+        ),
+        above("active rank, IGP less DGP", _paired(found, "igp", "vae", "active_rank"), 0.0),
+    ]
+    better = (_printed(rows, "igp", "accuracy") or 0) > (_printed(rows, "vae", "accuracy") or 0)
+    for name, metric in _CLASSIFIERS:
+        values = _paired(found, "igp", "vae", metric, 100.0)
+        told = f"accuracy of the {name} classifier, IGP less DGP, points"
+        checks.append(above(told, values, 0.0) if better else below(told, values, 0.0))
+    return decide(item, "paper", [*checks, *_as_printed(found, rows)])
+
+
+def decide_samples(item: str, found: Found) -> Finding | None:
+    """Figures 5 and 6: samples of the VAEs are nearer to images than the autoencoder's.
+
+    The measure is the distance to the nearest test image, over that of validation images.
+    """
+    if not found:
+        return None
+    checks = [
+        below(
+            f"distance to the nearest image, {called(method)} less AE",
+            _paired(found, method, "ae", "sample_distance"),
+            0.0,
+        )
+        for method in ("vae", "igp")
+    ]
+    apart = _paired(found, "igp", "vae", "sample_distance")
+    checks.append(between("distance to the nearest image, IGP less DGP", apart, -0.1, 0.1))
+    return decide(item, "paper", checks)
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+_COLUMNS = 10
+
+
+def gallery(found: Found, wanted: Sequence[str], side: int, count: int = 20) -> Figure:
+    """Samples from the prior, one block a method; seed by seed the first one's."""
+    shown = [method for method in wanted if method in found]
+    lines = -(-count // _COLUMNS)
+    figure = Figure(figsize=(9.0, (0.9 * lines + 0.35) * len(shown)), layout="constrained")
+    axes = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
+    for axis, method in zip(axes, shown, strict=True):
+        samples = found[method][0].arrays.get("samples")
+        if samples is None:
+            raise BadInput(f"the result of {method} keeps no samples; train it again")
+        axis.imshow(_mosaic(samples[:count], side), cmap="gray_r", vmin=0, vmax=255)
+        axis.set_title(called(method), fontsize=11, loc="left")
+        axis.set_axis_off()
+    return figure
+
+
+def _mosaic(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Images (M, P) as one picture, ten in a line, with a white pixel between."""
+    lines = -(-len(images) // _COLUMNS)
+    tiles = np.zeros((lines * _COLUMNS, side + 1, side + 1), dtype=np.uint8)
+    tiles[: len(images), :side, :side] = images.reshape(-1, side, side)
+    grid = tiles.reshape(lines, _COLUMNS, side + 1, side + 1).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(grid.reshape(lines * (side + 1), _COLUMNS * (side + 1)))
+
+
+class Walk(NamedTuple):
+    """Decoded images while one latent dimension moves from -3 to 3."""
+
+    steps: NDArray[np.float64]  # (T,)
+    images: NDArray[np.uint8]  # (T, K, P), for the K dimensions
+    dimensions: list[int]  # by the variance of their mean, largest first
+    side: int
+
+
+@torch.no_grad()
+def walk(run: Run, dimensions: int = 8, steps: int = 13) -> Walk:
+    """Move each of the most active dimensions alone, from the mean code of one test image."""
+    data = load_data(run.spec.setup)
+    model = build_model(run.spec)
+    model.load_state_dict(run.weights())
+    model.eval()
+    if not isinstance(data, ImageDataset) or not isinstance(model.decoder, ImageDecoder):
+        raise BadInput(f"a latent walk needs images, given {run.spec.recipe}")
+    codes = model.posterior(data.test.x).mean
+    order = codes.var(dim=0).argsort(descending=True)[:dimensions].tolist()
+    grid = torch.linspace(-3.0, 3.0, steps)
+    z = codes[0].repeat(steps, len(order), 1)
+    for place, dimension in enumerate(order):
+        z[:, place, dimension] = grid
+    images = (255.0 * model.decoder.mean(z)).round().byte().numpy()
+    return Walk(grid.double().numpy(), images, order, data.height)
+
+
+def walk_figure(found: Mapping[str, Walk], step: int) -> Figure:
+    """One frame of a walk: a line of images a method, one image a dimension."""
+    figure = Figure(figsize=(8.0, 1.35 * len(found)), layout="constrained")
+    axes = figure.subplots(len(found), 1, squeeze=False)[:, 0]
+    for axis, (method, made) in zip(axes, found.items(), strict=True):
+        line = np.concatenate(
+            [np.pad(image.reshape(made.side, made.side), 1) for image in made.images[step]], axis=1
+        )
+        axis.imshow(line, cmap="gray_r", vmin=0, vmax=255)
+        axis.set_title(called(method), fontsize=10, loc="left")
+        axis.set_axis_off()
+    return figure
+
+
+def shapes(title: str) -> int:
+    """Pixels along a side of a group's images."""
+    return 8 if _dataset(title) == "digits" else 28
