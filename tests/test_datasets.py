@@ -23,7 +23,17 @@ from posterior_collapse.errors import BadInput
 
 DATA = os.environ.get(DATA_VARIABLE, "")
 needs_data = pytest.mark.skipif(not DATA, reason=f"{DATA_VARIABLE} names no data folder")
-TEXT = ("yahoo", "yelp-sentiment", "yelp-short", "yelp-doc", "ptb")
+TEXT = (
+    "yahoo",
+    "yelp-sentiment",
+    "yelp-short",
+    "yelp-doc",
+    "ptb",
+    "snli",
+    "dbpedia",
+    "yahoo-question",
+)
+IMAGES = ("mnist", "fashion-mnist")
 
 
 @pytest.fixture(scope="module")
@@ -75,19 +85,20 @@ def assert_well_formed(data: datasets.TextDataset) -> None:
 
 
 def test_names_and_cards() -> None:
-    assert datasets.names() == ("lagging-synthetic", "grammar", *TEXT, "digits")
+    assert datasets.names() == ("lagging-synthetic", "grammar", *TEXT, "digits", *IMAGES)
     for name in datasets.names():
         card = datasets.card(name)
         assert card.name == name
         assert card.title and card.licence and card.citation and card.source and card.differs
         assert all(len(digest) == 64 for digest in (card.digest, *card.files.values()))
-        assert bool(card.files) == (name in TEXT)
+        assert bool(card.files) == (name in (*TEXT, *IMAGES))
     assert datasets.card("yahoo").paper_splits == datasets.Sizes(100_000, 10_000, 10_000)
 
 
 def test_every_source_file_has_a_checksum() -> None:
     for name, source in text.SOURCES.items():
         used = {*source.train, *source.held_out, *source.labelled.values()}
+        used |= {label for label in source.file_labels if isinstance(label, str)}
         used |= {source.vocabulary} - {None}
         assert used == set(datasets.card(name).files)
 

@@ -21,8 +21,9 @@ from posterior_collapse.theory import Evidence, Standing, Statement, Way
 def modules() -> Iterator[str]:
     """Modules of the package that hold statements."""
     for found in pkgutil.iter_modules(theory.__path__):
-        if found.name != "statement":
-            yield f"posterior_collapse.theory.{found.name}"
+        name = f"posterior_collapse.theory.{found.name}"
+        if hasattr(importlib.import_module(name), "STATEMENTS"):
+            yield name
 
 
 STATEMENTS = {

@@ -47,6 +47,7 @@ from posterior_collapse.posteriors import (
     PointMass,
     Posterior,
     Scaled,
+    Untied,
 )
 from posterior_collapse.priors import (
     AutoRegressive,
@@ -507,6 +508,20 @@ def _du_vae_code(gamma: float = 0.5, p: float = 0.8, from_epoch: float = 10.0) -
 )
 def _igp() -> Method:
     return Method(posterior=Isotropic())
+
+
+@register(
+    "igp-start",
+    "VAE with IGP as initialiser",
+    "Zhang et al. 2021, section 5.2",
+    "section 5.2",
+    changes="As IGP for some epochs; then every dimension has a variance of its own.",
+    formula=rf"{_ELBO},\quad \sigma_d(x) = \sigma(x) \text{{ in the first epochs}}",
+    cost=_AS_VAE,
+    promise="Better reconstruction than a VAE's at the same KL.",
+)
+def _igp_start(epochs: float = 5.0) -> Method:
+    return Method(posterior=Untied(epochs))
 
 
 @register(

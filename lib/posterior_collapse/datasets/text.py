@@ -172,6 +172,21 @@ def read_words(path: Path, sha256: str) -> list[str]:
     return words[_FIRST_ID:]
 
 
+def read_plain_words(path: Path, sha256: str) -> list[str]:
+    """A vocabulary with one word a line and no marks of its own; empty lines are skipped.
+
+    Raises:
+        BadInput: a line that is not one word, or as in ``read_lines``.
+    """
+    words = []
+    for number, line in enumerate(read_lines(path, sha256), 1):
+        if len(line.split()) > 1:
+            raise BadInput(f"{path}, line {number}: {line!r} is not one word")
+        if line.strip() and line.strip() not in (*MARKS, *LIST_MARKS):
+            words.append(line.strip())
+    return words
+
+
 # --- sentences as numbers -------------------------------------------------------------------------
 
 
@@ -194,16 +209,24 @@ def _line_label(words: list[str], number: int, where: str) -> int:
     return int(label)
 
 
+def _aligned(card: Card, file: str, labels: int | str | None, label_number: int) -> Iterator[int]:
+    """The labels of a file that another file holds, one a line; nothing where none does."""
+    if not isinstance(labels, str):
+        return
+    for number, line in enumerate(read_lines(locate(card, labels), card.files[labels]), 1):
+        yield _line_label([line.strip()], label_number, f"{labels}, line {number}")
+
+
 def _read(
-    card: Card, files: Sequence[str], file_labels: Sequence[int | None], label_number: int
+    card: Card, files: Sequence[str], file_labels: Sequence[int | str | None], label_number: int
 ) -> _Corpus:
     """Read sentences from files.
 
     Args:
         card: has the checksums.
         files: below the data folder.
-        file_labels: the label of each file, None where every line begins with its own; empty if
-            there are no labels.
+        file_labels: the label of each file, None where every line begins with its own, a name
+            where another file has one label a line; empty if there are no labels.
         label_number: labels on lines lie below this.
     """
     numbers: defaultdict[str, int] = defaultdict()
@@ -212,9 +235,13 @@ def _read(
     empty = 0
     for position, file in enumerate(files):
         file_label = file_labels[position] if file_labels else 0
-        for number, line in enumerate(read_lines(locate(card, file), card.files[file]), 1):
+        lines = read_lines(locate(card, file), card.files[file])
+        aligned = _aligned(card, file, file_label, label_number)
+        for number, line in enumerate(lines, 1):
             words = line.split()
-            label = file_label
+            label = file_label if not isinstance(file_label, str) else next(aligned, None)
+            if isinstance(file_label, str) and label is None:
+                raise BadInput(f"{file_label} has {number - 1} labels and {file} more lines")
             if label is None and words:
                 label = _line_label(words, label_number, f"{file}, line {number}")
             if not words or label is None:
@@ -224,6 +251,8 @@ def _read(
             counts.append(len(words))
             labels.append(label)
             sources.append(position)
+        if next(aligned, None) is not None:
+            raise BadInput(f"{file_label} has more than {number} labels, {file} so many lines")
     if not counts:
         raise BadInput(f"the files of {card.name} hold no sentence: {', '.join(files)}")
     return _Corpus(
@@ -320,8 +349,9 @@ class _Source(NamedTuple):
     # Files for validation and test, cut by ``separate``: all of them pooled, or one for each.
     # Empty: validation and test are cut from the pool.
     held_out: tuple[str, ...] = ()
-    # A label for each file, in the order above; None where every line begins with its own.
-    file_labels: tuple[int | None, ...] = ()
+    # A label for each file, in the order above; None where every line begins with its own, and
+    # the name of another file where that one has a label a line.
+    file_labels: tuple[int | str | None, ...] = ()
     label_names: tuple[str, ...] = ()
     vocabulary: str | None = None
     read_vocabulary: Callable[[Path, str], list[str]] = read_vocabulary
@@ -374,6 +404,34 @@ SOURCES = {
         held_out=("ptb/ptb.valid.txt.xz", "ptb/ptb.test.txt.xz"),
         least=1,
         separate=_whole_files,
+    ),
+    "snli": _Source(train=("snli/snli.valid.txt.xz", "snli/snli.test.txt.xz")),
+    "dbpedia": _Source(
+        train=tuple(f"dbpedia/dbpedia.{part}.txt.xz" for part in ("valid", "test")),
+        file_labels=tuple(
+            f"dbpedia/dbpedia.{part}_class_label.txt.xz" for part in ("valid", "test")
+        ),
+        label_names=(
+            *("company", "educational institution", "artist", "athlete", "office holder"),
+            *("means of transportation", "building", "natural place", "village", "animal"),
+            *("plant", "album", "film", "written work"),
+        ),
+        vocabulary="dbpedia/dbpedia.vocab.txt.xz",
+        read_vocabulary=read_plain_words,
+    ),
+    "yahoo-question": _Source(
+        train=tuple(f"yahoo-question/yahoo_question.{part}.txt.xz" for part in ("valid", "test")),
+        file_labels=tuple(
+            f"yahoo-question/yahoo_question.{part}_class_label.txt.xz" for part in ("valid", "test")
+        ),
+        label_names=(
+            *("society and culture", "science and mathematics", "health"),
+            *("education and reference", "computers and internet", "sports"),
+            *("business and finance", "entertainment and music", "family and relationships"),
+            "politics and government",
+        ),
+        vocabulary="yahoo-question/yahoo_question.vocab.txt.xz",
+        read_vocabulary=read_plain_words,
     ),
 }
 

@@ -24,6 +24,8 @@ from posterior_collapse.posteriors.heads import (
     PointMass,
     PointMassHead,
     Posterior,
+    Untied,
+    UntiedHead,
 )
 from posterior_collapse.posteriors.normed import (
     ALPHA,
@@ -58,6 +60,8 @@ __all__ = [
     "Scaled",
     "ScaledHead",
     "ScaledNormal",
+    "Untied",
+    "UntiedHead",
     "draw",
     "gaussian_code",
 ]

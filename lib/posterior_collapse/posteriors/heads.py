@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from posterior_collapse import gaussian
 from posterior_collapse.errors import BadInput
+from posterior_collapse.layers import Progress, keeps_initial_values
 from posterior_collapse.posteriors.distributions import Delta, DiagonalNormal
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "PointMass",
     "PointMassHead",
     "Posterior",
+    "Untied",
+    "UntiedHead",
 ]
 
 
@@ -82,6 +85,56 @@ class Isotropic:
     def build(self, features: int, latent_dim: int) -> nn.Module:
         """See :class:`Posterior`."""
         return IsotropicHead(features, latent_dim)
+
+
+class UntiedHead(nn.Module):
+    """One log-variance for all dimensions, and later one for each, which starts at that one.
+
+    Until then the difference is not computed, so it keeps its first value 0.
+    """
+
+    untied: Tensor
+
+    def __init__(self, features: int, latent_dim: int, after: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, latent_dim + 1, bias=False)
+        self.difference = keeps_initial_values(nn.Linear(features, latent_dim, bias=False))
+        nn.init.zeros_(self.difference.weight)  # type: ignore[arg-type]
+        self.after = after
+        self.register_buffer("untied", torch.tensor(False))
+
+    def begin_update(self, progress: Progress) -> None:
+        """Untie the variances once so many epochs are done."""
+        self.untied.fill_(progress.epochs >= self.after)
+
+    def forward(self, features: Tensor) -> DiagonalNormal:
+        """Features (B, F) to q(z|x)."""
+        code = self.linear(features)
+        mean, logvar = code[..., :-1], code[..., -1:].expand_as(code[..., :-1])
+        if self.untied:
+            logvar = logvar + self.difference(features)
+        return DiagonalNormal(mean, logvar)
+
+
+@dataclass(frozen=True)
+class Untied:
+    """Isotropic for some epochs, then diagonal from there on (Zhang et al. 2021, section 5.2).
+
+    Args:
+        after: epochs, above 0.
+    """
+
+    after: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.after < math.inf:
+            raise BadInput(
+                f"variances are untied after some epochs, above 0 and finite, given {self.after}"
+            )
+
+    def build(self, features: int, latent_dim: int) -> nn.Module:
+        """See :class:`Posterior`."""
+        return UntiedHead(features, latent_dim, self.after)
 
 
 class PointMassHead(nn.Module):

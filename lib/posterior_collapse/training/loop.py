@@ -23,6 +23,9 @@ __all__ = ["Monitor", "Optimisation", "Validation", "finished", "new_state", "tr
 _OPTIMISERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam}
 
 
+_KEPT = ("best", "last")
+
+
 @dataclass(frozen=True)
 class Optimisation:
     """Constants of optimisation (He et al. 2019, appendix B.1, are the defaults)."""
@@ -35,10 +38,13 @@ class Optimisation:
     first_decay_epoch: int = 0  # no decay before it (text: 15 in the code)
     max_decays: int = 5  # training ends at this decay
     max_epochs: int = 50
+    keeps: str = "best"  # parameters of the best validation epoch, or of the last one
 
     def __post_init__(self) -> None:
         if self.optimiser not in _OPTIMISERS:
             raise BadInput(nearest(self.optimiser, _OPTIMISERS, "optimiser"))
+        if self.keeps not in _KEPT:
+            raise BadInput(nearest(self.keeps, _KEPT, "epoch to keep"))
 
 
 class Validation(NamedTuple):
@@ -166,8 +172,11 @@ def _close_epoch(
 
 
 def _keep_best_or_decay(state: State, settings: Optimisation, loss: float) -> None:
-    """Halve the learning rate and go back to the best parameters after stale epochs."""
-    if loss < state.best_loss:
+    """Halve the learning rate and go back to the best parameters after stale epochs.
+
+    Where the last epoch is kept every one counts as the best so far, and the rate stays.
+    """
+    if loss < state.best_loss or settings.keeps == "last":
         state.best_loss, state.stale_epochs = loss, 0
         state.best = {k: v.detach().clone() for k, v in state.model.state_dict().items()}
         return

@@ -1,0 +1,216 @@
+"""Pictures and tables of the page on Scale-VAE's statements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+from posterior_collapse.pages.show import number
+from posterior_collapse.plots import COLOURS
+from posterior_collapse.theory.mixture import log_normal, parts
+from posterior_collapse.theory.scale import gap, linear, scaled_mpd
+
+__all__ = [
+    "EXAMPLES",
+    "Frames",
+    "Growth",
+    "example_table",
+    "factor_table",
+    "gap_frames",
+    "growth",
+    "growth_frames",
+    "intervals_figure",
+]
+
+Array = NDArray[np.float64]
+
+MEAN, SD = np.array([0.5, -0.75, 1.5, 0.0]), np.array([0.9, 0.35, 1.1, 0.64])
+_STYLES = ("-", "--", "-.", ":")
+
+
+class Frames(NamedTuple):
+    """What a slider shows."""
+
+    figures: list[Figure]
+    labels: list[str]
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+# --- the gap of the objective ---------------------------------------------------------------------
+
+
+def _gap_figure(variance: float) -> Figure:
+    f = np.geomspace(0.25, 16.0, 200)
+    scaled = gap(variance, f)
+    unit = 0.5 * (1.0 - f**-2.0)  # of means whose spread is 1 after scaling: E mu^2 = 1/f^2
+    figure = _figure(6.2, 3.6)
+    axes = figure.subplots()
+    axes.fill_between(f, 0.0, scaled, where=scaled > 0, color=COLOURS["accent"], alpha=0.25)
+    axes.plot(f, scaled, color=COLOURS["lagging"], label="prior N(0, f²)")
+    axes.plot(f, unit, "--", color=COLOURS["vae"], label="prior N(0, 1), Std(fμ) = 1")
+    axes.axhline(0.0, color=COLOURS["guide"], linewidth=0.8)
+    axes.axvline(1.0, color=COLOURS["guide"], linewidth=0.8, linestyle=":")
+    axes.set(
+        xscale="log",
+        xlim=(0.25, 16.0),
+        ylim=(-1.5, 3.0),
+        xlabel="scale-up factor f",
+        ylabel="L_scale − ELBO\n(nats per dimension)",
+    )
+    axes.set_xticks([0.25, 0.5, 1, 2, 4, 8, 16], ["¼", "½", "1", "2", "4", "8", "16"])
+    axes.minorticks_off()
+    axes.legend(fontsize=8, loc="lower right")
+    return figure
+
+
+def gap_frames(
+    variances: Sequence[float] = (0.01, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0),
+) -> Frames:
+    """The objective's excess over a valid bound, against f; one frame a posterior variance."""
+    labels = [f"posterior variance σ² = {value:g}" for value in variances]
+    return Frames([_gap_figure(value) for value in variances], labels)
+
+
+EXAMPLES = {
+    "smallest found": (0.5, 0.5, 0.25, 0.25, 2.0),  # by the search of S6
+    "larger factor": (2.0, 0.5, 0.5, 0.2, 4.0),
+}
+
+
+def example_table() -> pd.DataFrame:
+    """Two observations whose objective exceeds log p(x) under both priors.
+
+    Each is two points ±x, with x, noise, mean, variance and factor.
+    """
+    names = {
+        "x, and mean of q": lambda x, noise, mean, variance, f: f"±{x:g}, ±{mean:g}",
+        "s of the decoder N(z, s²)": lambda x, noise, mean, variance, f: number(noise, 2),
+        "σ² of q": lambda x, noise, mean, variance, f: number(variance, 2),
+        "f": lambda x, noise, mean, variance, f: number(f, 1),
+    }
+    terms = {
+        "L_scale": "objective",
+        "ELBO, prior N(0, 1)": "elbo_unit",
+        "log p(x), prior N(0, 1)": "evidence_unit",
+        "ELBO, prior N(0, f²)": "elbo_scaled",
+        "log p(x), prior N(0, f²)": "evidence_scaled",
+    }
+    columns: dict[str, list[str]] = {"quantity": [*names, *terms]}
+    for title, case in EXAMPLES.items():
+        found = linear(1.0, case[1], case[0], *case[2:])
+        values = [number(getattr(found, field), 4) for field in terms.values()]
+        columns[title] = [*(name(*case) for name in names.values()), *values]
+    return pd.DataFrame(columns)
+
+
+# --- MI and MPD against f -------------------------------------------------------------------------
+
+
+class Growth(NamedTuple):
+    """MI and MPD of four posteriors whose means are scaled; nats."""
+
+    factors: Array
+    information: Array
+    mpd: Array
+
+
+def growth(largest: float = 8.0, count: int = 33) -> Growth:
+    """Both quantities over factors from 0 to ``largest``."""
+    factors = np.linspace(0.0, largest, count)
+    information = np.array([parts(f * MEAN, SD).information for f in factors])
+    return Growth(factors, information, np.array([scaled_mpd(MEAN, SD, f) for f in factors]))
+
+
+def _densities(axes: Axes, factor: float) -> None:
+    z = np.linspace(-9.0, 15.0, 600)
+    own = np.exp(log_normal(z[:, None], factor * MEAN, SD))
+    for place, style in enumerate(_STYLES):
+        axes.plot(z, own[:, place], style, color=COLOURS["vae"], linewidth=1)
+    axes.fill_between(z, own.mean(1), color=COLOURS["aggregate"], alpha=0.5, label="q_agg")
+    axes.plot([], [], color=COLOURS["vae"], linewidth=1, label="q̂(z|x) of four x")
+    axes.set(xlabel="z", ylabel="density", xlim=(-9, 15), ylim=(0, 1.25), title=f"f = {factor:g}")
+    axes.legend(fontsize=7, loc="upper right")
+
+
+def _growth_figure(found: Growth, factor: float) -> Figure:
+    figure = _figure(8.4, 3.3)
+    left, right = figure.subplots(1, 2)
+    _densities(left, factor)
+    right.plot(found.factors, found.mpd, "--", color=COLOURS["lagging"], label="MPD")
+    right.plot(found.factors, found.information, color=COLOURS["mi"], label="MI")
+    right.axhline(np.log(len(MEAN)), linestyle=":", color=COLOURS["guide"], label="log N")
+    place = int(np.argmin(np.abs(found.factors - factor)))
+    right.plot(factor, found.mpd[place], "^", color=COLOURS["lagging"])
+    right.plot(factor, found.information[place], "o", color=COLOURS["mi"])
+    right.set(xlabel="scale-up factor f", ylabel="nats", yscale="log", ylim=(0.1, 300))
+    right.legend(fontsize=8, loc="upper left")
+    return figure
+
+
+def growth_frames(factors: Sequence[float] = (0, 0.5, 1, 1.5, 2, 3, 4, 6, 8)) -> Frames:
+    """Posteriors moving apart, with MI and MPD; one frame a factor."""
+    found = growth()
+    labels = [f"factor f = {factor:g}" for factor in factors]
+    return Frames([_growth_figure(found, factor) for factor in factors], labels)
+
+
+# --- the lemma ------------------------------------------------------------------------------------
+
+_FAMILY = ((-2.0, 2.5), (-1.5, 1.0), (0.5, 2.0), (1.0, 1.5), (3.0, 1.0))
+
+
+def _cover(axes: Axes, factor: float, level: int) -> None:
+    """Intervals as bars, and below them how many cover each place."""
+    x = np.linspace(-8.0, 8.0, 1601)
+    count = np.zeros_like(x)
+    for place, (centre, half) in enumerate(_FAMILY):
+        low, high = factor * centre - half, factor * centre + half
+        axes.plot([low, high], [5.2 + 0.5 * place] * 2, color=COLOURS["vae"], linewidth=3)
+        axes.plot(factor * centre, 5.2 + 0.5 * place, "|", color="black", markersize=8)
+        count += (x >= low) & (x <= high)
+    axes.step(x, count, color=COLOURS["kl"], linewidth=1)
+    axes.fill_between(
+        x, level, count, where=count > level, step="pre", color=COLOURS["accent"], alpha=0.6
+    )
+    axes.axhline(level, linestyle="--", color=COLOURS["guide"], linewidth=0.8)
+    area = float(np.maximum(count - level, 0.0).sum() * (x[1] - x[0]))
+    axes.set_title(f"f = {factor:g}: area above level {level} is {area:.1f}", fontsize=9)
+    axes.set_xlabel("x")
+    axes.set_yticks([0, 1, 2, 3, 4])
+
+
+def intervals_figure(level: int = 1) -> Figure:
+    """The lemma: the area above a level shrinks when the intervals' centres move apart."""
+    figure = _figure(9.0, 3.3)
+    panels = figure.subplots(1, 3, sharey=True)
+    for axes, factor in zip(panels, (1.0, 1.3, 1.8), strict=True):
+        _cover(axes, factor, level)
+    panels[0].set_ylabel("intervals over x, n(x)")
+    return figure
+
+
+# --- the factor -----------------------------------------------------------------------------------
+
+
+def factor_table(sizes: Sequence[int] = (4, 8, 16, 32, 64, 128)) -> pd.DataFrame:
+    """What averaging f does: mean Std after scaling over des_std, for batches of Gaussian means.
+
+    With B - 1 degrees of freedom it is E[s] E[1/s], whatever the ddof of s.
+    """
+    degrees = np.asarray(sizes, dtype=float) - 1.0
+    log = gammaln((degrees + 1) / 2) + gammaln((degrees - 1) / 2) - 2 * gammaln(degrees / 2)
+    rows = {"batch size": [str(size) for size in sizes], "mean Std(f̄ μ) / des_std": np.exp(log)}
+    return pd.DataFrame(rows)

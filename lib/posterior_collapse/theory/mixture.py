@@ -1,0 +1,132 @@
+"""Mixtures of a few Gaussian posteriors by quadrature: what the statements on MI are held against.
+
+Every number is a sum over a grid of the densities in its definition; no closed form is used.
+Notation: x is uniform on N points, q_i = N(mu_i, diag sigma_i^2), q_agg is their mixture, nats.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
+
+__all__ = [
+    "Densities",
+    "Parts",
+    "densities",
+    "divergence",
+    "divergences",
+    "log_normal",
+    "parts",
+    "sets",
+    "shown",
+]
+
+Array = NDArray[np.float64]
+Set = tuple[Array, Array]
+
+REACH = 10.0  # standard deviations on either side of a mean that the grid covers
+PER_SD = 8  # nodes in the smallest standard deviation
+_LOG_2PI = math.log(2.0 * math.pi)
+
+
+def log_normal(z: ArrayLike, mean: ArrayLike, sd: ArrayLike) -> Array:
+    """Log density of N(mean, sd^2) at z, nats; the shapes broadcast."""
+    place, centre, width = (np.asarray(a, dtype=np.float64) for a in (z, mean, sd))
+    scaled = (place - centre) / width
+    return np.asarray(-0.5 * (scaled**2 + _LOG_2PI) - np.log(width))
+
+
+class Densities(NamedTuple):
+    """Log densities of N posteriors and of N(0, I) on a grid of G nodes, nats."""
+
+    own: Array  # (N, G)
+    prior: Array  # (G,)
+    cell: float  # volume of a node
+
+
+def densities(mean: ArrayLike, sd: ArrayLike, per_sd: int = PER_SD) -> Densities:
+    """The densities on a grid that covers all posteriors.
+
+    Args:
+        mean, sd: (N,) or (N, D); the grid is the product of D axes, so D is 1 or 2.
+        per_sd: nodes in the smallest standard deviation of a dimension.
+    """
+    m = np.asarray(mean, dtype=float)
+    s = np.broadcast_to(np.asarray(sd, dtype=float), m.shape).reshape(len(m), -1)
+    m = m.reshape(len(m), -1)
+    own, prior, cell = np.zeros((len(m), 1)), np.zeros(1), 1.0
+    for centre, width in zip(m.T[..., None], s.T[..., None], strict=True):
+        step = float(width.min()) / per_sd
+        low = float((centre - REACH * width).min())
+        z = low + step * np.arange(math.ceil((float((centre + REACH * width).max()) - low) / step))
+        one = log_normal(z, centre, width)
+        own = (own[:, :, None] + one[:, None, :]).reshape(len(m), -1)
+        prior = (prior[:, None] + log_normal(z, 0.0, 1.0)).reshape(-1)
+        cell *= step
+    return Densities(own, prior, cell)
+
+
+class Parts(NamedTuple):
+    """What equations 5 of Lagging and those of Scale-VAE add up; nats."""
+
+    information: float  # I_q = E KL(q_i || q_agg)
+    reverse: float  # E KL(q_agg || q_i)
+    aggregate_kl: float  # KL(q_agg || N(0, I))
+    rate: float  # E KL(q_i || N(0, I))
+    entropy: float  # of q_agg
+
+
+def parts(mean: ArrayLike, sd: ArrayLike, per_sd: int = PER_SD) -> Parts:
+    """All parts from their definitions; mean and sd (N,) or (N, D), D at most 2."""
+    own, prior, cell = densities(mean, sd, per_sd)
+    mixture = logsumexp(own, axis=0) - math.log(len(own))
+    weight = np.exp(own) * cell
+    aggregate = weight.mean(0)
+    return Parts(
+        float((weight * (own - mixture)).sum(1).mean()),
+        float((aggregate * (mixture - own)).sum(1).mean()),
+        float(aggregate @ (mixture - prior)),
+        float((weight * (own - prior)).sum(1).mean()),
+        float(-aggregate @ mixture),
+    )
+
+
+def divergences(mean: ArrayLike, sd: ArrayLike, per_sd: int = PER_SD) -> Array:
+    """KL(q_i || q_j) of all pairs, (N, N), from the definition."""
+    own, _, cell = densities(mean, sd, per_sd)
+    crossed = (np.exp(own) * cell) @ own.T
+    return np.asarray(np.diag(crossed)[:, None] - crossed)
+
+
+def divergence(mean: ArrayLike, sd: ArrayLike, other_mean: ArrayLike, other_sd: ArrayLike) -> Array:
+    """KL(N(mean, sd^2) || N(other_mean, other_sd^2)) elementwise, as a sum over a grid."""
+    u = np.linspace(-REACH, REACH, round(2 * REACH * PER_SD) + 1)
+    m, s, m2, s2 = (np.asarray(a, dtype=float)[..., None] for a in (mean, sd, other_mean, other_sd))
+    weight = np.exp(log_normal(u, 0.0, 1.0)) / PER_SD
+    z = m + s * u
+    return np.asarray((weight * (log_normal(z, m, s) - log_normal(z, m2, s2))).sum(-1))
+
+
+# --- what searches draw from ----------------------------------------------------------------------
+
+
+@st.composite
+def sets(draw: st.DrawFn, least: int = 1, points: int = 5, equal: bool = False) -> Set:
+    """Means and standard deviations (N,) of scalar posteriors; ``equal`` gives all one sd."""
+    size = draw(st.integers(least, points))
+    mean = draw(st.lists(st.integers(-16, 16), min_size=size, max_size=size))
+    powers = st.integers(-3, 1)
+    same = [draw(powers)] * size if equal else None
+    power = same or draw(st.lists(powers, min_size=size, max_size=size))
+    return np.asarray(mean) / 4.0, np.exp2(np.asarray(power, dtype=float))
+
+
+def shown(case: Set) -> str:
+    """A set in words."""
+    mean, sd = (", ".join(f"{value:g}" for value in values) for values in case)
+    return f"means {mean}; standard deviations {sd}"
