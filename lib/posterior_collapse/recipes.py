@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from posterior_collapse.datasets import Partition
 from posterior_collapse.errors import BadInput, nearest
 from posterior_collapse.networks import ImageNetwork, Network, TextNetwork
 from posterior_collapse.training import Optimisation
@@ -42,9 +41,6 @@ class Setup:
     grid_every: tuple[int, ...] = ()  # updates after which the space is recorded
     trajectory_points: int = 0  # instances followed move by move
     trajectory_updates: int = 0  # for so many first updates
-    partition: Partition = Partition.FIXED  # how training examples are cut into batches
-    means_points: int = 0  # examples whose posteriors are kept: validation's while training goes on
-    means_every: tuple[int, ...] = ()  # updates after which those are recorded
 
 
 @dataclass(frozen=True)
@@ -183,146 +179,6 @@ def _synthetic_offset() -> Recipe:
         "synthetic sequences, initialised away from the origin",
         "He et al. 2019, appendix G",
         offset,
-    )
-
-
-# --- five Gaussians in the plane ------------------------------------------------------------------
-
-# Dense where points move, as above; batches are twice as large as He et al.'s.
-_FIVE_EVERY = (0, 50, 100, 150, 200, 300, 400, 600, 800, 1000, 1500, 2000, 3000, 5000, 10000, 20000)
-
-
-def _five_scales(partition: Partition) -> dict[str, Setup]:
-    """Shen et al. 2021, section 4.3; the text gives no constants, their public code does."""
-    paper = Setup(
-        dataset="five-gaussians",
-        train=16000,  # code
-        valid=2000,
-        test=2000,
-        max_length=None,
-        max_vocabulary=None,
-        network=TextNetwork(embedding=50, hidden=50, dropout=0.5),  # code
-        latent_dim=2,
-        batch_size=32,  # code
-        # Code: as for text, where the rate falls from epoch 15 on, and 50 epochs.
-        optimisation=Optimisation(patience=5, first_decay_epoch=15, max_epochs=50),
-        nll_samples=500,
-        nll_sentences=500,  # of 2000, as the figures are about codes
-        mi_samples=10,
-        partition=partition,
-        means_points=1000,
-        means_every=_FIVE_EVERY,
-    )
-    quick = replace(
-        paper,
-        # Adam and a larger rate reach in seconds what SGD needs minutes for.
-        train=1600,
-        valid=400,
-        test=1000,
-        optimisation=Optimisation("adam", learning_rate=5e-3, max_epochs=12),
-        nll_samples=50,
-        nll_sentences=100,
-        mi_samples=5,
-        means_points=500,
-        means_every=(0, 25, 50, 75, 100, 150, 200, 300, 400, 500, 600),
-    )
-    smoke = replace(
-        quick,
-        train=160,
-        valid=64,
-        test=64,
-        network=TextNetwork(embedding=12, hidden=16, dropout=0.5),
-        optimisation=replace(quick.optimisation, max_epochs=2),
-        nll_samples=10,
-        nll_sentences=24,
-        mi_samples=2,
-        means_points=40,
-        means_every=(0, 5, 10),
-    )
-    return {"smoke": smoke, "quick": quick, "paper": paper}
-
-
-@_enter("five-gaussians")
-def _five_gaussians() -> Recipe:
-    return Recipe(
-        "five-gaussians",
-        "sequences from five Gaussians in the plane",
-        "Shen et al. 2021, section 4.3; Song et al. 2024, latent space property",
-        _five_scales(Partition.FIXED),
-    )
-
-
-@_enter("five-gaussians-redrawn")
-def _five_gaussians_redrawn() -> Recipe:
-    return Recipe(
-        "five-gaussians-redrawn",
-        "five Gaussians, other mini-batches in every epoch",
-        "Song et al. 2024, latent space property",
-        _five_scales(Partition.REDRAWN),
-    )
-
-
-@_enter("five-gaussians-sorted")
-def _five_gaussians_sorted() -> Recipe:
-    return Recipe(
-        "five-gaussians-sorted",
-        "five Gaussians, one component in each mini-batch",
-        "Song et al. 2024, latent space property",
-        _five_scales(Partition.SORTED),
-    )
-
-
-def _text(
-    dataset: str, sizes: tuple[int, int, int], vocabulary: int | None, length: int | None
-) -> dict[str, Setup]:
-    """Text at quick scale: the paper's recipe with smaller networks and less data."""
-    quick = Setup(
-        dataset=dataset,
-        train=sizes[0],
-        valid=sizes[1],
-        test=sizes[2],
-        max_length=length,
-        max_vocabulary=vocabulary,
-        network=TextNetwork(embedding=50, hidden=64, dropout=0.5),  # paper: 512 and 1024
-        latent_dim=8,  # paper: 32
-        batch_size=32,
-        optimisation=Optimisation(max_epochs=6),
-        nll_samples=100,  # paper: 500
-        nll_sentences=200,
-        mi_samples=5,
-    )
-    smoke = replace(
-        quick,
-        train=192,
-        valid=48,
-        test=48,
-        network=TextNetwork(embedding=16, hidden=24, dropout=0.5),
-        latent_dim=2,
-        optimisation=Optimisation(max_epochs=2),
-        nll_samples=10,
-        nll_sentences=24,
-        mi_samples=2,
-    )
-    return {"smoke": smoke, "quick": quick}
-
-
-@_enter("lagging-grammar")
-def _grammar() -> Recipe:
-    return Recipe(
-        "lagging-grammar",
-        "sentences of a small grammar with topic and sentiment",
-        "He et al. 2019, appendix B.2, at a small scale",
-        _text("grammar", (2400, 500, 500), None, None),
-    )
-
-
-@_enter("lagging-yahoo")
-def _yahoo() -> Recipe:
-    return Recipe(
-        "lagging-yahoo",
-        "Yahoo Answers, beginnings of documents",
-        "He et al. 2019, appendix B.2, at a small scale",
-        _text("yahoo", (2400, 500, 500), 2000, 20),
     )
 
 

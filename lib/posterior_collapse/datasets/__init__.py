@@ -20,7 +20,6 @@ from posterior_collapse.datasets.arrays import (
 from posterior_collapse.datasets.images import ImageDataset, ImageSplit
 from posterior_collapse.datasets.labelled import LABELLED_SIZES, labelled_subsets
 from posterior_collapse.datasets.loading import available, batches, card, load, names
-from posterior_collapse.datasets.partitions import Partition, partition_rows
 from posterior_collapse.datasets.registry import DATA_VARIABLE, Card, DataMissing, Sizes
 
 __all__ = [
@@ -34,7 +33,6 @@ __all__ = [
     "DataMissing",
     "ImageDataset",
     "ImageSplit",
-    "Partition",
     "Sizes",
     "Split",
     "TextDataset",
@@ -47,5 +45,4 @@ __all__ = [
     "labelled_subsets",
     "load",
     "names",
-    "partition_rows",
 ]
