@@ -152,7 +152,7 @@ def verdict(*findings: Finding) -> HTML:
             f'data-verdict="{html.escape(found.verdict.value)}">'
             f"<p><strong>{html.escape(found.verdict.value)}</strong> "
             f"{_item(found)} at {html.escape(found.scale)} scale. "
-            f"Claim: {html.escape(found.claim)}.</p>"
+            f"Claim: {html.escape(found.claim.rstrip('.'))}.</p>"
             '<div class="pc-table"><table><thead><tr><th>measured</th><th>rule</th>'
             "<th>found [95 % interval]</th><th>check</th></tr></thead>"
             f"<tbody>{rows}</tbody></table></div></section>"

@@ -197,7 +197,7 @@ def _collapsed_search(c: Constants) -> Evidence:
         claimed = float(collapsed_mpd(variance, keep, alpha, dimensions, c))
         return abs(exact - claimed) > 1e-9 * (1.0 + abs(exact))
 
-    return search("closed form against all pairs and masks", collapsed(), violated)
+    return search("closed form against all pairs and masks", collapsed(), violated, draws=200)
 
 
 def _collapsed_printed() -> Evidence:
@@ -710,7 +710,7 @@ def _floor_search(c: Constants) -> Evidence:
         return below or abs(found - bound - above_floor(variance, c)) > slack
 
     compared = "average KL of the library's BN-VAE below the floor, or on it with σ² ≠ 1"
-    return search(compared, normed_posteriors(), violated, normed_shown)
+    return search(compared, normed_posteriors(), violated, normed_shown, draws=200)
 
 
 D13 = Statement(
@@ -773,7 +773,7 @@ def _leaking_search(c: Constants) -> Evidence:
         return found < bound - 1e-9 * (1.0 + bound) or abs(least - bound) > 1e-9 * (1.0 + bound)
 
     compared = "average KL of the library's BN-VAE, eps = 1e-5, below the corrected floor"
-    return search(compared, normed_posteriors(), violated, normed_shown)
+    return search(compared, normed_posteriors(), violated, normed_shown, draws=200)
 
 
 def _leaking_printed() -> Evidence:

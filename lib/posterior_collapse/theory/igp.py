@@ -618,7 +618,7 @@ I1B = Statement(
     claim=(
         "Read without a condition, sharing serves every dimension better. If the variances differ, "
         "its squared error is 2 Σv²/(K²(N−1)) + (mean v − v_k)² in dimension k, and its relative "
-        "error falls by the root of (Σv)²/Σv² ≤ K"
+        "error falls by the root of (Σv)²/Σv² ≤ K."
     ),
     constants={"two": 2.0, "ddof": 1.0, "bias": 1.0},
     wrong={"two": 1.0, "ddof": 0.0, "bias": 0.0},
@@ -766,7 +766,7 @@ I2 = Statement(
     name="information between H − D and R",
     paper="IGP, section 5.1",
     item="",
-    claim=("H − D ≤ I ≤ R for discrete x; the gaps are E KL(q(x|z) ‖ p(x|z)) and KL(q(z) ‖ p(z))"),
+    claim="H − D ≤ I ≤ R for discrete x; the gaps are E KL(q(x|z) ‖ p(x|z)), KL(q(z) ‖ p(z)).",
     constants={"entropy": 1.0, "distortion": 1.0, "rate": 1.0},
     wrong={"entropy": 2.0, "distortion": 0.5, "rate": 0.5},
     checks=(_bound_symbolic, _bound_sampled, _bound_violated),
@@ -984,7 +984,7 @@ I3 = Statement(
     item="",
     claim=(
         "As printed, all dimensions are used or none. The linear VAE has w_i² = (√(λ_i c) − s²)₊ "
-        "with c = s² + mean w², posterior variance s²/c and KL = (K/2) log(c/s²)"
+        "with c = s² + mean w², posterior variance s²/c and KL = (K/2) log(c/s²)."
     ),
     constants=_OPTIMUM,
     wrong={"power": 1.0, "noise": 0.5, "share": 0.5},
@@ -1127,7 +1127,7 @@ I3B = Statement(
     item="",
     claim=(
         "Read as a rule, AU is never lower than with a diagonal posterior. In the linear VAE "
-        "w_i > 0 iff λ > s⁴/c, which is at most s², the limit for a diagonal posterior"
+        "w_i > 0 iff λ > s⁴/c, which is at most s², the limit for a diagonal posterior."
     ),
     constants={"level": 1.0, "power": 1.0},
     wrong={"level": 0.5, "power": 2.0},
@@ -1266,7 +1266,7 @@ I4 = Statement(
     item="",
     claim=(
         "With isotropic posterior and prior the ELBO of every x stays the same when the latent "
-        "space is turned; 45° turn AU 1 into 2, and the rank of Cov(μ) stays 1"
+        "space is turned; 45° turn AU 1 into 2, and the rank of Cov(μ) stays 1."
     ),
     constants={"ratio": 1.0, "share": 0.5, "before": 1.0, "after": 2.0, "rank": 1.0},
     wrong={"ratio": 2.0, "share": 0.25, "before": 2.0, "after": 1.0, "rank": 2.0},
@@ -1378,7 +1378,7 @@ I5 = Statement(
     item="",
     claim=(
         "Cov[q(z)] = E[diag σ²] + Cov(μ) with ddof 0; the squared mean of M draws exceeds "
-        "‖E μ‖² by tr Cov[q(z)]/M on average"
+        "‖E μ‖² by tr Cov[q(z)]/M on average."
     ),
     constants={"ddof": 0.0, "excess": 1.0},
     wrong={"ddof": 1.0, "excess": 0.0},

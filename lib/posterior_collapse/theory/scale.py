@@ -587,7 +587,7 @@ def _quarters(case: tuple[int, int, int, int, int]) -> tuple[float, float, float
 S6 = Statement(
     id="S6",
     name="the objective against the likelihood",
-    paper="Scale-VAE, L_scale as a likelihood",
+    paper="Scale-VAE, L_scale read as a bound",
     item="",
     claim="L_scale exceeds the ELBO of N(fμ, σ²) by Σ [log f − ½ σ² (1 − 1/f²)] nats under the "
     "prior N(0, f²) and by ½ Σ (f² − 1) μ² under N(0, 1); neither is negative for f ≥ 1, σ² ≤ 1.",
