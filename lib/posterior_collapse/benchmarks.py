@@ -60,6 +60,7 @@ OTHERS = (
     f"skip-vae+{ANNEAL}",
     f"mae(gamma=0.5, eta=0.2, anneal={EPOCHS})",
     f"igp+{ANNEAL}",
+    f"igp-start(epochs={EPOCHS})+{ANNEAL}",
     "iwae(k=5)",
     f"mog(components=5)+{ANNEAL}",
     f"moig(components=5)+{ANNEAL}",

@@ -349,7 +349,7 @@ def _samples(spec: Spec, model: VAE, generator: torch.Generator) -> dict[str, ND
     """
     if not spec.setup.samples or not isinstance(model.decoder, ImageDecoder):
         return {}
-    shape = spec.setup.samples, spec.setup.latent_dim
+    shape = spec.setup.samples, *model.prior.event_shape
     z = torch.randn(shape, generator=generator, device=generator.device)
     return {"samples": (255.0 * model.decoder.mean(z)).round().byte().cpu().numpy()}
 
