@@ -193,7 +193,8 @@ def test_a_likelihood_above_one_is_noticed_by_the_search() -> None:
     (search,) = [
         found
         for check in STATEMENTS["A4"].checks
-        if (found := check({"own": 1.0, "ceiling": 4.0})).way is Way.SEARCH
+        if (found := check({"weight of m E log p(x|z)": 1.0, "ceiling of p(x|z)": 4.0})).way
+        is Way.SEARCH
     ]
     assert not search.holds
 

@@ -12,6 +12,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
@@ -66,28 +67,21 @@ def _water_frame(beta: float) -> Figure:
     found = linear.optimum(EIGENVALUES, NOISE_VAR, beta)
     place, level, active = np.arange(1, 5), beta * NOISE_VAR, found.kl > 0
     low, high = 0.02, 8.0
-    for on, colour, hatch, name in (
-        (True, "vae", "", "active"),
-        (False, "guide", "//", "collapsed"),
-    ):
-        chosen = active == on
-        heights = np.array(EIGENVALUES)[chosen] - low
-        left.bar(
-            place[chosen],
-            heights,
-            bottom=low,
-            color=COLOURS[colour],
-            hatch=hatch,
-            edgecolor="white",
-            label=name,
-        )
+    bars = left.bar(place, np.array(EIGENVALUES) - low, bottom=low, edgecolor="white")
+    for bar, on in zip(bars, active, strict=True):
+        bar.set(color=COLOURS["vae"] if on else COLOURS["guide"], hatch="" if on else "//")
+        bar.set_edgecolor("white")
     left.axhspan(low, level, color=COLOURS["sky"], alpha=0.35)
-    left.axhline(level, color=COLOURS["sky"], linewidth=2, label="level β s²")
+    line = left.axhline(level, color=COLOURS["sky"], linewidth=2, label="level β s²")
     left.set(
         yscale="log", ylim=(low, high), xlabel="direction i", ylabel="eigenvalue λ of the data"
     )
     left.set_xticks(place)
-    left.legend(fontsize=8, loc="upper right")
+    shown = [
+        Patch(facecolor=COLOURS["vae"], label="active"),
+        Patch(facecolor=COLOURS["guide"], hatch="//", edgecolor="white", label="collapsed"),
+    ]
+    left.legend(handles=[line, *shown], fontsize=8, loc="upper right")
     right.bar(place, found.kl, color=COLOURS["vae"])
     right.set(xlabel="direction i", ylabel="KL (nats)", ylim=(0.0, 2.6))
     right.set_xticks(place)

@@ -169,7 +169,7 @@ def growth_frames(factors: Sequence[float] = (0, 0.5, 1, 1.5, 2, 3, 4, 6, 8)) ->
 
 # --- the lemma ------------------------------------------------------------------------------------
 
-_FAMILY = ((-2.0, 2.5), (-1.5, 1.0), (0.5, 2.0), (1.0, 1.5), (3.0, 1.0))
+_FAMILY = ((-2.0, 2.4), (-1.5, 1.1), (0.5, 2.0), (1.1, 1.3), (3.0, 0.9))
 
 
 def _cover(axes: Axes, factor: float, level: int) -> None:
@@ -196,7 +196,7 @@ def intervals_figure(level: int = 1) -> Figure:
     """The lemma: the area above a level shrinks when the intervals' centres move apart."""
     figure = _figure(9.0, 3.3)
     panels = figure.subplots(1, 3, sharey=True)
-    for axes, factor in zip(panels, (1.0, 1.3, 1.8), strict=True):
+    for axes, factor in zip(panels, (1.0, 1.3, 1.7), strict=True):
         _cover(axes, factor, level)
     panels[0].set_ylabel("intervals over x, n(x)")
     return figure

@@ -282,8 +282,11 @@ def _both(first: Evidence, second: Evidence) -> Evidence:
 
 def _jensen_symbolic(c: Constants, m: Any) -> Evidence:
     """log M_{1+m} = L_m(q) + KL(q || q*), with q* by completing the square."""
-    factor = sympy.Rational(c["generation"]) + m
-    kl_weight, power = sympy.Rational(c["kl weight"]), 1 + sympy.Rational(c["tilt"]) * m
+    factor = sympy.Rational(c["1 of the factor 1 + m"]) + m
+    kl_weight, power = (
+        sympy.Rational(c["weight of the KL"]),
+        1 + sympy.Rational(c["share of m in the best q"]) * m,
+    )
     moment, k = _symbolic_moment()
     gaussian = _gaussian_bound(factor, kl_weight) + _gaussian_distance(power)
     finite = sympy.log(_P * _A ** (1 + m) + _R * _B ** (1 + m))
@@ -299,8 +302,10 @@ def _jensen_sampled(c: Constants, m: int) -> Evidence:
     random = np.random.default_rng(1)
     cases = []
     for q in (Gaussian(0.6, 0.1), Gaussian(0.0, 0.4)):
-        star = tilted(TOY, 1.0 + c["tilt"] * m)
-        level = bound(TOY, q, c["generation"] + m, c["kl weight"]) + divergence(q, star)
+        star = tilted(TOY, 1.0 + c["share of m in the best q"] * m)
+        level = bound(TOY, q, c["1 of the factor 1 + m"] + m, c["weight of the KL"]) + divergence(
+            q, star
+        )
         z = _encoded(TOY, random, (200_000,))
         draws = np.exp(m * _log_likelihood(TOY, z))
         cases.append((math.exp(level - _log_evidence(TOY)), draws))
@@ -315,9 +320,14 @@ def _jensen_search(c: Constants, orders: st.SearchStrategy[float]) -> Evidence:
 
     def violated(case: tuple[Codes, float]) -> bool:
         model, m = case
-        top, factor = _moments(model, 1.0 + m), c["generation"] + m
-        best = _bound(model, _tilt(model, 1.0 + c["tilt"] * m), factor, c["kl weight"])
-        above = _bound(model, model.encoder, factor, c["kl weight"])
+        top, factor = _moments(model, 1.0 + m), c["1 of the factor 1 + m"] + m
+        best = _bound(
+            model,
+            _tilt(model, 1.0 + c["share of m in the best q"] * m),
+            factor,
+            c["weight of the KL"],
+        )
+        above = _bound(model, model.encoder, factor, c["weight of the KL"])
         return _exceeds(max(above, best), top) or _exceeds(top, best)
 
     return search(
@@ -329,8 +339,16 @@ def _jensen_search(c: Constants, orders: st.SearchStrategy[float]) -> Evidence:
     )
 
 
-_JENSEN: dict[str, float] = {"generation": 1.0, "kl weight": 1.0, "tilt": 1.0}
-_JENSEN_WRONG: dict[str, float] = {"generation": 0.0, "kl weight": 0.5, "tilt": 0.0}
+_JENSEN: dict[str, float] = {
+    "1 of the factor 1 + m": 1.0,
+    "weight of the KL": 1.0,
+    "share of m in the best q": 1.0,
+}
+_JENSEN_WRONG: dict[str, float] = {
+    "1 of the factor 1 + m": 0.0,
+    "weight of the KL": 0.5,
+    "share of m in the best q": 0.0,
+}
 
 A1 = Statement(
     id="A1",
@@ -381,7 +399,7 @@ def _chord_symbolic(c: Constants) -> Evidence:
     the second one's derivative.
     """
     r, m = sympy.symbols("r", positive=True), 1 + _N
-    pair, top, encoder = (sympy.Rational(c[name]) for name in ("pair", "top", "encoder"))
+    pair, top, encoder = (sympy.Rational(c[name]) for name in A2.constants)
 
     def curve(k: Any) -> Any:
         return -k / (1 + k * r)
@@ -404,7 +422,7 @@ def _chord_sampled(c: Constants) -> Evidence:
     """Both autoencoders, m = 3: three own codes, and one code used three times; L by draws."""
     random, m, count = np.random.default_rng(2), 3, 200_000
     first = log_moment(TOY, 1.0)
-    own = first + m * (log_moment(TOY, c["pair"]) - first)
+    own = first + m * (log_moment(TOY, c["second order of the chord"]) - first)
     start = np.exp(_log_likelihood(TOY, random.normal(size=count)))
     each = np.exp(_log_likelihood(TOY, _encoded(TOY, random, (count, m))))
     shared = np.exp(m * _log_likelihood(TOY, _encoded(TOY, random, (count,))))
@@ -417,8 +435,8 @@ def _chord_sampled(c: Constants) -> Evidence:
     return sampled(
         "p(x) times the chance of x three times, own codes and one code; L at the posterior, nats",
         (math.exp(own), start * each.prod(1)),
-        (math.exp(log_moment(TOY, c["top"] + m)), again * shared),
-        (bound(TOY, tilted(TOY, c["encoder"]), 1.0 + m), at_posterior),
+        (math.exp(log_moment(TOY, c["1 of the order 1 + m"] + m)), again * shared),
+        (bound(TOY, tilted(TOY, c["order of the tangent"]), 1.0 + m), at_posterior),
     )
 
 
@@ -428,9 +446,9 @@ def _chord_search(c: Constants) -> Evidence:
     def violated(case: tuple[Codes, float]) -> bool:
         model, m = case
         first = _moments(model, 1.0)
-        own = first + m * (_moments(model, c["pair"]) - first)
-        low = _bound(model, _tilt(model, c["encoder"]), 1.0 + m)
-        return _exceeds(low, own) or _exceeds(own, _moments(model, c["top"] + m))
+        own = first + m * (_moments(model, c["second order of the chord"]) - first)
+        low = _bound(model, _tilt(model, c["order of the tangent"]), 1.0 + m)
+        return _exceeds(low, own) or _exceeds(own, _moments(model, c["1 of the order 1 + m"] + m))
 
     cases = st.tuples(codes(ceiling=2.0), st.integers(1, 8).map(float))
     return search("own codes outside [L(posterior), log M₁₊ₘ]; m to 8", cases, violated, _shown)
@@ -466,8 +484,16 @@ A2 = Statement(
         "With own codes the objective is log M₁ + m (log M₂ − log M₁) nats; for m ≥ 1 it lies "
         "between L at the posterior and log M₁₊ₘ, the largest value of L."
     ),
-    constants={"pair": 2.0, "top": 1.0, "encoder": 1.0},
-    wrong={"pair": 3.0, "top": 0.0, "encoder": 2.0},
+    constants={
+        "second order of the chord": 2.0,
+        "1 of the order 1 + m": 1.0,
+        "order of the tangent": 1.0,
+    },
+    wrong={
+        "second order of the chord": 3.0,
+        "1 of the order 1 + m": 0.0,
+        "order of the tangent": 2.0,
+    },
     checks=(_chord_symbolic, _chord_sampled, _chord_search),
     printed=_own_codes_printed,
 )
@@ -513,7 +539,10 @@ def _beta_symbolic(c: Constants) -> Evidence:
     y, theta = sympy.symbols("y", positive=True), sympy.symbols("theta", real=True)
     m = y - 1
     rec, kl = (sympy.Function(name)(theta) for name in ("R", "K"))
-    beta, scale = 1 / (sympy.Rational(c["shift"]) + m), sympy.Rational(c["scale"]) + m
+    beta, scale = (
+        1 / (sympy.Rational(c["1 of 1/(1 + m)"]) + m),
+        sympy.Rational(c["1 of the scale 1 + m"]) + m,
+    )
     left = sympy.diff((1 + m) * rec + kl, theta)
     return equal(
         "gradients of the two losses in any parameter, every m > −1",
@@ -550,7 +579,9 @@ def _beta_sampled(c: Constants) -> Evidence:
     """The stochastic gradient of AutoGen against the exact one of the beta-VAE."""
     q, cases = Gaussian(0.3, 0.2), []
     for m in (0.5, 1.0, 3.0):
-        exact = (c["scale"] + m) * _exact_gradient(TOY, q, 1.0 / (c["shift"] + m))
+        exact = (c["1 of the scale 1 + m"] + m) * _exact_gradient(
+            TOY, q, 1.0 / (c["1 of 1/(1 + m)"] + m)
+        )
         draws = _drawn_gradient(TOY, q, 1.0 + m, 1.0, 3)
         cases += [(float(value), draws[:, place]) for place, value in enumerate(exact)]
     return sampled("gradient in the weight, the mean and the log-variance, m = 0.5, 1, 3", *cases)
@@ -563,8 +594,8 @@ def _beta_search(c: Constants) -> Evidence:
         seed, m = case
         model, x = small_model(seed)
         one = gradients(AutoGen(m), model, x, seed, _START)
-        other = gradients(ELBO(Constant(1.0 / (c["shift"] + m))), model, x, seed, _START)
-        return _apart(one, other, c["scale"] + m) > 1e-10
+        other = gradients(ELBO(Constant(1.0 / (c["1 of 1/(1 + m)"] + m))), model, x, seed, _START)
+        return _apart(one, other, c["1 of the scale 1 + m"] + m) > 1e-10
 
     cases = st.tuples(st.integers(0, 10_000), st.integers(0, 80).map(lambda tenths: tenths / 10.0))
     return search(
@@ -585,8 +616,8 @@ A3 = Statement(
         "The gradient of the loss with 1 + m reconstructions is 1 + m times that of the β-VAE "
         "with β = 1/(1 + m), for every m > −1; β > 1 is −1 < m < 0."
     ),
-    constants={"shift": 1.0, "scale": 1.0},
-    wrong={"shift": 2.0, "scale": 0.0},
+    constants={"1 of 1/(1 + m)": 1.0, "1 of the scale 1 + m": 1.0},
+    wrong={"1 of 1/(1 + m)": 2.0, "1 of the scale 1 + m": 0.0},
     checks=(_beta_symbolic, _beta_sampled, _beta_search),
 )
 
@@ -602,7 +633,10 @@ def largest_excess(toy: Toy, m: float) -> float:
 def _evidence_symbolic(c: Constants) -> Evidence:
     """The gap of any model of two codes; its sign where log p(x|z) = log ceiling - t, t >= 0."""
     m, t, kl = sympy.symbols("m t K", nonnegative=True)
-    own, ceiling = sympy.Rational(c["own"]), sympy.Rational(c["ceiling"])
+    own, ceiling = (
+        sympy.Rational(c["weight of m E log p(x|z)"]),
+        sympy.Rational(c["ceiling of p(x|z)"]),
+    )
     q = (_T / (_T + _U), _U / (_T + _U))
     expected = q[0] * sympy.log(_A) + q[1] * sympy.log(_B)
     objective = _two_codes(1 + m, 1, 1) - _two_codes(0, 0, 1)
@@ -655,7 +689,7 @@ def _evidence_sampled(c: Constants) -> Evidence:
         z = q.mean + math.sqrt(q.variance) * noise
         log_ratio = 0.5 * (noise**2 - z * z) + 0.5 * math.log(q.variance)
         draws = (1.0 + m) * _bits_log_likelihood(z) + log_ratio
-        cases.append((log_evidence - kl + c["own"] * m * expected, draws))
+        cases.append((log_evidence - kl + c["weight of m E log p(x|z)"] * m * expected, draws))
     return sampled("L_m of three bits with a Gaussian code, nats", *cases)
 
 
@@ -667,11 +701,11 @@ def _evidence_search(c: Constants) -> Evidence:
         q, evidence = model.encoder, _moments(model, 1.0)
         claimed = _bound(model, q, 1.0 + m)
         gap = float(rel_entr(q, _tilt(model, 1.0)).sum())
-        gap -= c["own"] * m * float((q * np.log(model.likelihood)).sum())
+        gap -= c["weight of m E log p(x|z)"] * m * float((q * np.log(model.likelihood)).sum())
         wrong = abs(evidence - claimed - gap) > _TOLERANCE * (1.0 + abs(gap))
         return wrong or _exceeds(claimed, evidence)
 
-    cases = st.tuples(codes(c["ceiling"]), st.integers(0, 5).map(float))
+    cases = st.tuples(codes(c["ceiling of p(x|z)"]), st.integers(0, 5).map(float))
     return search("an encoder with L_m above log p(x); up to 3 codes", cases, violated, _shown)
 
 
@@ -705,8 +739,8 @@ A4 = Statement(
         "log p(x) − L_m(q) = KL(q‖p(z|x)) − m E_q log p(x|z) nats: at least 0 for every q where "
         "p(x|z) ≤ 1, as for discrete x; of either sign for a density."
     ),
-    constants={"own": 1.0, "ceiling": 1.0},
-    wrong={"own": -1.0, "ceiling": 4.0},
+    constants={"weight of m E log p(x|z)": 1.0, "ceiling of p(x|z)": 1.0},
+    wrong={"weight of m E log p(x|z)": -1.0, "ceiling of p(x|z)": 4.0},
     checks=(_evidence_symbolic, _evidence_sampled, _evidence_search),
     printed=_evidence_printed,
 )
@@ -747,8 +781,8 @@ def _annealing_symbolic(c: Constants) -> Evidence:
     """The two losses, the two maps, and the sign of dm/dbeta on beta = 1/(1 + n)."""
     rec, kl = sympy.symbols("R K", positive=True)
     beta = 1 / (1 + _N)
-    m = 1 / _A - sympy.Rational(c["offset"])
-    rate = sympy.Rational(c["rate"])
+    m = 1 / _A - sympy.Rational(c["1 of 1/β − 1"])
+    rate = sympy.Rational(c["power of β in the rate"])
     return _both(
         equal(
             "annealed loss against β times AutoGen's, and β and m through each other",
@@ -764,8 +798,12 @@ def _annealing_sampled(c: Constants) -> Evidence:
     """The stochastic gradient of the annealed loss against beta times AutoGen's exact one."""
     q, cases = Gaussian(0.3, 0.2), []
     for beta in (0.1, 0.4, 0.8):
-        m = 1.0 / beta - c["offset"]
-        exact = beta ** c["rate"] * (1.0 + m) * _exact_gradient(TOY, q, 1.0 / (1.0 + m))
+        m = 1.0 / beta - c["1 of 1/β − 1"]
+        exact = (
+            beta ** c["power of β in the rate"]
+            * (1.0 + m)
+            * _exact_gradient(TOY, q, 1.0 / (1.0 + m))
+        )
         draws = _drawn_gradient(TOY, q, 1.0, beta, 4)
         cases += [(float(value), draws[:, place]) for place, value in enumerate(exact)]
     return sampled("annealed gradient against β times AutoGen's, β = 0.1, 0.4, 0.8", *cases)
@@ -783,8 +821,8 @@ def _annealing_search(c: Constants) -> Evidence:
         one, x = small_model(seed)
         other, _ = small_model(seed)
         left = train_sgd(ELBO(schedule), one, x, [0.01 for _ in steps], start)
-        rates = [0.01 * beta ** c["rate"] for beta in betas]
-        right = train_sgd(Annealed(schedule, c["offset"]), other, x, rates, start)
+        rates = [0.01 * beta ** c["power of β in the rate"] for beta in betas]
+        right = train_sgd(Annealed(schedule, c["1 of 1/β − 1"]), other, x, rates, start)
         return not np.allclose(left, right, rtol=1e-9, atol=1e-11)
 
     linear = st.builds(
@@ -812,8 +850,8 @@ A5 = Statement(
         "m = 1/β − 1 maps 0 < β ≤ 1 one to one onto m ≥ 0, and the annealed gradient is β times "
         "AutoGen's: same optima, and the same steps at the learning rate times β."
     ),
-    constants={"offset": 1.0, "rate": 1.0},
-    wrong={"offset": 0.0, "rate": 0.0},
+    constants={"1 of 1/β − 1": 1.0, "power of β in the rate": 1.0},
+    wrong={"1 of 1/β − 1": 0.0, "power of β in the rate": 0.0},
     checks=(_annealing_symbolic, _annealing_sampled, _annealing_search),
 )
 

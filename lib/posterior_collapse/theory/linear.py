@@ -49,7 +49,7 @@ Array = NDArray[np.float64]
 
 EIGENVALUES = (4.0, 1.0, 0.2, 0.05)
 NOISE_VAR = 0.25
-_RIGHT = {"floor": 1.0, "beta power": 1.0, "half": 0.5, "one": 1.0}
+_RIGHT = {"factor of the level": 1.0, "power of β": 1.0, "half": 0.5, "one": 1.0}
 
 
 # --- closed forms ---------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def optimum(eigenvalues: Any, noise_var: float, beta: float, c: Constants = _RIG
     """
     c = {**_RIGHT, **c}
     spectrum = np.asarray(eigenvalues, dtype=float)
-    level = c["floor"] * beta ** c["beta power"] * noise_var
+    level = c["factor of the level"] * beta ** c["power of β"] * noise_var
     active = spectrum > level
     ratio = np.where(active, spectrum / level, 1.0)
     weight_squared = np.where(active, spectrum - level, 0.0)
@@ -271,7 +271,9 @@ def _weight_symbolic(c: Constants) -> Evidence:
     """The best encoder for any w; then the loss in u = w^2, whose excess is h = r - 1 - log r."""
     u = sympy.symbols("u", nonnegative=True)
     loss = _direction()
-    level = sympy.Rational(c["floor"]) * _BETA ** sympy.Rational(c["beta power"]) * _S2
+    level = (
+        sympy.Rational(c["factor of the level"]) * _BETA ** sympy.Rational(c["power of β"]) * _S2
+    )
     claimed = _LAMBDA - level
     profile = loss.subs(_BEST).subs(_W, sympy.sqrt(u))
     ratio = _LAMBDA / (u + _N)
@@ -338,8 +340,8 @@ V1 = Statement(
         "The optimum has decoder columns along eigenvectors of the data, w_i² = (λ_i − β s²)₊: "
         "direction i collapses exactly where β ≥ λ_i/s²."
     ),
-    constants={"floor": 1.0, "beta power": 1.0},
-    wrong={"floor": 2.0, "beta power": 0.0},
+    constants={"factor of the level": 1.0, "power of β": 1.0},
+    wrong={"factor of the level": 2.0, "power of β": 0.0},
     checks=(_weight_symbolic, _weight_sampled, _weight_search),
 )
 
@@ -355,7 +357,7 @@ def _at_optimum(expression: Any) -> Any:
 def _kl_symbolic(c: Constants) -> Evidence:
     """The KL of two Gaussians, averaged over x, at the optimum; and the aggregate's variance."""
     kl = (_V**2 * _LAMBDA + _TAU2 - 1 - sympy.log(_TAU2)) / 2
-    level = sympy.Rational(c["floor"]) * _N
+    level = sympy.Rational(c["factor of the level"]) * _N
     claimed = sympy.Rational(c["half"]) * sympy.log(_LAMBDA / level)
     apart = sympy.expand_log(sympy.simplify(_at_optimum(kl)) - claimed, force=True)
     return equal(
@@ -393,8 +395,8 @@ V2 = Statement(
         "At the optimum KL_i = ½ log(λ_i/(β s²)) nats in an active dimension and 0 in a collapsed "
         "one; for Gaussian data all of it is mutual information."
     ),
-    constants={"half": 0.5, "floor": 1.0},
-    wrong={"half": 1.0, "floor": 2.0},
+    constants={"half": 0.5, "factor of the level": 1.0},
+    wrong={"half": 1.0, "factor of the level": 2.0},
     checks=(_kl_symbolic, _kl_sampled, _kl_search),
 )
 
@@ -405,7 +407,7 @@ V2 = Statement(
 def _mpd_symbolic(c: Constants) -> Evidence:
     """E over i.i.d. pairs of (v x1 - v x2)^2 / (2 tau^2), at the optimum."""
     definition = 2 * _V**2 * _LAMBDA / (2 * _TAU2)
-    claimed = _LAMBDA / (sympy.Rational(c["floor"]) * _N) - sympy.Rational(c["one"])
+    claimed = _LAMBDA / (sympy.Rational(c["factor of the level"]) * _N) - sympy.Rational(c["one"])
     return equal("average KL of two points' posteriors", (_at_optimum(definition), claimed))
 
 
@@ -451,8 +453,8 @@ V3 = Statement(
         "At the optimum MPD_i = λ_i/(β s²) − 1 nats over i.i.d. pairs in an active dimension and 0 "
         "in a collapsed one."
     ),
-    constants={"one": 1.0, "floor": 1.0},
-    wrong={"one": 0.0, "floor": 2.0},
+    constants={"one": 1.0, "factor of the level": 1.0},
+    wrong={"one": 0.0, "factor of the level": 2.0},
     checks=(_mpd_symbolic, _mpd_sampled, _mpd_search),
 )
 
@@ -557,7 +559,7 @@ def _iw_symbolic(c: Constants) -> Evidence:
     log(K a) - digamma(K a), and chi^2 = 1 / a.
     """
     d, x = sympy.symbols("d x", positive=True)
-    half, power = sympy.Rational(c["half"]), sympy.Rational(c["power"])
+    half, power = sympy.Rational(c["half"]), sympy.Rational(c["power of K"])
     pairs = []
     for k in range(1, 5):
         terms = [
@@ -581,7 +583,7 @@ def _iw_sampled(c: Constants) -> Evidence:
         "L₁ and L₂ in nats; K times the gap at K = 100 against χ²/2",
         (WEIGHTED.reconstruction - WEIGHTED.kl, log_weight[:, 2]),
         (two_sample_bound(WEIGHTED), two),
-        (c["half"] * WEIGHTED.chi_squared, k ** c["power"] * (ratio - 1.0 - np.log(ratio))),
+        (c["half"] * WEIGHTED.chi_squared, k ** c["power of K"] * (ratio - 1.0 - np.log(ratio))),
     )
 
 
@@ -608,12 +610,12 @@ def _iw_search(c: Constants) -> Evidence:
         weights = np.array(values[:size]) / 8.0
         chance = np.array(chances[:size]) / sum(chances[:size])
         chain = [*_finite_bounds(weights, chance), math.log(float(weights @ chance))]
-        falls = float(np.diff(chain).min() * c["order"]) < -1e-12
+        falls = float(np.diff(chain).min() * c["sign of the growth"]) < -1e-12
         x = k * shape
         excess = (
             math.log(x)
             - float(digamma(x))
-            - c["half"] * shape ** (c["power"] - 1.0) / (x ** c["power"])
+            - c["half"] * shape ** (c["power of K"] - 1.0) / (x ** c["power of K"])
         )
         return falls or not -1e-12 < excess < 1.0 / (12.0 * x * x) + 1e-12
 
@@ -637,8 +639,8 @@ V4 = Statement(
         "ELBO = L₁ ≤ L_K ≤ L_K+1 ≤ log p(x), and K (log p(x) − L_K) tends to χ²/2 where the "
         "weights have a third moment and their logarithms a second."
     ),
-    constants={"half": 0.5, "power": 1.0, "order": 1.0},
-    wrong={"half": 1.0, "power": 2.0, "order": -1.0},
+    constants={"half": 0.5, "power of K": 1.0, "sign of the growth": 1.0},
+    wrong={"half": 1.0, "power of K": 2.0, "sign of the growth": -1.0},
     checks=(_iw_symbolic, _iw_sampled, _iw_search),
 )
 
