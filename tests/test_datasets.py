@@ -85,7 +85,14 @@ def assert_well_formed(data: datasets.TextDataset) -> None:
 
 
 def test_names_and_cards() -> None:
-    assert datasets.names() == ("lagging-synthetic", "grammar", *TEXT, "digits", *IMAGES)
+    assert datasets.names() == (
+        "lagging-synthetic",
+        "five-gaussians",
+        "grammar",
+        *TEXT,
+        "digits",
+        *IMAGES,
+    )
     for name in datasets.names():
         card = datasets.card(name)
         assert card.name == name

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from posterior_collapse.datasets import Partition
 from posterior_collapse.errors import BadInput, nearest
 from posterior_collapse.networks import ImageNetwork, Network, TextNetwork
 from posterior_collapse.training import Optimisation
@@ -41,6 +42,9 @@ class Setup:
     grid_every: tuple[int, ...] = ()  # updates after which the space is recorded
     trajectory_points: int = 0  # instances followed move by move
     trajectory_updates: int = 0  # for so many first updates
+    partition: Partition = Partition.FIXED  # how training examples are cut into batches
+    means_points: int = 0  # examples whose posteriors are kept: validation's while training goes on
+    means_every: tuple[int, ...] = ()  # updates after which those are recorded
 
 
 @dataclass(frozen=True)
@@ -179,6 +183,93 @@ def _synthetic_offset() -> Recipe:
         "synthetic sequences, initialised away from the origin",
         "He et al. 2019, appendix G",
         offset,
+    )
+
+
+# --- five Gaussians in the plane ------------------------------------------------------------------
+
+# Dense where points move, as above; batches are twice as large as He et al.'s.
+_FIVE_EVERY = (0, 50, 100, 150, 200, 300, 400, 600, 800, 1000, 1500, 2000, 3000, 5000, 10000, 20000)
+
+
+def _five_scales(partition: Partition) -> dict[str, Setup]:
+    """Shen et al. 2021, section 4.3; the text gives no constants, their public code does."""
+    paper = Setup(
+        dataset="five-gaussians",
+        train=16000,  # code
+        valid=2000,
+        test=2000,
+        max_length=None,
+        max_vocabulary=None,
+        network=TextNetwork(embedding=50, hidden=50, dropout=0.5),  # code
+        latent_dim=2,
+        batch_size=32,  # code
+        # Code: as for text, where the rate falls from epoch 15 on, and 50 epochs.
+        optimisation=Optimisation(patience=5, first_decay_epoch=15, max_epochs=50),
+        nll_samples=500,
+        nll_sentences=500,  # of 2000, as the figures are about codes
+        mi_samples=10,
+        partition=partition,
+        means_points=1000,
+        means_every=_FIVE_EVERY,
+    )
+    quick = replace(
+        paper,
+        # The means find their places within some 500 updates, one epoch of all the data.  Nine
+        # small epochs are nearly as many, and leave room for what changes by the epoch.
+        train=1600,
+        valid=300,
+        test=500,
+        optimisation=Optimisation(first_decay_epoch=9, max_epochs=9),
+        nll_samples=50,
+        nll_sentences=100,
+        mi_samples=2,
+        means_points=500,
+        means_every=(0, 25, 50, 75, 100, 150, 200, 250, 300, 350, 400, 450),
+    )
+    smoke = replace(
+        quick,
+        train=160,
+        valid=64,
+        test=64,
+        network=TextNetwork(embedding=12, hidden=16, dropout=0.5),
+        optimisation=replace(quick.optimisation, max_epochs=2),
+        nll_samples=10,
+        nll_sentences=24,
+        mi_samples=2,
+        means_points=40,
+        means_every=(0, 5, 10),
+    )
+    return {"smoke": smoke, "quick": quick, "paper": paper}
+
+
+@_enter("five-gaussians")
+def _five_gaussians() -> Recipe:
+    return Recipe(
+        "five-gaussians",
+        "sequences from five Gaussians in the plane",
+        "Shen et al. 2021, section 4.3; Song et al. 2024, latent space property",
+        _five_scales(Partition.FIXED),
+    )
+
+
+@_enter("five-gaussians-redrawn")
+def _five_gaussians_redrawn() -> Recipe:
+    return Recipe(
+        "five-gaussians-redrawn",
+        "five Gaussians, other mini-batches in every epoch",
+        "Song et al. 2024, latent space property",
+        _five_scales(Partition.REDRAWN),
+    )
+
+
+@_enter("five-gaussians-sorted")
+def _five_gaussians_sorted() -> Recipe:
+    return Recipe(
+        "five-gaussians-sorted",
+        "five Gaussians, one component in each mini-batch",
+        "Song et al. 2024, latent space property",
+        _five_scales(Partition.SORTED),
     )
 
 

@@ -43,6 +43,13 @@ _KEPT = (
     "final_model_mean",
     "final_inference_mean",
     "samples",
+    "means_iteration",
+    "means_mean",
+    "means_label",
+    "code_mean",
+    "code_std",
+    "code_batch_mean",
+    "code_label",
 )
 _REPEATS = 10  # evaluation seeds of one trained model (He et al. 2019, appendix D)
 

@@ -20,6 +20,7 @@ from posterior_collapse.datasets.arrays import (
 from posterior_collapse.datasets.images import ImageDataset, ImageSplit
 from posterior_collapse.datasets.labelled import LABELLED_SIZES, labelled_subsets
 from posterior_collapse.datasets.loading import available, batches, card, load, names
+from posterior_collapse.datasets.partitions import Partition, partition_rows
 from posterior_collapse.datasets.registry import DATA_VARIABLE, Card, DataMissing, Sizes
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "DataMissing",
     "ImageDataset",
     "ImageSplit",
+    "Partition",
     "Sizes",
     "Split",
     "TextDataset",
@@ -45,4 +47,5 @@ __all__ = [
     "labelled_subsets",
     "load",
     "names",
+    "partition_rows",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from posterior_collapse.datasets import grammar, images, synthetic, text
+from posterior_collapse.datasets import five_gaussians, grammar, images, synthetic, text
 from posterior_collapse.datasets.arrays import Split, TextDataset, check_sizes
 from posterior_collapse.datasets.images import ImageDataset, ImageSplit
 from posterior_collapse.datasets.registry import CARDS, Card, Sizes, data_folder, find
@@ -71,7 +71,10 @@ def load(
     wanted = found.splits if sizes is None else check_sizes(sizes, found.splits, name)
     if name in images.SOURCES:
         return images.build(found).head(wanted)
-    return grammar.build().head(wanted) if name == grammar.NAME else synthetic.build(wanted)
+    if name == grammar.NAME:
+        return grammar.build().head(wanted)
+    generated = five_gaussians if name == five_gaussians.NAME else synthetic
+    return generated.build(wanted)
 
 
 def batches(split: Split | ImageSplit, batch_size: int) -> list[Tensor]:

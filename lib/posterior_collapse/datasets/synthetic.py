@@ -41,6 +41,7 @@ from posterior_collapse.datasets.registry import Card, Sizes, find
 __all__ = [
     "CENTRES",
     "Oracle",
+    "as_split",
     "draw_latents",
     "draw_oracle",
     "latents",
@@ -228,8 +229,8 @@ def latents(sizes: Sizes | None = None) -> Latents:
     return Latents(*(_draws().z[rows] for rows in _rows(checked)))
 
 
-def _as_split(words: Tensor, labels: Tensor) -> Split:
-    """Frame words 0 .. V-1 by BOS and EOS."""
+def as_split(words: Tensor, labels: Tensor) -> Split:
+    """Sequences of words 0 .. V-1 (N, L) as a split: framed by BOS and EOS; labels (N,)."""
     num = len(words)
     tokens = torch.cat(
         [torch.full((num, 1), BOS), words + _FIRST_ID, torch.full((num, 1), EOS)], dim=1
@@ -245,6 +246,6 @@ def build(sizes: Sizes) -> TextDataset:
     rows = torch.cat(_rows(sizes))
     words = sample(draws.oracle, draws.z[rows], draws.uniforms[rows])
     parts = zip(words.split(list(sizes)), draws.component[rows].split(list(sizes)), strict=True)
-    splits = [_as_split(part, labels) for part, labels in parts]
+    splits = [as_split(part, labels) for part, labels in parts]
     vocabulary = Vocabulary(f"w{index:03d}" for index in range(VOCABULARY))
     return TextDataset.build(card, splits, vocabulary, [f"centre {c}" for c in CENTRES])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,15 @@ from posterior_collapse.networks.base import VAE, Latent, build_vae
 from posterior_collapse.posteriors import Posterior
 from posterior_collapse.priors import Prior
 
-__all__ = ["TextDecoder", "TextEncoder", "TextNetwork", "text_vae", "uniform_", "word_losses"]
+__all__ = [
+    "TextDecoder",
+    "TextEncoder",
+    "TextNetwork",
+    "TextState",
+    "text_vae",
+    "uniform_",
+    "word_losses",
+]
 
 # Logits held at once where no gradient is wanted: 1 MB in float32, a share of a core's own cache.
 _CACHED_LOGITS = 2**18
@@ -38,6 +47,14 @@ class TextEncoder(nn.Module):
         """Sentences of one length (B, T) -> (B, hidden)."""
         _, (last, _) = self.lstm(self.embedding(x.t()))
         return last[0]
+
+
+class TextState(NamedTuple):
+    """Where a decoder stands in each of B sentences."""
+
+    z: Tensor  # (B, D)
+    hidden: Tensor  # (B, H)
+    cell: Tensor  # (B, H)
 
 
 class TextDecoder(nn.Module):
@@ -96,6 +113,30 @@ class TextDecoder(nn.Module):
         wanted = targets.unsqueeze(1).expand(steps, samples, batch).reshape(-1)
         losses = word_losses(outputs.flatten(0, 1), self.words.weight, wanted)
         return -losses.view(steps, samples, batch).sum(0)
+
+    def start(self, z: Tensor) -> TextState:
+        """The state before the first word of each sentence, z (B, D)."""
+        cell = self.state(z)
+        return TextState(z, torch.tanh(cell), cell)
+
+    def step(self, words: Tensor, state: TextState) -> tuple[Tensor, TextState]:
+        """Read one word of each sentence; summed over its words this is :meth:`forward`.
+
+        Args:
+            words: (B,), the ids of the words read.
+            state: before them.
+
+        Returns:
+            log p(next word | words so far, z) (B, V) in nats, and the state after the words.
+        """
+        joined = torch.cat([self.dropout_in(self.embedding(words)), state.z], dim=-1)
+        weights = self.lstm.all_weights[0]
+        # The cell of the LSTM by itself: nn.LSTM repacks its weights at every call.
+        hidden, cell = torch.lstm_cell(joined, (state.hidden, state.cell), *weights)
+        outputs = self.dropout_out(hidden)
+        if self.skip:
+            outputs = torch.cat([outputs, state.z], dim=-1)
+        return self.words(outputs).log_softmax(-1), TextState(state.z, hidden, cell)
 
 
 def word_losses(outputs: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:

@@ -162,7 +162,7 @@ class _Scale(nn.Module):
     def __init__(self, latent_dim: int, gamma: float) -> None:
         super().__init__()
         self.gamma = gamma
-        self.weight = nn.Parameter(torch.full((latent_dim,), gamma))
+        self.weight = nn.Parameter(torch.full((latent_dim,), float(gamma)))
         keeps_initial_values(self)
 
     @torch.no_grad()

@@ -23,7 +23,7 @@ from posterior_collapse.posteriors import Delta, Flowed, ScaledNormal, draw, gau
 from posterior_collapse.recipes import Setup
 from posterior_collapse.training import State, Validation
 
-__all__ = ["MeanSpace", "Recorder", "mean_space"]
+__all__ = ["MeanSpace", "Recorder", "first_examples", "mean_space"]
 
 
 class MeanSpace(NamedTuple):
@@ -82,6 +82,16 @@ def _own_kl(q: Distribution, prior: Distribution, z: Tensor) -> Tensor:
     if isinstance(q, ScaledNormal):
         return gaussian.kl_to_standard_normal(q.unscaled.mean, q.unscaled.logvar)
     return divergence(q, prior, z)
+
+
+def first_examples(batches: Sequence[Tensor], count: int) -> list[Tensor]:
+    """The first so many examples of batches, still in batches."""
+    kept, left = [], count
+    for x in batches:
+        if left > 0:
+            kept.append(x[:left])
+            left -= len(x)
+    return kept
 
 
 class Recorder:
@@ -148,14 +158,19 @@ class Recorder:
             self._record("trajectory", state, moment, self.setup.trajectory_points)
         if moment != "inner" and state.iteration in self.setup.grid_every:
             self._record("grid", state, moment, self.setup.grid_points)
+        if moment != "inner" and state.iteration in self.setup.means_every:
+            self._record_means(state)
+
+    def _record_means(self, state: State) -> None:
+        """Posterior means (M, D) in evaluation mode, in half precision: they are for pictures."""
+        with evaluating(state.model):
+            shown = first_examples(self.valid, self.setup.means_points)
+            means = torch.cat([state.model.posterior(x).mean for x in shown])
+        self.records.setdefault("means_iteration", []).append(torch.tensor(state.iteration))
+        self.records.setdefault("means_mean", []).append(means.half().cpu())
 
     def _record(self, name: str, state: State, moment: str, points: int) -> None:
-        batches, left = [], points
-        for x in self.grid:
-            if left > 0:
-                batches.append(x[:left])
-                left -= len(x)
-        space = mean_space(state.model, batches, tolerance=1e-2)
+        space = mean_space(state.model, first_examples(self.grid, points), tolerance=1e-2)
         values = {
             "iteration": torch.tensor(state.iteration),
             "inner": torch.tensor(moment == "inner"),

@@ -26,9 +26,10 @@ from posterior_collapse.datasets import ImageDataset, ImageSplit, Split
 from posterior_collapse.errors import PosteriorCollapseError
 from posterior_collapse.estimators import evaluate, evaluate_scaled
 from posterior_collapse.networks import VAE, ImageDecoder, build_vae
-from posterior_collapse.posteriors import Scaled
+from posterior_collapse.posteriors import Scaled, gaussian_code
 from posterior_collapse.probes import classify_codes, probe_curve, split_means
-from posterior_collapse.runs.monitor import Recorder, mean_space
+from posterior_collapse.recipes import Setup
+from posterior_collapse.runs.monitor import Recorder, first_examples, mean_space
 from posterior_collapse.runs.spec import Spec, choose_device, load_data, sources_digest
 from posterior_collapse.runs.store import (
     DamagedRun,
@@ -93,14 +94,45 @@ def _batches(split: Split | ImageSplit, size: int, device: torch.device) -> list
     return [x.to(device) for x in datasets.batches(split, size)]
 
 
-def _limit(batches: Sequence[Tensor], sentences: int) -> list[Tensor]:
-    """The first so many sentences."""
-    kept, left = [], sentences
-    for x in batches:
-        if left > 0:
-            kept.append(x[:left])
-            left -= len(x)
-    return kept
+def _partitioned(setup: Setup, part: Split | ImageSplit, seed: int, epoch: int) -> list[Tensor]:
+    """Rows of the batches that the recipe's partition makes of a split in an epoch."""
+    generator = torch.Generator().manual_seed((seed + 1) * 1_000_003 + epoch)
+    return datasets.partition_rows(setup.partition, part, setup.batch_size, generator)
+
+
+class _EpochBatches(Sequence[Tensor]):
+    """The training batches of the current epoch.
+
+    They depend on the seed and the epoch alone, so that a resumed run goes on alike.
+    """
+
+    def __init__(self, spec: Spec, device: torch.device) -> None:
+        self.spec, self.device = spec, device
+        self.split = load_data(spec.setup).train
+        self._batches = self._cut(0)
+
+    def begin(self, epoch: int) -> None:
+        """Turn to an epoch; only a partition that is redrawn gives other batches."""
+        if self.spec.setup.partition is datasets.Partition.REDRAWN:
+            self._batches = self._cut(epoch)
+
+    def _cut(self, epoch: int) -> list[Tensor]:
+        setup = self.spec.setup
+        if setup.partition is datasets.Partition.FIXED:  # without a copy of the examples
+            return _batches(self.split, setup.batch_size, self.device)
+        rows = _partitioned(setup, self.split, self.spec.seed, epoch)
+        return [_one_batch(self.split.take(own), self.device) for own in rows]
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._batches[place]
+
+
+def _one_batch(part: Split | ImageSplit, device: torch.device) -> Tensor:
+    """All of a split as one batch; its sentences are equally long."""
+    return part.batches(len(part))[0].to(device)
 
 
 def train_or_load(
@@ -160,16 +192,17 @@ def _train(spec: Spec, device: torch.device, progress: bool | None, every: float
     """Train to the end, evaluate, and put the finished run into the store."""
     setup, method = spec.setup, spec.choices
     data = load_data(setup)
-    batches = _batches(data.train, setup.batch_size, device)
+    batches = _EpochBatches(spec, device)
     model = build_model(spec).to(device)
     state = new_state(
         model, method.objective, method.training, setup.optimisation, len(batches), spec.seed
     )
     valid = _batches(data.valid, 128, device)
-    recorder = Recorder(setup, valid, _limit(valid, setup.grid_points), spec.seed)
+    recorder = Recorder(setup, valid, first_examples(valid, setup.grid_points), spec.seed)
     path = partial_folder(spec) / "checkpoint.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     before = _resume(state, recorder, path)
+    batches.begin(state.epoch)
     clock = _Clock(path, recorder, every, before)
     with _bar(spec, state, len(batches), progress) as bar:
         train(
@@ -179,7 +212,7 @@ def _train(spec: Spec, device: torch.device, progress: bool | None, every: float
             batches,
             recorder,
             lambda s: (clock.tick(s), _advance(bar, s, 1)),  # type: ignore[func-returns-value, arg-type]
-            lambda s: (clock.save(s), _advance(bar, s, 0)),  # type: ignore[func-returns-value, arg-type]
+            lambda s: (batches.begin(s.epoch), clock.save(s), _advance(bar, s, 0)),  # type: ignore[func-returns-value, arg-type]
         )
     _finish(spec, state, recorder, clock.spent(), device)
 
@@ -349,9 +382,58 @@ def _samples(spec: Spec, model: VAE, generator: torch.Generator) -> dict[str, ND
     """
     if not spec.setup.samples or not isinstance(model.decoder, ImageDecoder):
         return {}
-    shape = spec.setup.samples, *model.prior.event_shape
+    shape = spec.setup.samples, spec.setup.latent_dim
     z = torch.randn(shape, generator=generator, device=generator.device)
     return {"samples": (255.0 * model.decoder.mean(z)).round().byte().cpu().numpy()}
+
+
+@torch.no_grad()
+def _codes(spec: Spec, model: VAE) -> dict[str, NDArray[Any]]:
+    """Posteriors of the first test examples, as evaluation and as training has them.
+
+    Returns:
+        ``code_mean`` and ``code_std`` (M, D) in evaluation; ``code_batch_mean`` (M, D), the means
+        that training gives the same examples when the recipe's partition cuts them into batches;
+        and labels (M,), ``code_label`` of these and ``means_label`` of the validation examples
+        that were recorded.
+        Empty where the recipe does not ask for them, or without labels or a diagonal Gaussian.
+    """
+    setup, data = spec.setup, load_data(spec.setup)
+    if not setup.means_points or data.test.labels is None or data.valid.labels is None:
+        return {}
+    rows = torch.cat(data.test.batch_rows(128))[: setup.means_points]
+    part = data.test.take(rows)
+    device = next(model.parameters()).device
+    codes = [gaussian_code(model.posterior(x)) for x in _batches(part, 128, device)]
+    kept = [code for code in codes if code is not None]
+    if not kept or not kept[0][0].shape[1]:
+        return {}
+    mean, logvar = (torch.cat(column) for column in zip(*kept, strict=True))
+    shown = torch.cat(data.valid.batch_rows(128))[: setup.means_points]
+    found = {
+        "code_mean": mean,
+        "code_std": torch.exp(0.5 * logvar),
+        "code_batch_mean": _in_batches(spec, model, part),
+        "code_label": part.labels,
+        "means_label": data.valid.labels[shown],
+    }
+    return {name: np.asarray(values.cpu()) for name, values in found.items()}  # type: ignore[union-attr]
+
+
+def _in_batches(spec: Spec, model: VAE, part: Split | ImageSplit) -> Tensor:
+    """Posterior means (M, D) as training has them: a head may look at the batch it is given."""
+    head, device = model.posterior_head, next(model.parameters()).device
+    before = {name: value.clone() for name, value in head.state_dict().items()}
+    means: list[Tensor] = []
+    rows = _partitioned(spec.setup, part, spec.seed, 0)
+    head.train()
+    for own in rows:
+        means.append(model.posterior(_one_batch(part.take(own), device)).mean)
+    head.eval()
+    head.load_state_dict(before)  # running averages moved on
+    placed = torch.empty_like(torch.cat(means))
+    placed[torch.cat(rows).to(device)] = torch.cat(means)
+    return placed
 
 
 def _finish(
@@ -369,7 +451,7 @@ def _finish(
         recorder.records["final_inference_mean"] = list(final.inference_mean.float())
         recorder.records["final_inference_std"] = list(final.inference_variance.sqrt().float())
     arrays = {name: np.asarray(values.cpu()) for name, values in recorder.arrays().items()}
-    arrays |= _samples(spec, model, generator)
+    arrays |= _samples(spec, model, generator) | _codes(spec, model)
     if "samples" in arrays:
         measured |= _likeness(spec, arrays["samples"])
     metrics = {**measured, "epochs": state.epoch, "updates": state.iteration}

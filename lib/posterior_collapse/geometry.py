@@ -1,0 +1,234 @@
+"""How a latent space in the plane lies: modes of q(z), components kept apart, clutter.
+
+Codes are posterior means (N, D) with a label for each.  Every measure takes what it is given as
+it is: a figure that shows fewer points is measured on those points.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from posterior_collapse.errors import BadInput
+
+__all__ = [
+    "LIMIT",
+    "aggregate_density",
+    "count_modes",
+    "displacement",
+    "peaks",
+    "separated",
+    "within_share",
+]
+
+Array = NDArray[np.float64]
+
+LIMIT = 4.0  # of the square in which modes are sought; DU-VAE's figure 1 shows 3
+_GRID = 81  # points along a side
+_PROMINENCE = 0.1  # of the highest density
+_SMOOTHING = 0.25
+_ACTIVE = 0.01  # variance of an active unit, as everywhere
+_APART = 0.9  # balanced accuracy of a pair
+
+
+def _codes(codes: ArrayLike, labels: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
+    points, names = np.asarray(codes, dtype=float), np.asarray(labels).astype(np.int64)
+    if points.ndim != 2 or names.shape != points.shape[:1] or len(points) < 2:
+        raise BadInput(
+            "codes are (N, D) and labels (N,) with N of at least 2, given "
+            f"{points.shape} and {names.shape}"
+        )
+    if not np.isfinite(points).all():
+        raise BadInput("codes hold nan or infinity")
+    return points, names
+
+
+# --- the aggregated posterior ---------------------------------------------------------------------
+
+
+def aggregate_density(mean: ArrayLike, std: ArrayLike, axis: ArrayLike) -> Array:
+    """Density of q(z) = (1/N) sum_n N(z; mean_n, diag std_n^2) on a square grid.
+
+    Args:
+        mean: (N, 2).
+        std: (N, 2), positive.
+        axis: (G,), coordinates of the grid in both dimensions.
+
+    Returns:
+        (G, G), the second dimension of z along the rows, as pictures have it.
+
+    Raises:
+        BadInput: latent variables that are not two, or a standard deviation that is not positive.
+    """
+    centres, widths, grid = (np.asarray(a, dtype=float) for a in (mean, std, axis))
+    if centres.ndim != 2 or centres.shape[1] != 2 or widths.shape != centres.shape:
+        raise BadInput(
+            f"a density in the plane needs means and standard deviations (N, 2), given "
+            f"{centres.shape} and {widths.shape}"
+        )
+    if not (widths > 0).all():
+        raise BadInput("standard deviations are positive")
+    scaled = (grid[:, None, None] - centres) / widths  # (G, N, 2)
+    each = np.exp(-0.5 * scaled**2) / (np.sqrt(2.0 * np.pi) * widths)
+    return np.asarray(each[:, :, 1] @ each[:, :, 0].T / len(centres))
+
+
+def peaks(density: ArrayLike, least: float = _PROMINENCE) -> list[tuple[int, int]]:
+    """Local maxima of a density on a grid that stand out, highest first.
+
+    A maximum's prominence is its height over the highest pass to a higher one; the highest of all
+    has its own height.  What has less than ``least`` of the highest density is a ripple.
+
+    Args:
+        density: (R, C), finite and not negative.
+        least: in (0, 1].
+
+    Returns:
+        (row, column) of each.
+    """
+    values = np.asarray(density, dtype=float)
+    rows, columns = values.shape
+    needed = least * float(values.max())
+    owner = np.full(values.size, -1)  # of each point that is above water: the top of its island
+    found: list[int] = []
+    flat = values.ravel()
+    for place in np.argsort(-flat, kind="stable"):
+        tops = {_root(owner, n) for n in _neighbours(int(place), rows, columns) if owner[n] >= 0}
+        highest = max(tops, key=lambda top: (flat[top], -top), default=int(place))
+        owner[place] = highest
+        for top in tops - {highest}:  # a pass: the lower island ends here
+            if flat[top] - flat[place] >= needed:
+                found.append(top)
+            owner[top] = highest
+    summit = int(flat.argmax())
+    ordered = [summit, *sorted(found, key=lambda top: -flat[top])]
+    return [divmod(top, columns) for top in ordered]
+
+
+def _root(owner: NDArray[np.int64], place: int) -> int:
+    """The top of the island that a point belongs to."""
+    while owner[place] != place:
+        owner[place] = owner[owner[place]]
+        place = int(owner[place])
+    return place
+
+
+def _neighbours(place: int, rows: int, columns: int) -> list[int]:
+    row, column = divmod(place, columns)
+    return [
+        r * columns + c
+        for r in range(max(0, row - 1), min(rows, row + 2))
+        for c in range(max(0, column - 1), min(columns, column + 2))
+        if (r, c) != (row, column)
+    ]
+
+
+def count_modes(mean: ArrayLike, std: ArrayLike, least: float = _PROMINENCE) -> int:
+    """Number of modes of q(z) in the square from -4 to 4, see :func:`peaks`.
+
+    q(z) is smoothed by a Gaussian of standard deviation 0.25, so that single posteriors of a
+    finite sample are no modes.  That is the width of DU-VAE's narrowest posterior, whose variance
+    is 1 / (2 pi e).  No label is used.  Posteriors that are all the prior give one mode.
+    """
+    axis = np.linspace(-LIMIT, LIMIT, _GRID)
+    widths = np.hypot(np.asarray(std, dtype=float), _SMOOTHING)
+    return len(peaks(aggregate_density(mean, widths, axis), least))
+
+
+# --- components -----------------------------------------------------------------------------------
+
+
+def _active(points: Array) -> Array:
+    """The dimensions of which the codes vary by more than an inactive unit's."""
+    return points[:, points.var(axis=0, ddof=1) >= _ACTIVE]
+
+
+def _told_apart(one: Array, other: Array) -> float:
+    """Balanced accuracy of the linear discriminant between two groups of codes, on themselves."""
+    centred = np.concatenate([one - one.mean(axis=0), other - other.mean(axis=0)])
+    pooled = centred.T @ centred / len(centred)
+    # A group without spread is a point; a pseudo-inverse would ignore where it lies.
+    ridge = 1e-9 * max(float(np.trace(pooled)), float(np.square(one[0] - other[0]).sum()), 1e-300)
+    gap = one.mean(axis=0) - other.mean(axis=0)
+    across = np.linalg.solve(pooled + ridge * np.eye(len(pooled)), gap)
+    middle = (one.mean(axis=0) + other.mean(axis=0)) / 2.0
+    right = ((one - middle) @ across > 0).mean() + ((other - middle) @ across < 0).mean()
+    return float(right / 2.0)
+
+
+def separated(codes: ArrayLike, labels: ArrayLike, accuracy: float = _APART) -> int:
+    """How many components are kept apart: the largest set of them that are so pair by pair.
+
+    Two are apart if the linear discriminant between their codes has a balanced accuracy of at
+    least ``accuracy``.  Dimensions whose variance is below that of an active unit (0.01) do not
+    count.  Five components in one place, and a collapsed posterior, give 1.
+
+    Args:
+        codes: (N, D), posterior means.
+        labels: (N,), component of each.
+        accuracy: in (0.5, 1].
+
+    Raises:
+        BadInput: shapes that do not fit, or codes that are not finite.
+    """
+    points, names = _codes(codes, labels)
+    points = _active(points)
+    kinds = np.unique(names)
+    if not points.shape[1]:
+        return 1
+    groups = {int(kind): points[names == kind] for kind in kinds}
+    apart = {
+        pair: _told_apart(groups[pair[0]], groups[pair[1]]) >= accuracy
+        for pair in combinations(groups, 2)
+    }
+    for size in range(len(groups), 1, -1):
+        for chosen in combinations(groups, size):
+            if all(apart[pair] for pair in combinations(chosen, 2)):
+                return size
+    return 1
+
+
+def within_share(codes: ArrayLike, labels: ArrayLike) -> float:
+    """Clutter: the share of the codes' variance that lies within components.
+
+    0 where every component is a point of its own, 1 where labels tell nothing of the place, and 1
+    for a posterior without an active unit.  Rotation, shift and a common scale do not change it.
+
+    Raises:
+        BadInput: shapes that do not fit, or codes that are not finite.
+    """
+    points, names = _codes(codes, labels)
+    points = _active(points)
+    total = float(np.square(points - points.mean(axis=0)).sum())
+    if total == 0.0:
+        return 1.0
+    groups = (points[names == kind] for kind in np.unique(names))
+    return sum(float(np.square(group - group.mean(axis=0)).sum()) for group in groups) / total
+
+
+def displacement(codes: ArrayLike, elsewhere: ArrayLike) -> float:
+    """How far the same examples lie elsewhere: squared distance over the two sets' squared spread.
+
+    0 where an example has one place whatever batch it comes in, about 1 where its two places have
+    nothing to do with each other, and 0 where neither set varies and both are the same point.
+
+    Args:
+        codes: (N, D).
+        elsewhere: (N, D), codes of the same examples.
+
+    Raises:
+        BadInput: shapes that differ, or codes that are not finite.
+    """
+    one, other = np.asarray(codes, dtype=float), np.asarray(elsewhere, dtype=float)
+    if one.shape != other.shape or one.ndim != 2:
+        raise BadInput(f"codes are (N, D), twice the same, given {one.shape} and {other.shape}")
+    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+        raise BadInput("codes hold nan or infinity")
+    moved = float(np.square(one - other).sum())
+    if moved == 0.0:
+        return 0.0
+    spread = sum(float(np.square(points - points.mean(axis=0)).sum()) for points in (one, other))
+    return moved / spread if spread else math.inf

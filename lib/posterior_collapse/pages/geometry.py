@@ -1,0 +1,460 @@
+"""What the page on latent geometry asks: figure 1 of DU-VAE, and mini-batches in three ways.
+
+The bounds in the rules are this project's reading of the papers' words; they are stated beside
+each verdict.  The slides of Scale-VAE hold a claim and a list of the three ways, and no numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from posterior_collapse import benchmarks, methods
+from posterior_collapse.datasets import five_gaussians
+from posterior_collapse.errors import BadInput
+from posterior_collapse.geometry import (
+    aggregate_density,
+    count_modes,
+    displacement,
+    separated,
+    within_share,
+)
+from posterior_collapse.pages import results
+from posterior_collapse.pages.parameters import Page
+from posterior_collapse.pages.show import number, spread
+from posterior_collapse.papers import Finding, above, below, between, decide
+from posterior_collapse.plots import COLOURS
+from posterior_collapse.reference import Result
+from posterior_collapse.reference import results as kept
+
+__all__ = [
+    "RULES",
+    "build",
+    "called",
+    "decide_partitions",
+    "decide_spaces",
+    "frames",
+    "groups",
+    "measure",
+    "partition_figure",
+    "partition_table",
+    "reference",
+    "shown_methods",
+    "sources",
+    "space_figure",
+    "space_table",
+    "truth_figure",
+    "truth_table",
+]
+
+Found = Mapping[str, Mapping[str, Sequence[Result]]]  # recipe -> method -> results, one a seed
+
+_FIXED, _REDRAWN, _SORTED = benchmarks.PARTITIONS
+_BN, _SCALE = benchmarks.PARTITIONED
+_DU = "du-vae(gamma=1, p=0.8)"
+_BUDGET = "lagging-fixed(steps=2)"
+_WIDTH = 3.0  # of the square that the paper's figure shows
+_AXIS = np.linspace(-_WIDTH, _WIDTH, 91)
+# The component in the centre is blue, as in the paper; each has a marker of its own as well.
+_LOOKS = (
+    (COLOURS["vae"], "o"),
+    (COLOURS["lagging"], "^"),
+    (COLOURS["mi"], "s"),
+    (COLOURS["aggregate"], "D"),
+    (COLOURS["accent"], "v"),
+)
+
+
+def called(method: str) -> str:
+    """Name for readers, without parameters: short enough for a panel's title."""
+    return methods.describe(method).title
+
+
+def shown_methods(scale: str) -> tuple[str, ...]:
+    """The five methods of figure 1.
+
+    Aggressive training takes minutes even on a few sentences, so smaller builds give it a fixed
+    inner budget instead.
+    """
+    if scale == "paper":
+        return benchmarks.GEOMETRY
+    return tuple(_BUDGET if method == "lagging" else method for method in benchmarks.GEOMETRY)
+
+
+def build(page: Page) -> dict[str, dict[str, list[Result]]]:
+    """This build's results: five methods, and two of them on the other partitions."""
+    return {
+        recipe: {
+            method: results.this_build(page, recipe, method)
+            for method in (
+                shown_methods(page.scale) if recipe == _FIXED else benchmarks.PARTITIONED
+            )
+        }
+        for recipe in benchmarks.PARTITIONS
+    }
+
+
+def reference() -> dict[str, dict[str, list[Result]]]:
+    """The reference results at paper scale that the repository keeps; empty without any."""
+    found = {
+        recipe: {method: kept(recipe, method, "paper") for method in benchmarks.GEOMETRY}
+        for recipe in benchmarks.PARTITIONS
+    }
+    some = {
+        recipe: {method: group for method, group in rows.items() if group}
+        for recipe, rows in found.items()
+    }
+    return {recipe: rows for recipe, rows in some.items() if rows}
+
+
+def groups(own: Found) -> dict[str, Found]:
+    """Reference results, where there are any, and this build's; a title says which is which."""
+    stored = reference()
+    return {**({"Reference": stored} if stored else {}), "This build": own}
+
+
+# --- the data -------------------------------------------------------------------------------------
+
+
+def _scatter(axes: Axes, points: ArrayLike, labels: ArrayLike, size: float = 9.0) -> None:
+    """Codes by component; those outside the square are drawn on its border."""
+    clipped, names = np.clip(np.asarray(points, dtype=float), -_WIDTH, _WIDTH), np.asarray(labels)
+    # In turn, not one component after the other: the last one would hide the others.
+    for part in range(4):
+        for kind, (colour, marker) in enumerate(_LOOKS):
+            own = np.flatnonzero(names == kind)[part::4]
+            axes.scatter(
+                clipped[own, 0],
+                clipped[own, 1],
+                s=size,
+                color=colour,
+                marker=marker,
+                alpha=0.65,
+                linewidths=0,
+            )
+    _square(axes)
+
+
+def _square(axes: Axes) -> None:
+    limit = 1.03 * _WIDTH
+    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+    axes.set_xticks((-2, 0, 2))
+    axes.set_yticks((-2, 0, 2))
+    axes.tick_params(labelsize=7)
+
+
+def _contours(axes: Axes, density: NDArray[np.float64]) -> None:
+    axes.contourf(_AXIS, _AXIS, density, levels=12, cmap="cividis")
+    _square(axes)
+
+
+def _legend(figure: Figure) -> None:
+    names = ("centre", *(f"corner {first:+.0f}, {second:+.0f}" for first, second in _corners()))
+    handles = [
+        figure.axes[0].plot([], [], marker, color=colour, markersize=5, label=name)[0]
+        for (colour, marker), name in zip(_LOOKS, names, strict=True)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=8)
+
+
+def _corners() -> tuple[tuple[float, float], ...]:
+    return five_gaussians.CENTRES[1:]
+
+
+def _truth() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """z and component of the test sequences."""
+    drawn = five_gaussians.latents()[2]
+    return drawn.z.numpy(), drawn.component.numpy()
+
+
+def truth_figure() -> Figure:
+    """The density that z comes from, and the z of a thousand test sequences."""
+    z, component = _truth()
+    centres = np.array(five_gaussians.CENTRES)
+    figure = Figure(figsize=(6.4, 3.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    spreads = np.full_like(centres, five_gaussians.SPREAD)
+    _contours(left, aggregate_density(centres, spreads, _AXIS))
+    left.set_title("density of the true z", fontsize=9)
+    _scatter(right, z[:1000], component[:1000])
+    right.set_title("the z of 1000 test sequences", fontsize=9)
+    _legend(figure)
+    return figure
+
+
+def truth_table() -> pd.DataFrame:
+    """The measures of this page where the answer is known."""
+    z, component = _truth()
+    around = np.full_like(z, 0.1)
+    unit = np.random.default_rng(0).standard_normal(z.shape)
+    merged = np.where(component < 3, 0, component)  # centre and two corners in one place
+    places = np.array(five_gaussians.CENTRES)
+    three = places[merged] + five_gaussians.SPREAD * unit
+    cases = {
+        "the true z": (z, around, component),
+        "three components in one place": (three, around, component),
+        "places without regard to components": (unit, around, component),
+        "collapse: every posterior is the prior": (0.0 * z, np.ones_like(z), component),
+    }
+    rows = []
+    for name, (mean, std, labels) in cases.items():
+        rows.append(
+            {
+                "codes": name,
+                "modes of q(z)": count_modes(mean[:1000], std[:1000]),
+                "components apart": separated(mean, labels),
+                "clutter": number(within_share(mean, labels), 3),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+# --- figure 1 of DU-VAE ---------------------------------------------------------------------------
+
+
+def _needed(result: Result, name: str) -> NDArray[np.float64]:
+    if name not in result.arrays:
+        raise BadInput(f"{result.spec.label()} keeps no {name}; train it again")
+    return np.asarray(result.arrays[name], dtype=float)
+
+
+def _modes(result: Result) -> float:
+    return float(count_modes(_needed(result, "code_mean"), _needed(result, "code_std")))
+
+
+def _apart(result: Result) -> float:
+    return float(separated(_needed(result, "code_mean"), _needed(result, "code_label")))
+
+
+def _clutter(result: Result) -> float:
+    return within_share(_needed(result, "code_mean"), _needed(result, "code_label"))
+
+
+def _batch_clutter(result: Result) -> float:
+    return within_share(_needed(result, "code_batch_mean"), _needed(result, "code_label"))
+
+
+def _moved(result: Result) -> float:
+    return displacement(_needed(result, "code_mean"), _needed(result, "code_batch_mean"))
+
+
+def _breadth(result: Result) -> float:
+    """Variance of q(z), averaged over the dimensions; the prior's is 1."""
+    mean, std = _needed(result, "code_mean"), _needed(result, "code_std")
+    return float((mean.var(axis=0) + np.square(std).mean(axis=0)).mean())
+
+
+_MEASURES: dict[str, Callable[[Result], float]] = {
+    "modes": _modes,
+    "apart": _apart,
+    "clutter": _clutter,
+    "batch_clutter": _batch_clutter,
+    "moved": _moved,
+    "breadth": _breadth,
+    "mi": lambda result: float(result.metrics["mutual_information"]),
+    "kl": lambda result: float(result.metrics["kl"]),
+    "units": lambda result: float(result.metrics["active_units"]),
+    "nll": lambda result: float(result.metrics["nll"]),
+}
+
+
+def measure(group: Sequence[Result], name: str) -> list[float]:
+    """A measure of each result, one a seed."""
+    return [_MEASURES[name](result) for result in group]
+
+
+_COLUMNS = (
+    ("modes of q(z)", "modes", 1),
+    ("components apart", "apart", 1),
+    ("variance of q(z)", "breadth", 2),
+    ("MI", "mi", 2),
+    ("AU", "units", 1),
+    ("KL", "kl", 2),
+    ("NLL", "nll", 2),
+)
+
+
+def space_table(found: Found) -> pd.DataFrame:
+    """One row a method: mean (standard deviation over seeds)."""
+    rows = found[_FIXED]
+    columns: dict[str, list[str]] = {"method": [called(method) for method in rows]}
+    for head, name, digits in _COLUMNS:
+        columns[head] = [spread(measure(group, name), digits) for group in rows.values()]
+    columns["seeds"] = [str(len(group)) for group in rows.values()]
+    return pd.DataFrame(columns)
+
+
+def space_figure(found: Found) -> Figure:
+    """Contours of q(z) above posterior means by component, one column a method, first seed."""
+    rows = found[_FIXED]
+    figure = Figure(figsize=(2.15 * len(rows), 5.0), layout="constrained")
+    grid = figure.subplots(2, len(rows), squeeze=False)
+    for column, (method, group) in enumerate(rows.items()):
+        result = group[0]
+        mean, std = _needed(result, "code_mean"), _needed(result, "code_std")
+        _contours(grid[0, column], aggregate_density(mean, std, _AXIS))
+        grid[0, column].set_title(called(method), fontsize=9)
+        _scatter(grid[1, column], mean, result.arrays["code_label"])
+    grid[0, 0].set_ylabel("q(z)", fontsize=9)
+    grid[1, 0].set_ylabel("posterior means", fontsize=9)
+    _legend(figure)
+    return figure
+
+
+def frames(found: Found) -> tuple[list[Figure], list[str]]:
+    """Posterior means of validation sequences while training goes on: figures and their labels."""
+    firsts = {method: group[0] for method, group in found[_FIXED].items()}
+    times = [result.arrays["means_iteration"] for result in firsts.values()]
+    common = [int(t) for t in times[0] if all(t in other for other in times)]
+    pictures = []
+    for iteration in common:
+        figure = Figure(figsize=(2.15 * len(firsts), 2.9), layout="constrained")
+        grid = figure.subplots(1, len(firsts), squeeze=False)[0]
+        for axes, (method, result) in zip(grid, firsts.items(), strict=True):
+            place = int(np.flatnonzero(result.arrays["means_iteration"] == iteration)[0])
+            labels = result.arrays["means_label"]
+            _scatter(axes, result.arrays["means_mean"][place], labels, size=7.0)
+            axes.set_title(called(method), fontsize=9)
+        _legend(figure)
+        pictures.append(figure)
+    return pictures, [f"after {iteration} updates" for iteration in common]
+
+
+def decide_spaces(found: Found) -> Finding | None:
+    """Rule for figure 1: what the paper says of each space; None without the methods' results.
+
+    "Only DU-VAE has five centres" becomes a count of modes of q(z) of five for DU-VAE and below
+    five for the others.  "More broad than the prior" becomes a variance above 1.
+    """
+    rows = found.get(_FIXED, {})
+    aggressive = "lagging" if "lagging" in rows else _BUDGET
+    if not {"vae", aggressive, _BN, _DU} <= set(rows):
+        return None
+
+    def of(method: str, name: str) -> list[float]:
+        return measure(rows[method], name)
+
+    pairs = zip(of(_DU, "breadth"), of(_BN, "breadth"), strict=False)
+    checks = [
+        below("VAE: mutual information, nats", of("vae", "mi"), 0.05),
+        below("VAE: components apart", of("vae", "apart"), 1.5),
+        above("aggressive: components apart", of(aggressive, "apart"), 1.5),
+        above("BN-VAE: components apart", of(_BN, "apart"), 1.5),
+        above("DU-VAE: components apart", of(_DU, "apart"), 1.5),
+        between("DU-VAE: modes of q(z)", of(_DU, "modes"), 4.5, 5.5),
+        below("aggressive: modes of q(z)", of(aggressive, "modes"), 4.5),
+        below("BN-VAE: modes of q(z)", of(_BN, "modes"), 4.5),
+        above("BN-VAE: variance of q(z)", of(_BN, "breadth"), 1.0),
+        below("variance of q(z), DU-VAE less BN-VAE", [a - b for a, b in pairs], 0.0),
+    ]
+    return decide("du-fig1", rows["vae"][0].spec.scale, checks)
+
+
+# --- mini-batches in three ways -------------------------------------------------------------------
+
+_PARTED = (
+    ("clutter, in evaluation", "clutter", 3),
+    ("clutter, in training's batches", "batch_clutter", 3),
+    ("displacement", "moved", 3),
+    ("components apart", "apart", 1),
+    ("MI", "mi", 2),
+)
+
+
+def partition_table(found: Found) -> pd.DataFrame:
+    """One row a method and a partition: mean (standard deviation over seeds)."""
+    rows = []
+    for method in benchmarks.PARTITIONED:
+        for recipe, told in benchmarks.PARTITIONS.items():
+            group = found.get(recipe, {}).get(method, ())
+            cells = {head: spread(measure(group, name), d) for head, name, d in _PARTED}
+            rows.append(
+                {
+                    "method": called(method),
+                    "mini-batches": told,
+                    **cells,
+                    "seeds": str(len(group)),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def partition_figure(found: Found) -> Figure:
+    """Posterior means of the first seed: a column a partition, two rows a method."""
+    wanted = [(method, view) for method in benchmarks.PARTITIONED for view in _VIEWS]
+    figure = Figure(figsize=(7.2, 2.4 * len(wanted)), layout="constrained")
+    grid = figure.subplots(len(wanted), len(benchmarks.PARTITIONS), squeeze=False)
+    for line, (method, (array, told)) in zip(grid, wanted, strict=True):
+        for axes, (recipe, title) in zip(line, benchmarks.PARTITIONS.items(), strict=True):
+            group = found.get(recipe, {}).get(method, ())
+            if not group:
+                axes.set_axis_off()
+                continue
+            _scatter(axes, _needed(group[0], array), group[0].arrays["code_label"], size=7.0)
+            axes.set_title(title, fontsize=8)
+        line[0].set_ylabel(f"{called(method)},\n{told}", fontsize=8)
+    _legend(figure)
+    return figure
+
+
+_VIEWS = (("code_mean", "in evaluation"), ("code_batch_mean", "in training's batches"))
+
+
+def decide_partitions(found: Found) -> Finding | None:
+    """Rule for the three ways; None where one of them has no results.
+
+    Cluttered by the split: where a batch holds one component, the share of variance within
+    components is higher than with random batches, by more than 0.1, both in evaluation and in
+    training's batches.  Not cluttered: it is no more than 0.1 higher, and an example has one place
+    whatever its batch.
+    """
+    rows = {recipe: found.get(recipe, {}) for recipe in benchmarks.PARTITIONS}
+    if not all(row.get(method) for row in rows.values() for method in benchmarks.PARTITIONED):
+        return None
+
+    def rise(method: str, name: str, recipe: str = _SORTED) -> list[float]:
+        """How much a measure rises from fixed random batches, seed by seed."""
+        base = {r.spec.seed: _MEASURES[name](r) for r in rows[_FIXED][method]}
+        return [
+            _MEASURES[name](r) - base[r.spec.seed]
+            for r in rows[recipe][method]
+            if r.spec.seed in base
+        ]
+
+    checks = [
+        above("BN-VAE: rise of clutter, evaluation", rise(_BN, "clutter"), 0.1),
+        above("BN-VAE: rise of clutter, training's batches", rise(_BN, "batch_clutter"), 0.1),
+        above("BN-VAE, sorted batches: displacement", measure(rows[_SORTED][_BN], "moved"), 0.1),
+        below("Scale-VAE: rise of clutter, evaluation", rise(_SCALE, "clutter"), 0.1),
+        below("Scale-VAE: rise of clutter, training's batches", rise(_SCALE, "batch_clutter"), 0.1),
+        below(
+            "Scale-VAE, redrawn batches: rise of clutter, evaluation",
+            rise(_SCALE, "clutter", _REDRAWN),
+            0.1,
+        ),
+        below(
+            "Scale-VAE, sorted batches: displacement", measure(rows[_SORTED][_SCALE], "moved"), 0.01
+        ),
+    ]
+    scale = rows[_FIXED][_BN][0].spec.scale
+    return decide("scale-fig-latent", scale, checks)
+
+
+RULES = (decide_spaces, decide_partitions)
+
+
+def sources(shown: Mapping[str, Found]) -> list[dict[str, Any]]:
+    """Provenance of every result that a page shows."""
+    return [
+        result.provenance
+        for found in shown.values()
+        for rows in found.values()
+        for group in rows.values()
+        for result in group
+    ]
