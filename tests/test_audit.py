@@ -18,7 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posterior_collapse import audit, papers
-from posterior_collapse.audit import RULES, Comparison, Found, Kind, Report, judge, number
+from posterior_collapse.audit import (
+    RULES,
+    Comparison,
+    Found,
+    Kind,
+    Report,
+    claims_of_texts,
+    judge,
+    number,
+)
 from posterior_collapse.errors import BadInput
 from posterior_collapse.pages import audit as page
 from posterior_collapse.papers import Outcome
@@ -499,7 +508,7 @@ def test_unknown_names_in_claims_are_refused(
 def test_an_entry_of_another_form_is_refused(given_: dict[str, Any], message: str) -> None:
     entry = {"table": "du/table1", "quantity": "nll", "ours": {"method": "A"}, **given_}
     with pytest.raises(BadInput, match=message):
-        audit._comparison(entry)
+        claims_of_texts._comparison(entry)
 
 
 def _outcome(a: str, b: str, **changed: Any) -> Outcome:

@@ -671,6 +671,49 @@ def test_text_labels_at_the_start_of_lines(corpus) -> None:
         datasets.load("yahoo")
 
 
+ALIGNED = {"train": ("t.xz",), "file_labels": ("l.xz",), "label_names": ("even", "odd")}
+
+
+def test_text_labels_in_a_file_of_their_own(corpus) -> None:
+    """One a line; an empty line has one too, which goes with it."""
+    sentences = lines(20).splitlines()
+    with_gap = [*sentences[:5], "", *sentences[5:]]
+    labels = [*(n % 2 for n in range(5)), 1, *(n % 2 for n in range(5, 20))]
+    corpus(
+        {"t.xz": "\n".join(with_gap) + "\n", "l.xz": "".join(f"{n}\n" for n in labels)}, **ALIGNED
+    )
+    data = datasets.load("yahoo")
+    assert_well_formed(data)
+    order = {line: n % 2 for n, line in enumerate(sentences)}
+    for split in (data.train, data.valid, data.test):
+        for row, label in zip(split.tokens, split.labels.tolist(), strict=True):
+            assert order[data.vocabulary.decode(row)] == label
+    assert data.card.counts["empty lines skipped"] == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("0\n" * 19, "l.xz has 19 labels and t.xz more lines"),
+        ("0\n" * 21, "l.xz has more than 20 labels, t.xz so many lines"),
+        ("0\n" * 7 + "2\n" + "0\n" * 12, r"l.xz, line 8: label '2'; allowed: 0 \.\. 1"),
+        ("0\n" * 7 + "\n" + "0\n" * 12, "l.xz, line 8: label ''"),
+        ("0\n" * 19 + "0 1\n", "l.xz, line 20: label '0 1'"),
+        ("", "l.xz has 0 labels and t.xz more lines"),
+    ],
+)
+def test_text_refuses_labels_that_do_not_fit(corpus, labels, message) -> None:
+    corpus({"t.xz": lines(20), "l.xz": labels}, **ALIGNED)
+    with pytest.raises(BadInput, match=message):
+        datasets.load("yahoo")
+
+
+def test_text_refuses_labels_of_an_empty_file(corpus) -> None:
+    corpus({"t.xz": "", "l.xz": "0\n"}, **ALIGNED)
+    with pytest.raises(BadInput, match="l.xz has more than 0 labels"):
+        datasets.load("yahoo")
+
+
 def test_text_refuses_a_changed_file(corpus, tmp_path) -> None:
     corpus({"t.xz": lines(20)}, train=("t.xz",))
     expected = datasets.card("yahoo").files["t.xz"]

@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributions import (
     Independent,
@@ -44,6 +45,7 @@ from posterior_collapse.posteriors import (
     Posterior,
     Scaled,
     ScaledNormal,
+    Untied,
     draw,
     gaussian_code,
 )
@@ -57,6 +59,7 @@ FEATURES = 6
 EVERY: list[Posterior] = [
     Diagonal(),
     Isotropic(),
+    Untied(2.0),
     PointMass(),
     Constrained(0.1),
     BatchNormed(0.6),
@@ -207,6 +210,8 @@ def test_draw_without_a_generator_follows_the_global_state(choice: Posterior) ->
     "make",
     [
         lambda: Constrained(0.0),
+        lambda: Untied(0.0),
+        lambda: Untied(math.inf),
         lambda: Constrained(21.0),
         lambda: Constrained(math.nan),
         lambda: BatchNormed(-0.1),
@@ -281,6 +286,51 @@ def test_isotropic_has_one_variance_and_means_of_its_own() -> None:
     q = built(Isotropic())(normal(5, FEATURES))
     assert torch.equal(q.logvar, q.logvar[:, :1].expand(5, 3))
     assert q.logvar[:, 0].unique().numel() == 5 and q.mean.unique().numel() == 15
+
+
+def test_variances_are_tied_until_their_time_and_start_equal() -> None:
+    """Zhang et al. 2021, section 5.2: isotropic first; the switch itself changes nothing."""
+    head, tied = built(Untied(2.0)), built(Isotropic())
+    features = normal(5, FEATURES)
+    tied.linear.weight.data.copy_(head.linear.weight)
+    expected = tied(features)
+    for iteration in (0, 19, 20, 25):  # of ten batches an epoch
+        begin_update(head, Progress(iteration, 10))
+        assert bool(head.untied) == (iteration >= 20)
+        q = head(features)
+        assert torch.equal(q.mean, expected.mean) and torch.equal(q.logvar, expected.logvar)
+    with torch.no_grad():
+        head.difference.weight.copy_(normal(3, FEATURES, seed=9))
+    q = head(features)
+    assert torch.equal(q.mean, expected.mean)
+    difference = features @ normal(3, FEATURES, seed=9).T
+    torch.testing.assert_close(q.logvar, expected.logvar + difference)
+    begin_update(head, Progress(19, 10))  # a model whose time has not come does not look at it
+    assert torch.equal(head(features).logvar, expected.logvar)
+
+
+def test_differences_of_variances_learn_only_when_they_are_untied() -> None:
+    head, features = built(Untied(1.0)), normal(5, FEATURES)
+    for iteration, learns in ((9, False), (10, True)):
+        begin_update(head, Progress(iteration, 10))
+        head.zero_grad()
+        head(features).logvar.square().sum().backward()
+        assert (head.difference.weight.grad is not None) == learns
+    assert head.difference.weight.grad.abs().min() > 0
+
+
+@pytest.mark.parametrize("iteration", [3, 30])
+def test_untied_variances_survive_a_file(tmp_path: Path, iteration: int) -> None:
+    head, features = built(Untied(2.0)), normal(5, FEATURES)
+    with torch.no_grad():
+        head.difference.weight.copy_(normal(3, FEATURES, seed=9))
+    begin_update(head, Progress(iteration, 10))
+    save_file(head.state_dict(), tmp_path / "head.safetensors")
+    other = built(Untied(2.0), seed=8)
+    other.load_state_dict(load_file(tmp_path / "head.safetensors"))
+    assert bool(other.untied) == (iteration == 30)
+    for one, two in zip(parts(head(features)), parts(other(features)), strict=True):
+        assert torch.equal(one, two)
 
 
 @pytest.mark.parametrize("name", ["igp_tie_below1", "igp_tie_mixed"])

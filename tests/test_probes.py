@@ -22,7 +22,7 @@ from torch.distributions import (
 
 from posterior_collapse import datasets, posteriors, probes
 from posterior_collapse.errors import BadInput
-from posterior_collapse.probes import linear_probe
+from posterior_collapse.probes import classify_codes, linear_probe
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -411,3 +411,71 @@ def test_curve_refuses_what_has_no_labels() -> None:
         probes.probe_curve(Lookup(2), {3: bare}, split)
     with pytest.raises(BadInput, match="subsets is empty"):
         probes.probe_curve(Lookup(2), {}, split)
+
+
+# --- classifiers of codes -------------------------------------------------------------------------
+
+
+def test_classifiers_of_separable_codes_are_nearly_always_right() -> None:
+    labels = torch.randint(4, (1_000,), generator=generator())
+    codes = 6.0 * nn.functional.one_hot(labels, 4) + torch.randn(1_000, 4, generator=generator(1))
+    found = classify_codes(codes, labels, 2)
+    assert found.linear > 0.98 and found.perceptron > 0.98
+    assert (found.n_train, found.n_test) == (800, 200)
+    assert 0.0 <= found.perceptron_std < 0.02
+    assert classify_codes(codes, labels, 2) == found  # starts are seeded
+    one = classify_codes(codes, labels, 1)
+    assert math.isnan(one.perceptron_std) and one.linear == found.linear
+
+
+def test_classifiers_of_noise_are_at_chance() -> None:
+    labels = torch.randint(4, (1_000,), generator=generator())
+    # Enough dimensions to learn by heart what is trained on.
+    found = classify_codes(torch.randn(1_000, 100, generator=generator(1)), labels, 2)
+    slack = 4 * math.sqrt(0.25 * 0.75 / 200)
+    assert found.linear == pytest.approx(0.25, abs=slack)
+    assert found.perceptron == pytest.approx(0.25, abs=slack)
+
+
+def test_only_the_perceptron_finds_what_is_not_linear() -> None:
+    """Labels by the product of two signs: a line cannot cut them apart."""
+    codes = torch.randn(2_000, 2, generator=generator())
+    labels = (codes.prod(1) > 0).long()
+    found = classify_codes(codes, labels, 1)
+    assert found.linear < 0.6 and found.perceptron > 0.9
+
+
+def test_classifiers_judge_on_the_last_fifth() -> None:
+    """What is learned from the first four fifths is wrong for a last fifth that is the reverse."""
+    labels = torch.arange(500) % 2
+    codes = torch.where(torch.arange(500) < 400, 1.0, -1.0) * (2.0 * labels - 1.0)
+    codes = codes[:, None] + 0.1 * torch.randn(500, 1, generator=generator())
+    found = classify_codes(codes, labels, 1)
+    assert (found.linear, found.perceptron) == (0.0, 0.0)
+
+
+def test_classifiers_of_nothing_give_the_majority() -> None:
+    labels = (torch.arange(100) % 4 == 0).long()  # three quarters are 0
+    for codes in (torch.zeros(100, 0), torch.full((100, 2), 3.0)):
+        found = classify_codes(codes, labels, 1)
+        assert (found.linear, found.perceptron) == (0.75, 0.75)
+    few = torch.zeros(100).long()
+    few[3] = 1  # so rare that no stratified fifth has it
+    found = classify_codes(torch.randn(100, 2, generator=generator()), few, 1)
+    assert found.linear == found.perceptron == 1.0
+
+
+@pytest.mark.parametrize(
+    ("codes", "labels", "starts", "message"),
+    [
+        (torch.zeros(19, 2), torch.zeros(19).long(), 1, "20 codes and 1 start .* given 19 and 1"),
+        (torch.zeros(20, 2), torch.zeros(20).long(), 0, "given 20 and 0"),
+        (torch.zeros(20, 2), torch.zeros(21).long(), 1, r"\(20, 2\) and \(21,\)"),
+        (torch.zeros(20), torch.zeros(20).long(), 1, r"\(20,\) and \(20,\)"),
+        (torch.zeros(20, 2), torch.zeros(20), 1, "labels are integers"),
+        (torch.full((20, 2), math.nan), torch.zeros(20).long(), 1, "nan"),
+    ],
+)
+def test_classifiers_refuse(codes: Tensor, labels: Tensor, starts: int, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        classify_codes(codes, labels, starts)

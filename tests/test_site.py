@@ -22,7 +22,7 @@ import pytest
 
 from browser import Browser, find_chromium
 from pages_help import notebook, small_book
-from posterior_collapse.pages import assets, sources
+from posterior_collapse.pages import assets, extension, sources
 
 SLIDER = (
     "from matplotlib.figure import Figure\n"
@@ -312,3 +312,10 @@ def test_a_page_is_rebuilt_when_the_data_change_although_its_source_does_not(
         subprocess.run([str(tool), "build", "."], cwd=book, check=True, capture_output=True)
         shown = (book / "_build" / "html" / "notebooks" / "page.html").read_text()
         assert f"read {number}" in shown
+
+
+def test_formulas_without_mathjax_become_mathml_or_stay_readable() -> None:
+    """Commands that docutils knows under another name are drawn; what it does not know is kept."""
+    for tex in (r"\tfrac12", r"a_1, \dots, a_n", r"\mathrm{KL}\big(q \,\|\, p\big)"):
+        assert extension._mathml(tex, False).startswith("<math")
+    assert extension._mathml(r"\tfraction < 1", False) == r"<code>\tfraction &lt; 1</code>"

@@ -35,7 +35,9 @@ _APART = 0.9  # balanced accuracy of a pair
 
 
 def _codes(codes: ArrayLike, labels: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
-    points, names = np.asarray(codes, dtype=float), np.asarray(labels).astype(np.int64)
+    points, names = np.asarray(codes, dtype=float), np.asarray(labels)
+    if names.dtype.kind not in "iu":
+        raise BadInput(f"labels are integers, given {names.dtype}")
     if points.ndim != 2 or names.shape != points.shape[:1] or len(points) < 2:
         raise BadInput(
             "codes are (N, D) and labels (N,) with N of at least 2, given "
@@ -43,7 +45,7 @@ def _codes(codes: ArrayLike, labels: ArrayLike) -> tuple[Array, NDArray[np.int64
         )
     if not np.isfinite(points).all():
         raise BadInput("codes hold nan or infinity")
-    return points, names
+    return points, names.astype(np.int64)
 
 
 # --- the aggregated posterior ---------------------------------------------------------------------
@@ -61,16 +63,21 @@ def aggregate_density(mean: ArrayLike, std: ArrayLike, axis: ArrayLike) -> Array
         (G, G), the second dimension of z along the rows, as pictures have it.
 
     Raises:
-        BadInput: latent variables that are not two, or a standard deviation that is not positive.
+        BadInput: latent variables that are not two, no example, a mean that is not finite, a
+            standard deviation that is not positive and finite, or an axis that is no line.
     """
     centres, widths, grid = (np.asarray(a, dtype=float) for a in (mean, std, axis))
-    if centres.ndim != 2 or centres.shape[1] != 2 or widths.shape != centres.shape:
+    if centres.shape[1:] != (2,) or widths.shape != centres.shape or not len(centres):
         raise BadInput(
             f"a density in the plane needs means and standard deviations (N, 2), given "
             f"{centres.shape} and {widths.shape}"
         )
-    if not (widths > 0).all():
-        raise BadInput("standard deviations are positive")
+    if not np.isfinite(centres).all():
+        raise BadInput("means hold nan or infinity")
+    if not ((widths > 0) & np.isfinite(widths)).all():
+        raise BadInput("standard deviations are positive and finite")
+    if grid.ndim != 1:
+        raise BadInput(f"an axis is (G,), given {grid.shape}")
     scaled = (grid[:, None, None] - centres) / widths  # (G, N, 2)
     each = np.exp(-0.5 * scaled**2) / (np.sqrt(2.0 * np.pi) * widths)
     return np.asarray(each[:, :, 1] @ each[:, :, 0].T / len(centres))
@@ -88,8 +95,18 @@ def peaks(density: ArrayLike, least: float = _PROMINENCE) -> list[tuple[int, int
 
     Returns:
         (row, column) of each.
+
+    Raises:
+        BadInput: a density that is no grid, or holds what is negative or not finite; ``least``
+            outside its range.
     """
     values = np.asarray(density, dtype=float)
+    if values.ndim != 2 or not values.size or not ((values >= 0) & np.isfinite(values)).all():
+        raise BadInput(
+            f"a density is a grid (R, C) of finite numbers from 0 on, given shape {values.shape}"
+        )
+    if not 0.0 < least <= 1.0:
+        raise BadInput(f"the least prominence lies in (0, 1], given {least}")
     rows, columns = values.shape
     needed = least * float(values.max())
     owner = np.full(values.size, -1)  # of each point that is above water: the top of its island
@@ -132,10 +149,21 @@ def count_modes(mean: ArrayLike, std: ArrayLike, least: float = _PROMINENCE) -> 
     q(z) is smoothed by a Gaussian of standard deviation 0.25, so that single posteriors of a
     finite sample are no modes.  That is the width of DU-VAE's narrowest posterior, whose variance
     is 1 / (2 pi e).  No label is used.  Posteriors that are all the prior give one mode.
+
+    Args:
+        mean: (N, 2).
+        std: (N, 2), at least 0; a posterior may be a point.
+        least: as in :func:`peaks`.
+
+    Raises:
+        BadInput: as in :func:`aggregate_density` and :func:`peaks`.
     """
     axis = np.linspace(-LIMIT, LIMIT, _GRID)
-    widths = np.hypot(np.asarray(std, dtype=float), _SMOOTHING)
-    return len(peaks(aggregate_density(mean, widths, axis), least))
+    widths = np.asarray(std, dtype=float)
+    if (widths < 0).any():
+        raise BadInput("standard deviations are at least 0")
+    smoothed = np.hypot(widths, _SMOOTHING)
+    return len(peaks(aggregate_density(mean, smoothed, axis), least))
 
 
 # --- components -----------------------------------------------------------------------------------
@@ -172,8 +200,11 @@ def separated(codes: ArrayLike, labels: ArrayLike, accuracy: float = _APART) -> 
         accuracy: in (0.5, 1].
 
     Raises:
-        BadInput: shapes that do not fit, or codes that are not finite.
+        BadInput: shapes that do not fit, codes that are not finite, labels that are no integers,
+            or an accuracy outside its range.
     """
+    if not 0.5 < accuracy <= 1.0:
+        raise BadInput(f"the accuracy of a pair lies in (0.5, 1], given {accuracy}")
     points, names = _codes(codes, labels)
     points = _active(points)
     kinds = np.unique(names)
@@ -195,10 +226,11 @@ def within_share(codes: ArrayLike, labels: ArrayLike) -> float:
     """Clutter: the share of the codes' variance that lies within components.
 
     0 where every component is a point of its own, 1 where labels tell nothing of the place, and 1
-    for a posterior without an active unit.  Rotation, shift and a common scale do not change it.
+    for a posterior without an active unit.  Shift does not change it, nor do rotation and a common
+    scale as long as all units stay active.
 
     Raises:
-        BadInput: shapes that do not fit, or codes that are not finite.
+        BadInput: shapes that do not fit, codes that are not finite, or labels that are no integers.
     """
     points, names = _codes(codes, labels)
     points = _active(points)
@@ -220,10 +252,10 @@ def displacement(codes: ArrayLike, elsewhere: ArrayLike) -> float:
         elsewhere: (N, D), codes of the same examples.
 
     Raises:
-        BadInput: shapes that differ, or codes that are not finite.
+        BadInput: shapes that differ, no example, or codes that are not finite.
     """
     one, other = np.asarray(codes, dtype=float), np.asarray(elsewhere, dtype=float)
-    if one.shape != other.shape or one.ndim != 2:
+    if one.shape != other.shape or one.ndim != 2 or not len(one):
         raise BadInput(f"codes are (N, D), twice the same, given {one.shape} and {other.shape}")
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         raise BadInput("codes hold nan or infinity")

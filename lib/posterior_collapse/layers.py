@@ -17,6 +17,7 @@ __all__ = [
     "Dropout",
     "Progress",
     "Stochastic",
+    "WordDropout",
     "begin_update",
     "initialised_by_recipe",
     "keeps_initial_values",
@@ -65,6 +66,32 @@ class Dropout(Stochastic):
         keep = 1.0 - self.probability
         mask = torch.empty_like(values).bernoulli_(keep, generator=self.generator).div_(keep)
         return values * mask
+
+
+class WordDropout(Stochastic):
+    """Hides words that a decoder reads, so that it has to ask z (Bowman et al. 2016, section 3.2).
+
+    Args:
+        probability: of a word to become ``unknown``, in [0, 1]; 1 leaves the decoder z alone.
+        unknown: the id that stands for a hidden word.
+        spared: ids that are never hidden.
+    """
+
+    def __init__(self, probability: float, unknown: int, spared: tuple[int, ...]) -> None:
+        super().__init__()
+        if not 0.0 <= probability <= 1.0:
+            raise BadInput(f"a word dropout probability lies in [0, 1], given {probability}")
+        self.probability, self.unknown, self.spared = probability, unknown, spared
+
+    def forward(self, words: Tensor) -> Tensor:
+        """Ids (any shape), some of them hidden; identity in eval mode."""
+        if not self.training or self.probability == 0.0:
+            return words
+        draws = torch.rand(words.shape, generator=self.generator, device=words.device)
+        hidden = draws < self.probability
+        for spared in self.spared:
+            hidden &= words != spared
+        return words.masked_fill(hidden, self.unknown)
 
 
 def use_generator(model: nn.Module, generator: torch.Generator | None) -> None:

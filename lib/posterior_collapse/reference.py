@@ -50,6 +50,21 @@ _KEPT = (
     "code_std",
     "code_batch_mean",
     "code_label",
+    "tsne",
+    "tsne_label",
+    "text_source",
+    "text_reconstruction",
+    "text_cut_ends",
+    "text_imputed_ends",
+    "text_cut_hidden",
+    "text_imputed_hidden",
+    "text_interpolation",
+    "text_greedy",
+    "text_sampled",
+    "greedy_judged_nats",
+    "greedy_judged_words",
+    "sampled_judged_nats",
+    "sampled_judged_words",
 )
 _REPEATS = 10  # evaluation seeds of one trained model (He et al. 2019, appendix D)
 

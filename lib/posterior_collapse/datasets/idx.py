@@ -24,6 +24,7 @@ from posterior_collapse.errors import BadInput
 __all__ = ["build", "read_idx"]
 
 SEED = 12  # of the permutation that takes the validation images out of the training file
+_SIDE = 28  # pixels along a side
 _UNSIGNED_BYTES = 0x08
 _MOST_BYTES = 1 << 28  # of one array; a header that asks for more is refused before it is read
 
@@ -78,10 +79,10 @@ def _pair(card: Card, part: str) -> ImageSplit:
         (file,) = (name for name in card.files if f"/{part}-{kind}" in name)
         arrays.append(read_idx(locate(card, file), card.files[file]))
     pixels, labels = arrays
-    if pixels.ndim != 3 or labels.shape != pixels.shape[:1]:
+    if pixels.shape[1:] != (_SIDE, _SIDE) or labels.shape != pixels.shape[:1]:
         raise BadInput(
             f"{card.name}: images of shape {pixels.shape} and labels of shape {labels.shape} do "
-            "not belong together; expected (N, height, width) and (N,)"
+            f"not belong together; expected (N, {_SIDE}, {_SIDE}) and (N,)"
         )
     rows = torch.from_numpy(pixels.reshape(len(pixels), -1).astype(np.float32) / 255)
     return ImageSplit(rows, torch.from_numpy(labels.copy()).long())
@@ -103,6 +104,12 @@ def build(card: Card, label_names: tuple[str, ...]) -> ImageDataset:
             f"{card.name} has {len(whole)} training and {len(test)} test images; expected "
             f"{card.splits.train + card.splits.valid} and {card.splits.test}"
         )
+    for labels in (whole.labels, test.labels):
+        if labels is not None and int(labels.max()) >= len(label_names):
+            raise BadInput(
+                f"{card.name} has the label {int(labels.max())}; allowed: 0 .. "
+                f"{len(label_names) - 1}"
+            )
     order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(SEED))
     train, valid = (whole.take(rows) for rows in order.split([*card.splits[:2]]))
-    return ImageDataset.build(card, [train, valid, test], 28, 28, label_names)
+    return ImageDataset.build(card, [train, valid, test], _SIDE, _SIDE, label_names)

@@ -236,7 +236,7 @@ def _read(
     for position, file in enumerate(files):
         file_label = file_labels[position] if file_labels else 0
         lines = read_lines(locate(card, file), card.files[file])
-        aligned = _aligned(card, file, file_label, label_number)
+        aligned, number = _aligned(card, file, file_label, label_number), 0
         for number, line in enumerate(lines, 1):
             words = line.split()
             label = file_label if not isinstance(file_label, str) else next(aligned, None)

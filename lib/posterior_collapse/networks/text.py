@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posterior_collapse.layers import Dropout, initialised_by_recipe
+from posterior_collapse.layers import Dropout, WordDropout, initialised_by_recipe
 from posterior_collapse.networks.base import VAE, Latent, build_vae
 from posterior_collapse.posteriors import Posterior
 from posterior_collapse.priors import Prior
@@ -49,6 +49,11 @@ class TextEncoder(nn.Module):
         return last[0]
 
 
+# Ids of :mod:`posterior_collapse.datasets`, which this module does not import: UNK; PAD and BOS.
+HIDDEN = 3
+SPARED = (0, 1)
+
+
 class TextState(NamedTuple):
     """Where a decoder stands in each of B sentences."""
 
@@ -72,6 +77,7 @@ class TextDecoder(nn.Module):
         latent_dim: D.
         dropout: probability of both dropouts.
         latent: whether z also skips the LSTM.
+        word_dropout: probability that a word read is hidden, in training.
     """
 
     def __init__(
@@ -82,8 +88,10 @@ class TextDecoder(nn.Module):
         latent_dim: int,
         dropout: float,
         latent: Latent = Latent.INPUT,
+        word_dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.word_dropout = WordDropout(word_dropout, HIDDEN, SPARED)
         self.embedding = nn.Embedding(vocabulary, embedding)
         self.dropout_in = Dropout(dropout)
         self.dropout_out = Dropout(dropout)
@@ -97,7 +105,7 @@ class TextDecoder(nn.Module):
         samples, batch, latent_dim = z.shape
         inputs, targets = x[:, :-1].t(), x[:, 1:].t()  # (T-1, B)
         steps = inputs.shape[0]
-        embedded = self.dropout_in(self.embedding(inputs))  # (T-1, B, E)
+        embedded = self.dropout_in(self.embedding(self.word_dropout(inputs)))  # (T-1, B, E)
         joined = torch.cat(
             [
                 embedded.unsqueeze(1).expand(steps, samples, batch, -1),
@@ -129,7 +137,8 @@ class TextDecoder(nn.Module):
         Returns:
             log p(next word | words so far, z) (B, V) in nats, and the state after the words.
         """
-        joined = torch.cat([self.dropout_in(self.embedding(words)), state.z], dim=-1)
+        read = self.dropout_in(self.embedding(self.word_dropout(words)))
+        joined = torch.cat([read, state.z], dim=-1)
         weights = self.lstm.all_weights[0]
         # The cell of the LSTM by itself: nn.LSTM repacks its weights at every call.
         hidden, cell = torch.lstm_cell(joined, (state.hidden, state.cell), *weights)
@@ -222,6 +231,7 @@ class TextNetwork:
     dropout: float
     init_parameters: tuple[float, float] = (-0.01, 0.01)
     init_embeddings: tuple[float, float] = (-0.1, 0.1)
+    word_dropout: float = 0.0  # of the words that the decoder reads
 
     @property
     def features(self) -> int:
@@ -234,7 +244,8 @@ class TextNetwork:
 
     def decoder(self, size: int, latent_dim: int, latent: Latent) -> TextDecoder:
         """``size`` is the number of words."""
-        return TextDecoder(size, self.embedding, self.hidden, latent_dim, self.dropout, latent)
+        sizes = size, self.embedding, self.hidden, latent_dim
+        return TextDecoder(*sizes, self.dropout, latent, self.word_dropout)
 
     def initialise(self, model: nn.Module, generator: torch.Generator) -> None:
         """Uniformly; see :func:`uniform_`."""

@@ -8,6 +8,7 @@ still frames, with a banner that says so.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,15 @@ def _without_thebe(app: Sphinx, config: Any) -> None:
         listeners[:] = [one for one in listeners if one.handler.__module__ != "sphinx_thebe"]
 
 
+# What docutils knows under another name only.
+_PLAINER = {"tfrac": "frac", "dots": "ldots", "big": "bigl"}
+
+
 def _mathml(tex: str, block: bool) -> str:
     """MathML of a formula, or its TeX where docutils knows a command of it not."""
+    for command, plain in _PLAINER.items():
+        tex = re.sub(rf"\\{command}(?![a-zA-Z])", rf"\\{plain}", tex)
+    tex = re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", tex)
     try:
         return tex2mathml(tex, as_block=block)
     except (MathError, ValueError, IndexError):

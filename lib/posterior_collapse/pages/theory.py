@@ -37,6 +37,12 @@ def _mutations(one: Examination) -> str:
     return f"<p>With a wrong constant:</p><ul>{''.join(lines)}</ul>"
 
 
+def _standing(one: Examination) -> str:
+    """The standing in words; what is not an item of a paper was not printed as it stands here."""
+    own = one.standing is Standing.TRUE and not one.statement.item
+    return "holds as stated here" if own else one.standing.value
+
+
 def statement(one: Examination) -> HTML:
     """The checks of a statement as a table, its standing, and its wrong constants."""
     rows = [] if one.printed is None else [_row(one.printed, ", as printed")]
@@ -47,7 +53,7 @@ def statement(one: Examination) -> HTML:
     return HTML(
         f'<section class="pc-verdict pc-verdict-{kind[one.standing]}">'
         f"<p><strong>{html.escape(told.id)}, {html.escape(told.name)}: "
-        f"{one.standing.value}</strong> ({html.escape(told.paper)}). "
+        f"{_standing(one)}</strong> ({html.escape(told.paper)}). "
         f"{html.escape(told.claim)}</p>"
         '<div class="pc-table"><table><thead><tr><th>check</th><th>compared</th><th>found</th>'
         f"<th>number</th><th>outcome</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
@@ -65,7 +71,7 @@ def summary(found: Sequence[Examination]) -> HTML:
             f"<tr><th scope='row'>{html.escape(one.statement.id)}</th>"
             f"<td class='pc-text'>{html.escape(one.statement.name)}</td>"
             f"<td class='pc-text'>{html.escape(one.statement.paper)}</td>"
-            f"<td class='pc-text'>{one.standing.value}</td>"
+            f"<td class='pc-text'>{_standing(one)}</td>"
             f"<td>{draws:,}</td><td>{noticed} of {len(one.mutations)}</td></tr>"
         )
     return HTML(

@@ -9,8 +9,9 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +42,7 @@ from posterior_collapse.runs.store import (
     store_root,
     write_run,
 )
+from posterior_collapse.runs.text import measure_text
 from posterior_collapse.training import (
     DamagedCheckpoint,
     State,
@@ -382,7 +384,7 @@ def _samples(spec: Spec, model: VAE, generator: torch.Generator) -> dict[str, ND
     """
     if not spec.setup.samples or not isinstance(model.decoder, ImageDecoder):
         return {}
-    shape = spec.setup.samples, spec.setup.latent_dim
+    shape = spec.setup.samples, *model.prior.event_shape
     z = torch.randn(shape, generator=generator, device=generator.device)
     return {"samples": (255.0 * model.decoder.mean(z)).round().byte().cpu().numpy()}
 
@@ -394,12 +396,12 @@ def _codes(spec: Spec, model: VAE) -> dict[str, NDArray[Any]]:
     Returns:
         ``code_mean`` and ``code_std`` (M, D) in evaluation; ``code_batch_mean`` (M, D), the means
         that training gives the same examples when the recipe's partition cuts them into batches;
-        and labels (M,), ``code_label`` of these and ``means_label`` of the validation examples
-        that were recorded.
-        Empty where the recipe does not ask for them, or without labels or a diagonal Gaussian.
+        and labels (M,) where there are any, ``code_label`` of these and ``means_label`` of the
+        validation examples that were recorded.
+        Empty where the recipe does not ask for them, or without a diagonal Gaussian.
     """
     setup, data = spec.setup, load_data(spec.setup)
-    if not setup.means_points or data.test.labels is None or data.valid.labels is None:
+    if not setup.means_points:
         return {}
     rows = torch.cat(data.test.batch_rows(128))[: setup.means_points]
     part = data.test.take(rows)
@@ -415,9 +417,9 @@ def _codes(spec: Spec, model: VAE) -> dict[str, NDArray[Any]]:
         "code_std": torch.exp(0.5 * logvar),
         "code_batch_mean": _in_batches(spec, model, part),
         "code_label": part.labels,
-        "means_label": data.valid.labels[shown],
+        "means_label": None if data.valid.labels is None else data.valid.labels[shown],
     }
-    return {name: np.asarray(values.cpu()) for name, values in found.items()}  # type: ignore[union-attr]
+    return {name: np.asarray(x.cpu()) for name, x in found.items() if x is not None}
 
 
 def _in_batches(spec: Spec, model: VAE, part: Split | ImageSplit) -> Tensor:
@@ -434,6 +436,14 @@ def _in_batches(spec: Spec, model: VAE, part: Split | ImageSplit) -> Tensor:
     placed = torch.empty_like(torch.cat(means))
     placed[torch.cat(rows).to(device)] = torch.cat(means)
     return placed
+
+
+def _judge(spec: Spec, device: torch.device) -> VAE:
+    """The language model of a run's recipe and scale, trained once for all methods and seeds."""
+    run = train_or_load(replace(spec, method="lstm-lm", seed=0), device=device.type, progress=False)
+    model = build_model(run.spec)
+    model.load_state_dict(run.weights())
+    return model.to(device).eval()
 
 
 def _finish(
@@ -454,6 +464,8 @@ def _finish(
     arrays |= _samples(spec, model, generator) | _codes(spec, model)
     if "samples" in arrays:
         measured |= _likeness(spec, arrays["samples"])
+    text = measure_text(spec, model, generator, partial(_judge, spec, device))
+    measured, arrays = measured | text.metrics, arrays | text.arrays
     metrics = {**measured, "epochs": state.epoch, "updates": state.iteration}
     weights = dict(model.state_dict())
     write_run(spec, weights, metrics, state.history, arrays, _provenance(spec, spent, device))
