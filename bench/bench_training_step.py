@@ -46,11 +46,20 @@ from training_step_alternatives import (
 )
 
 from posterior_collapse import methods, recipes
-from posterior_collapse.networks import VAE, TextDecoder, TextEncoder, text_vae, uniform_
+from posterior_collapse.networks import (
+    VAE,
+    TextDecoder,
+    TextEncoder,
+    TextNetwork,
+    text_vae,
+    uniform_,
+)
 from posterior_collapse.training import Joint, State, new_state
 from posterior_collapse.training.steps import gradients
 
 SETUP = recipes.get("lagging-synthetic", "paper")
+NETWORK = SETUP.network
+assert isinstance(NETWORK, TextNetwork)
 VOCABULARY, LENGTH, SEEDS = 1004, 12, 5
 LIBRARY = "nn.LSTM (library)"
 Change = Callable[[VAE], None]
@@ -62,16 +71,16 @@ def first_model(seed: int, spread: float = 1.0) -> VAE:
     method = methods.get("vae")
     model = text_vae(
         VOCABULARY,
-        SETUP.embedding,
-        SETUP.hidden,
+        NETWORK.embedding,
+        NETWORK.hidden,
         SETUP.latent_dim,
-        SETUP.dropout,
+        NETWORK.dropout,
         method.posterior,
         method.prior,
     )
-    low, high = SETUP.init_parameters
+    low, high = NETWORK.init_parameters
     generator = torch.Generator().manual_seed(seed)
-    uniform_(model, generator, (spread * low, spread * high), SETUP.init_embeddings)
+    uniform_(model, generator, (spread * low, spread * high), NETWORK.init_embeddings)
     return model.train()
 
 
@@ -192,11 +201,11 @@ def operations() -> int:
     A product of (n, k) and (k, m) counts 2nkm; backward has one for each of its two factors.
     The encoder's first state is a constant zero, so it has no gradient.
     """
-    batch, hidden, latent = SETUP.batch_size, SETUP.hidden, SETUP.latent_dim
+    batch, hidden, latent = SETUP.batch_size, NETWORK.hidden, SETUP.latent_dim
     gate = 2 * batch * 4 * hidden  # times the length of what is multiplied
     steps = LENGTH - 1
-    encoder = gate * (3 * LENGTH * SETUP.embedding + (3 * LENGTH - 1) * hidden)
-    decoder = gate * 3 * steps * (SETUP.embedding + latent + hidden)
+    encoder = gate * (3 * LENGTH * NETWORK.embedding + (3 * LENGTH - 1) * hidden)
+    decoder = gate * 3 * steps * (NETWORK.embedding + latent + hidden)
     heads = 3 * 2 * batch * hidden * (2 * latent + latent)
     return encoder + decoder + heads + 3 * 2 * batch * steps * hidden * VOCABULARY
 

@@ -89,6 +89,7 @@ def test_names_and_cards() -> None:
         "lagging-synthetic",
         "five-gaussians",
         "grammar",
+        "grammar-short",
         *TEXT,
         "digits",
         *IMAGES,
@@ -416,6 +417,37 @@ def test_grammar_shapes_and_digest(sentences) -> None:
     assert (int(words.min()), int(words.max())) == (6, 20)
     assert len(set(rows(sentences.train))) > 7_500
     assert not (sentences.train.tokens == datasets.UNK).any()
+
+
+def one_clause_probability(words: tuple[str, ...]) -> float:
+    """p(sentence) of the short grammar, by going through labels, clauses and endings."""
+    total = 0.0
+    for topic in grammar.TOPICS:
+        for feeling in (0, 1):
+            slots = grammar._slots(topic, feeling, 2)
+            for clause, share in grammar._FIRST.items():
+                for ending, odds in ((("END",), 0.75), (("WHEN", "END"), 0.25)):
+                    kinds = (*grammar._CLAUSES[clause], *ending)
+                    if len(kinds) == len(words):
+                        chances = [slots[k].get(w, 0.0) for k, w in zip(kinds, words, strict=True)]
+                        total += share * odds * math.prod(chances) / 12
+    return total
+
+
+def test_short_grammar_shapes_digest_and_likelihood() -> None:
+    short = datasets.load("grammar-short")
+    assert_well_formed(short)
+    assert short.digest == short.card.digest
+    lengths = short.train.lengths - 2
+    assert (int(lengths.min()), int(lengths.max())) == (6, 8)
+    assert set(short.vocabulary.words) < set(datasets.load("grammar").vocabulary.words)
+    known = set(rows(short.train))
+    assert round(100 * sum(row in known for row in rows(short.test)) / len(short.test)) == 33
+    some = short.test.take(torch.arange(40))
+    found = grammar.log_probability(grammar.english_short(), some)
+    words = [tuple(short.vocabulary.decode(tokens).split()) for tokens in some.tokens]
+    expected = [math.log(one_clause_probability(one)) for one in words]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
 
 
 def test_grammar_labels_decode_and_are_balanced(sentences) -> None:

@@ -68,6 +68,24 @@ def test_trains_is_stored_and_resumes_bit_for_bit(
     assert content(resumed) == content(whole)
 
 
+@pytest.mark.parametrize("updates", [4, 9])
+def test_a_posterior_that_changes_within_the_run_resumes_bit_for_bit(
+    updates: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The smoke runs end before the default five epochs; here variances untie after the first."""
+    spec = Spec("text-grammar", "igp-start(epochs=1)", "smoke")
+    whole = train(tmp_path / "whole", monkeypatch, spec, None)
+    per_epoch = int(whole.metrics["updates"]) // 2
+    assert updates < whole.metrics["updates"] and (updates < per_epoch or updates > per_epoch + 2)
+    with pytest.raises(Killed):
+        train(tmp_path / "cut", monkeypatch, spec, updates)
+    resumed = train(tmp_path / "cut", monkeypatch, spec, None)
+    assert content(resumed) == content(whole)
+    weights = whole.weights()
+    assert bool(weights["posterior_head.untied"])
+    assert weights["posterior_head.difference.weight"].abs().max() > 0
+
+
 @pytest.mark.parametrize("name", LIBRARY)
 def test_first_parameters_depend_on_the_seed_alone(name: str) -> None:
     spec = Spec("text-grammar", name, "smoke", 3)

@@ -32,6 +32,7 @@ __all__ = [
     "answer",
     "below",
     "between",
+    "beyond",
     "claim",
     "decide",
     "interval",
@@ -60,6 +61,7 @@ class Verdict(enum.StrEnum):
     PARTLY = "partly"
     FAILS = "fails"
     NOT_RUN = "not run at this scale"
+    NOT_CHECKABLE = "not checkable"  # by any computation
 
 
 class Interval(NamedTuple):
@@ -134,6 +136,7 @@ class Finding:
     scale: str
     checks: tuple[Check, ...]
     verdict: Verdict
+    reason: str = ""  # why there are no checks
 
 
 def _verdict(checks: Sequence[Check]) -> Verdict:
@@ -171,6 +174,17 @@ def answer(question: str, scale: str, checks: Sequence[Check]) -> Finding:
         BadInput: there is no check.
     """
     return Finding("", question, scale, tuple(checks), _verdict(checks))
+
+
+def beyond(item: str, scale: str, reason: str) -> Finding:
+    """An item that no computation can decide, such as a survey of people.
+
+    Raises:
+        BadInput: the item is unknown, or no reason is given.
+    """
+    if not reason.strip():
+        raise BadInput(f"{item} needs a reason why no computation can decide it")
+    return Finding(item, claim(item), scale, (), Verdict.NOT_CHECKABLE, reason)
 
 
 @functools.lru_cache(maxsize=1)

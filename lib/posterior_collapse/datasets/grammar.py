@@ -15,6 +15,8 @@ topic and a word of the sentiment, so both recur within a sentence and a latent 
 helps to predict it.  Inside a list the word of rank r has weight 1 / (r + 3).  Some nouns and
 adjectives are common to all labels.
 
+The data set "grammar-short" has sentences of one clause, and two words in each list.
+
 The walk is a hidden Markov model, so log p(sentence) is an exact sum over labels and walks:
 the forward algorithm gives it.  Its mean over a split is the lowest negative log-likelihood
 that any model can expect there.
@@ -23,7 +25,7 @@ that any model can expect there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
@@ -38,6 +40,7 @@ __all__ = [
     "TOPICS",
     "Grammar",
     "english",
+    "english_short",
     "label_columns",
     "log_joint",
     "log_probability",
@@ -45,6 +48,7 @@ __all__ = [
 ]
 
 NAME = "grammar"
+SHORT = "grammar-short"
 SEED = 12  # any fixed number; the digest in the registry belongs to it
 SENTIMENTS = ("negative", "positive")
 _FIRST_ID = 4  # word 0 follows the marks PAD, BOS, EOS and UNK
@@ -163,6 +167,7 @@ _SECOND = {
 _THIRD = {"plain": 0.5, "opinion": 0.5}
 # After the first, second and third clause: another clause, a time, or the end.
 _AFTER = ((0.65, 0.1, 0.25), (0.4, 0.15, 0.45), (0.0, 0.25, 0.75))
+_AFTER_ONE = ((0.0, 0.25, 0.75),)
 
 
 class Grammar(NamedTuple):
@@ -267,28 +272,28 @@ def label_columns(labels: Tensor) -> tuple[Tensor, Tensor]:
     return labels // len(SENTIMENTS), labels % len(SENTIMENTS)
 
 
-def _weights(words: str, share: float = 1.0) -> dict[str, float]:
-    """The words of a list, each with 1 / (rank + 3), together ``share``."""
-    raw = {word: 1 / (rank + 3) for rank, word in enumerate(words.split())}
+def _weights(words: str, share: float = 1.0, most: int | None = None) -> dict[str, float]:
+    """The first ``most`` words of a list, each with 1 / (rank + 3), together ``share``."""
+    raw = {word: 1 / (rank + 3) for rank, word in enumerate(words.split()[:most])}
     total = sum(raw.values())
     return {word: share * weight / total for word, weight in raw.items()}
 
 
-def _slots(topic: str, feeling: int) -> dict[str, Mapping[str, float]]:
-    """p(word | kind) of every kind of word for one label."""
+def _slots(topic: str, feeling: int, most: int | None) -> dict[str, Mapping[str, float]]:
+    """p(word | kind) of every kind of word for one label, from the first words of each list."""
     own, mixed, shared = _ADJECTIVE_SHARES
+    cut = partial(_weights, most=most)
     return {
-        "NOUN": _weights(_NOUNS[topic], 1 - _SHARED_NOUN_SHARE)
-        | _weights(_SHARED_NOUNS, _SHARED_NOUN_SHARE),
-        "ROLE": _weights(_ROLES[topic]),
-        "DID": _weights(_VERBS[topic]),
-        "ADJ": _weights(_ADJECTIVES[feeling], own)
-        | _weights(_TOPIC_ADJECTIVES[topic][feeling], mixed)
-        | _weights(_SHARED_ADJECTIVES, shared),
-        "FELT": _weights(_OPINIONS[feeling]),
-        "ADV": _weights(_ADVERBS[feeling]),
+        "NOUN": cut(_NOUNS[topic], 1 - _SHARED_NOUN_SHARE) | cut(_SHARED_NOUNS, _SHARED_NOUN_SHARE),
+        "ROLE": cut(_ROLES[topic]),
+        "DID": cut(_VERBS[topic]),
+        "ADJ": cut(_ADJECTIVES[feeling], own)
+        | cut(_TOPIC_ADJECTIVES[topic][feeling], mixed)
+        | cut(_SHARED_ADJECTIVES, shared),
+        "FELT": cut(_OPINIONS[feeling]),
+        "ADV": cut(_ADVERBS[feeling]),
         "END": _ENDS[feeling],
-        **{kind: _weights(words) for kind, words in _COMMON.items()},
+        **{kind: cut(words) for kind, words in _COMMON.items()},
     }
 
 
@@ -318,12 +323,15 @@ class _Wiring:
         self.arrows += [(a, b, share * p) for a in sources for b, p in targets.items()]
 
 
-def _wire() -> tuple[_Wiring, dict[int, float]]:
-    """The automaton of the module's docstring, and p(first state)."""
+_Shares = Sequence[tuple[float, float, float]]
+
+
+def _wire(after: _Shares) -> tuple[_Wiring, dict[int, float]]:
+    """The automaton of the module's docstring with as many clauses, and p(first state)."""
     wiring = _Wiring()
-    stages = [wiring.stage(clauses) for clauses in (_FIRST, _SECOND, _THIRD)]
+    stages = [wiring.stage(clauses) for clauses in (_FIRST, _SECOND, _THIRD)[: len(after)]]
     when, end = wiring.state("WHEN"), wiring.state("END")
-    for number, ((_, lasts), (more, time, close)) in enumerate(zip(stages, _AFTER, strict=True)):
+    for number, ((_, lasts), (more, time, close)) in enumerate(zip(stages, after, strict=True)):
         if more:
             link = wiring.state("AND")
             wiring.join(lasts, {link: 1.0}, more)
@@ -337,7 +345,18 @@ def _wire() -> tuple[_Wiring, dict[int, float]]:
 @lru_cache(maxsize=1)
 def english() -> Grammar:
     """The grammar that wrote the data set "grammar"."""
-    tables = [_slots(topic, feeling) for topic in TOPICS for feeling in range(len(SENTIMENTS))]
+    return _assemble(_AFTER, None)
+
+
+@lru_cache(maxsize=1)
+def english_short() -> Grammar:
+    """The grammar that wrote the data set "grammar-short"."""
+    return _assemble(_AFTER_ONE, 2)
+
+
+def _assemble(after: _Shares, most: int | None) -> Grammar:
+    """A grammar of as many clauses as there are shares, from the first words of each list."""
+    tables = [_slots(topic, feeling, most) for topic in TOPICS for feeling in (0, 1)]
     words = tuple(dict.fromkeys(w for t in tables for slot in t.values() for w in slot))
     index = {word: position for position, word in enumerate(words)}
     kinds = list(tables[0])
@@ -346,7 +365,7 @@ def english() -> Grammar:
         for kind, slot in enumerate(table.values()):
             for word, probability in slot.items():
                 emission[kind, label, index[word]] += probability
-    wiring, firsts = _wire()
+    wiring, firsts = _wire(after)
     num = len(wiring.kinds)
     start = torch.zeros(num, dtype=torch.float64)
     move = torch.zeros(num, num + 1, dtype=torch.float64)
@@ -360,11 +379,11 @@ def english() -> Grammar:
     return Grammar(words, prior, start, move, slots, emission)
 
 
-@lru_cache(maxsize=1)
-def build() -> TextDataset:
-    """Draw the whole data set."""
-    card = find(NAME)
-    drawn = sample(english(), sum(card.splits), torch.Generator().manual_seed(SEED))
+@lru_cache(maxsize=2)
+def build(name: str = NAME) -> TextDataset:
+    """Draw the whole of one of the two data sets."""
+    card, grammar = find(name), english_short() if name == SHORT else english()
+    drawn = sample(grammar, sum(card.splits), torch.Generator().manual_seed(SEED))
     rows = torch.arange(len(drawn)).split(list(card.splits))
     splits = [drawn.take(part) for part in rows]
-    return TextDataset.build(card, splits, Vocabulary(english().words), LABEL_NAMES)
+    return TextDataset.build(card, splits, Vocabulary(grammar.words), LABEL_NAMES)

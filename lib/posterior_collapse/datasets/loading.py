@@ -71,8 +71,8 @@ def load(
     wanted = found.splits if sizes is None else check_sizes(sizes, found.splits, name)
     if name in images.SOURCES:
         return images.build(found).head(wanted)
-    if name == grammar.NAME:
-        return grammar.build().head(wanted)
+    if name in (grammar.NAME, grammar.SHORT):
+        return grammar.build(name).head(wanted)
     generated = five_gaussians if name == five_gaussians.NAME else synthetic
     return generated.build(wanted)
 

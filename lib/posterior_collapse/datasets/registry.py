@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -134,6 +134,19 @@ _GRAMMAR = Card(
     ),
     digest="a81b34ba5d5ceb744de0779073cc95b568536835cc710f53f2ab32f858beb02c",
     labels="topic and sentiment",
+)
+
+_GRAMMAR_SHORT = replace(
+    _GRAMMAR,
+    name="grammar-short",
+    title="Sentences of one clause of the probabilistic grammar, with few words",
+    differs=(
+        "In none of the papers: a language so small that a model learns within a minute to put "
+        "words into its code.  Topics and sentiments are those of grammar, with the first two "
+        "words of each of its lists and 6 to 8 words a sentence.  Sentences are independent draws, "
+        "and 33 percent of the test part are in the training part."
+    ),
+    digest="671bd5ef276a338b99772cab9ce45cddd2f295b4108929aee83c811f13f3d3a9",
 )
 
 _YAHOO = Card(
@@ -550,6 +563,7 @@ CARDS: dict[str, Card] = {
         _LAGGING_SYNTHETIC,
         _FIVE_GAUSSIANS,
         _GRAMMAR,
+        _GRAMMAR_SHORT,
         _YAHOO,
         _YELP_SENTIMENT,
         _YELP_SHORT,

@@ -218,10 +218,14 @@ def truth_table() -> pd.DataFrame:
 # --- figure 1 of DU-VAE ---------------------------------------------------------------------------
 
 
-def _needed(result: Result, name: str) -> NDArray[np.float64]:
+def _kept(result: Result, name: str) -> NDArray[Any]:
     if name not in result.arrays:
         raise BadInput(f"{result.spec.label()} keeps no {name}; train it again")
-    return np.asarray(result.arrays[name], dtype=float)
+    return result.arrays[name]
+
+
+def _needed(result: Result, name: str) -> NDArray[np.float64]:
+    return np.asarray(_kept(result, name), dtype=float)
 
 
 def _modes(result: Result) -> float:
@@ -229,15 +233,15 @@ def _modes(result: Result) -> float:
 
 
 def _apart(result: Result) -> float:
-    return float(separated(_needed(result, "code_mean"), _needed(result, "code_label")))
+    return float(separated(_needed(result, "code_mean"), _kept(result, "code_label")))
 
 
 def _clutter(result: Result) -> float:
-    return within_share(_needed(result, "code_mean"), _needed(result, "code_label"))
+    return within_share(_needed(result, "code_mean"), _kept(result, "code_label"))
 
 
 def _batch_clutter(result: Result) -> float:
-    return within_share(_needed(result, "code_batch_mean"), _needed(result, "code_label"))
+    return within_share(_needed(result, "code_batch_mean"), _kept(result, "code_label"))
 
 
 def _moved(result: Result) -> float:
@@ -326,21 +330,33 @@ def frames(found: Found) -> tuple[list[Figure], list[str]]:
     return pictures, [f"after {iteration} updates" for iteration in common]
 
 
+def _differences(
+    first: Sequence[Result], second: Sequence[Result], measured: Callable[[Result], float]
+) -> list[float]:
+    """Difference first - second of a measure, seed by seed; seeds that one lacks are left out."""
+    others = {result.spec.seed: measured(result) for result in second}
+    return [measured(r) - others[r.spec.seed] for r in first if r.spec.seed in others]
+
+
 def decide_spaces(found: Found) -> Finding | None:
-    """Rule for figure 1: what the paper says of each space; None without the methods' results.
+    """Rule for figure 1: what the paper says of each space.
+
+    None without the methods' results, or if DU-VAE and BN-VAE have no seed in common.
 
     "Only DU-VAE has five centres" becomes a count of modes of q(z) of five for DU-VAE and below
     five for the others.  "More broad than the prior" becomes a variance above 1.
     """
     rows = found.get(_FIXED, {})
     aggressive = "lagging" if "lagging" in rows else _BUDGET
-    if not {"vae", aggressive, _BN, _DU} <= set(rows):
+    if not all(rows.get(method) for method in ("vae", aggressive, _BN, _DU)):
+        return None
+    broader = _differences(rows[_DU], rows[_BN], _breadth)
+    if not broader:
         return None
 
     def of(method: str, name: str) -> list[float]:
         return measure(rows[method], name)
 
-    pairs = zip(of(_DU, "breadth"), of(_BN, "breadth"), strict=False)
     checks = [
         below("VAE: mutual information, nats", of("vae", "mi"), 0.05),
         below("VAE: components apart", of("vae", "apart"), 1.5),
@@ -351,7 +367,7 @@ def decide_spaces(found: Found) -> Finding | None:
         below("aggressive: modes of q(z)", of(aggressive, "modes"), 4.5),
         below("BN-VAE: modes of q(z)", of(_BN, "modes"), 4.5),
         above("BN-VAE: variance of q(z)", of(_BN, "breadth"), 1.0),
-        below("variance of q(z), DU-VAE less BN-VAE", [a - b for a, b in pairs], 0.0),
+        below("variance of q(z), DU-VAE less BN-VAE", broader, 0.0),
     ]
     return decide("du-fig1", rows["vae"][0].spec.scale, checks)
 
@@ -407,7 +423,7 @@ _VIEWS = (("code_mean", "in evaluation"), ("code_batch_mean", "in training's bat
 
 
 def decide_partitions(found: Found) -> Finding | None:
-    """Rule for the three ways; None where one of them has no results.
+    """Rule for the three ways; None where one of them has no results, or no seed in common.
 
     Cluttered by the split: where a batch holds one component, the share of variance within
     components is higher than with random batches, by more than 0.1, both in evaluation and in
@@ -420,13 +436,11 @@ def decide_partitions(found: Found) -> Finding | None:
 
     def rise(method: str, name: str, recipe: str = _SORTED) -> list[float]:
         """How much a measure rises from fixed random batches, seed by seed."""
-        base = {r.spec.seed: _MEASURES[name](r) for r in rows[_FIXED][method]}
-        return [
-            _MEASURES[name](r) - base[r.spec.seed]
-            for r in rows[recipe][method]
-            if r.spec.seed in base
-        ]
+        return _differences(rows[recipe][method], rows[_FIXED][method], _MEASURES[name])
 
+    needed = ((_BN, _SORTED), (_SCALE, _SORTED), (_SCALE, _REDRAWN))
+    if not all(rise(method, "clutter", recipe) for method, recipe in needed):
+        return None
     checks = [
         above("BN-VAE: rise of clutter, evaluation", rise(_BN, "clutter"), 0.1),
         above("BN-VAE: rise of clutter, training's batches", rise(_BN, "batch_clutter"), 0.1),

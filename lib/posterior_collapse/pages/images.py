@@ -158,13 +158,16 @@ _DIMENSIONS = 32
 
 
 def decide_table(item: str, dataset: str, found: Found) -> Finding | None:
-    """Tables 6 and 12: units, losses and classification; None without reference results.
+    """Tables 6 and 12: units, losses and classification.
+
+    None without a printed table, or without results of IGP and VAE with the same seed.
 
     Where the paper prints that IGP classifies better (Fashion-MNIST) or worse (MNIST), the rule
     asks for the same sign of the difference, seed by seed.
     """
     rows = _rows(dataset)
-    if not found or rows is None:
+    units = _paired(found, "igp", "vae", "active_units")
+    if rows is None or not units:
         return None
     checks = [
         between(
@@ -175,11 +178,7 @@ def decide_table(item: str, dataset: str, found: Found) -> Finding | None:
         )
     ]
     checks += [
-        above(
-            "active units, IGP less DGP",
-            _paired(found, "igp", "vae", "active_units"),
-            0.0,
-        ),
+        above("active units, IGP less DGP", units, 0.0),
         above("active rank, IGP less DGP", _paired(found, "igp", "vae", "active_rank"), 0.0),
     ]
     better = (_printed(rows, "igp", "accuracy") or 0) > (_printed(rows, "vae", "accuracy") or 0)
@@ -194,18 +193,16 @@ def decide_samples(item: str, found: Found) -> Finding | None:
     """Figures 5 and 6: samples of the VAEs are nearer to images than the autoencoder's.
 
     The measure is the distance to the nearest test image, over that of validation images.
+    None without results of the three models with the same seed.
     """
-    if not found:
+    less = {method: _paired(found, method, "ae", "sample_distance") for method in ("vae", "igp")}
+    apart = _paired(found, "igp", "vae", "sample_distance")
+    if not (all(less.values()) and apart):
         return None
     checks = [
-        below(
-            f"distance to the nearest image, {called(method)} less AE",
-            _paired(found, method, "ae", "sample_distance"),
-            0.0,
-        )
-        for method in ("vae", "igp")
+        below(f"distance to the nearest image, {called(method)} less AE", values, 0.0)
+        for method, values in less.items()
     ]
-    apart = _paired(found, "igp", "vae", "sample_distance")
     checks.append(between("distance to the nearest image, IGP less DGP", apart, -0.1, 0.1))
     return decide(item, "paper", checks)
 

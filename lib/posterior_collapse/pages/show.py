@@ -140,22 +140,31 @@ def _item(found: Finding) -> str:
     return f"<code>{html.escape(found.item)}</code>" if found.item else "own question"
 
 
+def _evidence(found: Finding) -> str:
+    """The checks of a verdict, or why there are none."""
+    if not found.checks:
+        return f"<p>Reason: {html.escape(found.reason)}.</p>"
+    rows = "".join(_check_row(check) for check in found.checks)
+    return (
+        '<div class="pc-table"><table><thead><tr><th>measured</th><th>rule</th>'
+        "<th>found [95 % interval]</th><th>check</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
 def verdict(*findings: Finding) -> HTML:
     """Verdicts with the rules and the measured intervals that they follow from."""
     parts = []
     for found in findings:
         name = found.verdict.name.lower().replace("_", "-")
-        rows = "".join(_check_row(check) for check in found.checks)
+        reason = f'data-reason="{html.escape(found.reason)}" ' if found.reason else ""
         parts.append(
             f'<section class="pc-verdict pc-verdict-{name}" data-item="{html.escape(found.item)}" '
-            f'data-scale="{html.escape(found.scale)}" '
+            f'data-scale="{html.escape(found.scale)}" {reason}'
             f'data-verdict="{html.escape(found.verdict.value)}">'
             f"<p><strong>{html.escape(found.verdict.value)}</strong> "
             f"{_item(found)} at {html.escape(found.scale)} scale. "
-            f"Claim: {html.escape(found.claim.rstrip('.'))}.</p>"
-            '<div class="pc-table"><table><thead><tr><th>measured</th><th>rule</th>'
-            "<th>found [95 % interval]</th><th>check</th></tr></thead>"
-            f"<tbody>{rows}</tbody></table></div></section>"
+            f"Claim: {html.escape(found.claim.rstrip('.'))}.</p>{_evidence(found)}</section>"
         )
     return HTML("".join(parts))
 

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 SOURCE = "notebooks/papers/status.ipynb"
-NOT_CHECKABLE = "not checkable"
+_UNDECIDED = (Verdict.NOT_RUN.value, Verdict.NOT_CHECKABLE.value)
 _SCALES = ("smoke", "quick", "medium", "paper", "exact")  # the later decides
 _KINDS = {  # colours of the site's verdicts
     Verdict.HOLDS.value: Outcome.HOLDS,
@@ -60,6 +60,7 @@ class Box(NamedTuple):
     scale: str
     verdict: str
     page: str  # source notebook, relative to the root
+    reason: str = ""  # why nothing is checked; empty where something is
 
 
 class Status(NamedTuple):
@@ -77,14 +78,14 @@ class _Reader(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[tuple[str, str, str]] = []
+        self.found: list[tuple[str, str, str, str]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note a section that carries an item and a verdict."""
         values = {name: value or "" for name, value in attrs}
         if tag == "section" and values.get("data-item"):
             named = values["data-item"], values.get("data-scale", ""), values["data-verdict"]
-            self.found.append(named)
+            self.found.append((*named, values.get("data-reason", "")))
 
 
 def boxes(notebook: Any, page: str) -> list[Box]:
@@ -94,7 +95,7 @@ def boxes(notebook: Any, page: str) -> list[Box]:
         for output in cell.get("outputs", []):
             text = output.get("data", {}).get("text/html", "")
             parser.feed(text if isinstance(text, str) else "".join(text))
-    return [Box(*values, page) for values in parser.found]
+    return [Box(item, scale, told, page, reason) for item, scale, told, reason in parser.found]
 
 
 def homes(root: Path) -> dict[str, list[str]]:
@@ -126,12 +127,11 @@ def unchecked() -> dict[str, dict[str, str]]:
     """
     text = (repository() / "data" / "papers" / "unchecked.yml").read_text(encoding="utf-8")
     found: dict[str, dict[str, str]] = yaml.safe_load(text) or {}
-    states = (NOT_CHECKABLE, Verdict.NOT_RUN.value)
     for item, entry in found.items():
         if item not in inventory():
             raise BadInput(nearest(item, inventory(), "item of the inventory"))
-        if entry["state"] not in states:
-            raise BadInput(nearest(entry["state"], states, "state of an unchecked item"))
+        if entry["state"] not in _UNDECIDED:
+            raise BadInput(nearest(entry["state"], _UNDECIDED, "state of an unchecked item"))
     return found
 
 
@@ -171,11 +171,13 @@ def _rank(scale: str) -> int:
 def overall(verdicts: Sequence[str]) -> str:
     """One verdict from those of several boxes at the same scale.
 
-    Boxes that decide nothing count only where there are no others.
+    Boxes that decide nothing count only where there are no others; what one page cannot check at
+    all, another may check by a measure that stands for it.
     """
-    decided = {verdict for verdict in verdicts if verdict != Verdict.NOT_RUN.value}
+    decided = {verdict for verdict in verdicts if verdict not in _UNDECIDED}
     if not decided:
-        return Verdict.NOT_RUN.value
+        every = set(verdicts) == {Verdict.NOT_CHECKABLE.value}
+        return Verdict.NOT_CHECKABLE.value if every else Verdict.NOT_RUN.value
     return decided.pop() if len(decided) == 1 else Verdict.PARTLY.value
 
 
@@ -185,12 +187,13 @@ def _status(item: str, found: Sequence[Box], pages: Sequence[str]) -> Status:
     if not found:
         told = entry or {"state": Verdict.NOT_RUN.value, "reason": "its page shows no verdict"}
         return Status(item, told["state"], "–", tuple(pages), told["reason"])
-    deciding = [box for box in found if box.verdict != Verdict.NOT_RUN.value] or list(found)
+    deciding = [box for box in found if box.verdict not in _UNDECIDED] or list(found)
     best = max(_rank(box.scale) for box in deciding)
     chosen = [box for box in deciding if _rank(box.scale) == best]
     scales = ", ".join(dict.fromkeys(box.scale for box in chosen))
     verdict = overall([box.verdict for box in chosen])
-    reason = "no check is decided" if verdict == Verdict.NOT_RUN.value else ""
+    given = "; ".join(dict.fromkeys(box.reason for box in chosen if box.reason))
+    reason = (given or "no check is decided") if verdict in _UNDECIDED else ""
     return Status(item, verdict, scales, tuple(dict.fromkeys(box.page for box in found)), reason)
 
 
@@ -212,7 +215,7 @@ def statuses(found: Sequence[Box]) -> list[Status]:
 
 def counts(found: Sequence[Status]) -> pd.DataFrame:
     """How many items of each paper have which verdict."""
-    names = [*(verdict.value for verdict in Verdict), NOT_CHECKABLE]
+    names = [verdict.value for verdict in Verdict]
     frame = pd.DataFrame(
         [{"paper": inventory()[one.item]["paper"], "verdict": one.verdict} for one in found]
     )

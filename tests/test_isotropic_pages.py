@@ -1,0 +1,617 @@
+"""Rules, tables and figures of the pages on isotropic posteriors for text, on made results."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from posterior_collapse import benchmarks, datasets, methods, recipes
+from posterior_collapse.errors import BadInput
+from posterior_collapse.pages import isotropic as shared
+from posterior_collapse.pages import isotropic_labels as labels
+from posterior_collapse.pages import isotropic_text as text
+from posterior_collapse.pages import sources
+from posterior_collapse.papers import Finding, Outcome, Verdict
+from posterior_collapse.plots import png
+from posterior_collapse.reference import Result
+from posterior_collapse.runs import Spec
+
+Group = dict[str, dict[str, list[Result]]]
+SNLI, DBPEDIA, YAHOO = benchmarks.ISOTROPIC
+ASKED = benchmarks.isotropic("medium")
+LOW, HIGH = ASKED.targets[0], ASKED.targets[-2]
+DIMENSIONS = 6
+
+
+def arrays(method: str, seed: int) -> dict[str, Any]:
+    """Codes as figure 1 shows them: half of DGP's dimensions are at the prior, none of IGP's."""
+    draws = np.random.default_rng(seed)
+    mean = draws.standard_normal((200, DIMENSIONS)) * 0.9
+    std = np.full((200, DIMENSIONS), 0.4)
+    if "igp" not in method:
+        mean[:, 3:] *= 0.01
+        std[:, 3:] = 1.0
+    sentences = np.array(["one two three", "a $ sign", "four five six seven", "x", "y"])
+    found: dict[str, Any] = {
+        "tsne": draws.standard_normal((60, 2)),
+        "tsne_label": np.arange(60) % 9,
+        "text_source": sentences,
+        "text_reconstruction": sentences[::-1],
+        "text_cut_ends": np.array(["one", "a", "four", "x", "y"]),
+        "text_imputed_ends": np.array(["one it", "a b", "four c", "", "y"]),
+        "text_greedy": sentences,
+    }
+    if method != "ae":
+        found |= {"code_mean": mean.astype(np.float32), "code_std": std.astype(np.float32)}
+    return found
+
+
+def metrics(method: str, recipe: str) -> dict[str, Any]:
+    """What the paper says: IGP is better in everything, and the KL is what was asked for."""
+    isotropic = "igp" in method and "igp-start" not in method
+    started, mixed = "igp-start" in method, "mog" in method or "moig" in method
+    kl = float(methods.parameters(method).get("c", 8.0))
+    tied = "moig" in method
+    found: dict[str, Any] = {
+        "reconstruction": 20.0 - 2.0 * isotropic - 1.0 * started + 3.0 * mixed - 0.5 * tied,
+        "kl": kl,
+        "mutual_information": 0.7 * kl + 0.1 * isotropic,
+        "aggregate_kl": 0.3 * kl,
+        "squared_mean": 0.4,
+        "log_det_covariance": -1.0 - 2.0 * isotropic,
+        "active_units": 3 + 3 * isotropic + started,
+        "active_rank": 3 + 2 * isotropic + started,
+        "imputed_ends_bleu_1": 20.0 + isotropic,
+        "imputed_ends_bleu_2": 10.0 + isotropic,
+        "imputed_hidden_bleu_1": 20.0 + isotropic,
+        "imputed_hidden_bleu_2": 10.0 + isotropic,
+    }
+    for n in (1, 2, 4):
+        found[f"reconstruction_bleu_{n}"] = 30.0 / n + isotropic + 0.5 * started + 0.3 * tied
+        found[f"reconstruction_rouge_sets_{n}"] = 0.4 / n + 0.1 * isotropic
+    if method == "ae":
+        found |= {"kl": None, "mutual_information": None}
+    if recipe == SNLI:
+        return found
+    original = {"igp-dbpedia": 0.97, "igp-yahoo-question": 0.58}.get(recipe, 0.9)
+    found |= {
+        "codes_linear": 0.6 + 0.05 * isotropic,
+        "codes_perceptron": 0.6 + 0.05 * isotropic,
+        "agreement_original": original,
+        "agreement_reconstruction": original * (0.5 + 0.1 * isotropic),
+        "robust_clean": 0.6 + 0.05 * isotropic,
+        "robust_dropped": 0.5 + 0.05 * isotropic,
+        "silhouette_codes": 0.1 + 0.1 * isotropic,
+        "silhouette_plane": 0.2 + 0.1 * isotropic,
+        "real_perplexity": 50.0,
+    }
+    found |= {f"few_shot_{s:g}": 0.3 + 0.05 * isotropic for s in (0.001, 0.01, 0.1, 1.0)}
+    for way in ("greedy", "sampled"):
+        found[f"{way}_forward_perplexity"] = 90.0 if method == "ae" else 60.0 - 5.0 * isotropic
+        found[f"{way}_reverse_perplexity"] = 80.0 - 5.0 * isotropic
+    return found
+
+
+def result(recipe: str, method: str, seed: int = 0, scale: str = "medium") -> Result:
+    measured = metrics(method, recipe)
+    measured |= {k: v + 1e-4 * seed for k, v in measured.items() if isinstance(v, float)}
+    history = pd.DataFrame(
+        {
+            "valid_loss": [30.0 - n for n in range(8)],
+            "valid_kl": [float(n) for n in range(8)],
+            "valid_mutual_information": [0.5 * n for n in range(8)],
+            "valid_active_units": [n for n in range(8)],
+        }
+    )
+    origin = {"spec": Spec(recipe, method, scale, seed).__dict__, "kind": "reference"}
+    spec = Spec(recipe, method, scale, seed)
+    return Result(spec, measured, history, arrays(method, seed), origin, [])
+
+
+def made(seeds: Sequence[int] = (0, 1, 2), change: Callable[[Result], None] | None = None) -> Group:
+    """A group with everything that is planned; ``change`` spoils results."""
+    group: Group = {
+        SNLI: {m: [result(SNLI, m, s) for s in seeds] for rows in ASKED for m in rows},
+        **{
+            recipe: {
+                m: [result(recipe, m, s) for s in seeds]
+                for m in benchmarks.isotropic_build("medium")
+            }
+            for recipe in (DBPEDIA, YAHOO)
+        },
+    }
+    for found in group.values() if change else ():
+        for rows in found.values():
+            for one in rows:
+                assert change is not None
+                change(one)
+    return group
+
+
+RULES = {**text.RULES, **labels.RULES}
+OWN = (text.decide_information, text.decide_choice)
+
+
+def decided(rule: Callable[[Any], Finding | None], group: Group) -> Finding:
+    found = rule(group)
+    assert found is not None and found.scale == "medium"
+    return found
+
+
+def failed(found: Finding) -> list[str]:
+    return [check.quantity for check in found.checks if check.outcome is Outcome.FAILS]
+
+
+# --- rules ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("item", RULES)
+def test_rules_hold_where_everything_is_as_the_paper_says(item: str) -> None:
+    found = decided(RULES[item], made())
+    assert found.item == item and found.verdict is Verdict.HOLDS, failed(found)
+
+
+@pytest.mark.parametrize("rule", OWN)
+def test_own_questions_hold_on_made_results(rule: Callable[[Any], Finding | None]) -> None:
+    found = decided(rule, made())
+    assert found.item == "" and found.verdict is Verdict.HOLDS, failed(found)
+
+
+@pytest.mark.parametrize("rule", [*RULES.values(), *OWN])
+def test_rules_need_results_and_one_seed_decides_nothing(
+    rule: Callable[[Any], Finding | None],
+) -> None:
+    alone = decided(rule, made(seeds=(0,)))
+    assert alone.verdict is Verdict.NOT_RUN
+    bare: Group = {SNLI: {"ae": [result(SNLI, "ae")]}}
+    assert rule(bare) is None
+    # DGP and IGP without a seed in common cannot be compared.
+    apart = made(seeds=(0,))
+    for found in apart.values():
+        for method in found:
+            if "igp" in method:
+                found[method] = [result(found[method][0].spec.recipe, method, 5)]
+    if rule not in OWN:
+        assert rule(apart) is None
+
+
+def test_every_item_has_a_verdict_even_without_results() -> None:
+    build = {"igp-grammar": {m: [result("igp-grammar", m)] for m in ("ae", *ASKED.targets)}}
+    found = shared.findings({"This build": build}, RULES)
+    assert [one.item for one in found] == list(RULES)
+    assert {one.verdict for one in found} == {Verdict.NOT_RUN}
+    missing = {one.item for one in found if one.checks[0].found == "none"}
+    assert missing == {"igp-tab2", "igp-tab7", "igp-appC"}
+    both = shared.findings({"Reference": made(), "This build": build}, RULES)
+    assert len(both) == 2 * len(RULES) - 3
+    own = text.own_answers({"Reference": made(), "This build": build}, {})
+    assert [len(one.checks) > 0 for one in own] == [True] * 3
+
+
+def spoil(name: str, value: Any, wanted: Callable[[Result], bool]) -> Callable[[Result], None]:
+    """Change a metric of some results."""
+
+    def change(one: Result) -> None:
+        if wanted(one):
+            one.metrics[name] = value
+
+    return change
+
+
+def is_igp(one: Result) -> bool:
+    return one.spec.method.startswith("igp+")
+
+
+def is_start(one: Result) -> bool:
+    return "igp-start" in one.spec.method
+
+
+@pytest.mark.parametrize(
+    ("item", "name", "value", "told"),
+    [
+        ("igp-fig2", "reconstruction", 25.0, "Rec, IGP less DGP"),
+        ("igp-fig2", "active_units", 3, "AU, IGP less DGP"),
+        ("igp-fig2", "active_rank", 3, "rank, IGP less DGP"),
+        ("igp-fig2", "reconstruction_bleu_2", 1.0, "BLEU-2, IGP less DGP"),
+        ("igp-fig2", "kl", 7.0, "KL of IGP"),
+        ("igp-appA", "reconstruction_bleu_4", 1.0, "BLEU-4"),
+        ("igp-appA", "reconstruction_rouge_sets_4", 0.0, "ROUGE-4"),
+        ("igp-tab2", "active_units", 2, "AU"),
+        ("igp-tab8", "log_det_covariance", 0.0, "log det"),
+        ("igp-tab8", "squared_mean", 9.0, "half the squared mean"),
+        ("igp-appC", "active_rank", 1, "rank"),
+        ("igp-fig3", "codes_perceptron", 0.2, "perceptron"),
+        ("igp-fig3", "few_shot_0.01", 0.1, "1 % of the labels"),
+        ("igp-fig4", "silhouette_plane", -0.2, "on the map"),
+        ("igp-tab3", "robust_dropped", 0.1, "dropped"),
+        ("igp-tab3", "agreement_reconstruction", 0.1, "agreement"),
+        ("igp-tab4", "greedy_reverse_perplexity", 999.0, "reverse"),
+        ("igp-tab4", "greedy_forward_perplexity", 999.0, "forward perplexity, IGP less AE"),
+        ("igp-tab5", "imputed_ends_bleu_1", 1.0, "BLEU-1"),
+        ("igp-appD", "agreement_reconstruction", 0.1, "F1 of reconstructions"),
+    ],
+)
+def test_rules_notice_what_is_otherwise(item: str, name: str, value: Any, told: str) -> None:
+    found = decided(RULES[item], made(change=spoil(name, value, is_igp)))
+    assert found.verdict is Verdict.PARTLY
+    assert any(told in quantity for quantity in failed(found)), failed(found)
+
+
+def test_the_initialiser_must_reconstruct_better_at_the_same_kl() -> None:
+    for name, value, told in (
+        ("reconstruction", 30.0, "Rec"),
+        ("kl", 9.0, "KL"),
+        ("active_units", 6.5, "AU"),
+        ("reconstruction_bleu_2", 0.0, "BLEU-2"),
+    ):
+        found = decided(text.decide_start, made(change=spoil(name, value, is_start)))
+        assert len(failed(found)) == 1 and told in failed(found)[0]
+
+
+def test_moig_must_suit_igp_better_than_mog() -> None:
+    worse = spoil("reconstruction", 99.0, lambda one: one.spec.method.startswith("igp+moig"))
+    found = decided(text.decide_priors, made(change=worse))
+    assert "IGP: Rec, MoIG less MoG" in failed(found)
+    assert {c.quantity.partition(":")[0] for c in found.checks} >= {
+        "SNLI, C = 15",
+        "SNLI, MoG prior, C = 15",
+        "SNLI, MoIG prior, C = 15",
+    }
+
+
+def test_a_kl_that_is_an_offset_is_no_information() -> None:
+    """What small first weights give: KL at C, MI at 0."""
+
+    def collapse(one: Result) -> None:
+        one.metrics.update(mutual_information=0.0, active_units=0, active_rank=0)
+        one.metrics["squared_mean"] = 2.0 * (one.metrics["kl"] or 0.0)
+
+    group = made(change=collapse)
+    assert decided(text.decide_information, group).verdict is Verdict.FAILS
+    targets = decided(text.decide_targets, group)
+    kls = [c for c in targets.checks if "KL of" in c.quantity]
+    assert kls and all(check.outcome is Outcome.HOLDS for check in kls)
+    rows = text.information_tables({"Reference": group})["SNLI"]
+    assert (rows["MI"] == "0.00 (0.00)").all() and (rows["KL"] == rows["½‖E μ‖²"]).all()
+
+
+def test_narrow_weights_are_judged_by_the_share_of_information() -> None:
+    recipe = benchmarks.NARROW
+    group: Group = {recipe: {m: [result(recipe, m, s) for s in (0, 1, 2)] for m in (LOW, HIGH)}}
+    found = decided(text.decide_narrow, group)
+    assert found.verdict is Verdict.PARTLY and all("MI over KL" in q for q in failed(found))
+    for rows in group[recipe].values():
+        for one in rows:
+            one.metrics["mutual_information"] = 0.01
+    assert decided(text.decide_narrow, group).verdict is Verdict.HOLDS
+    for one in group[recipe][LOW]:
+        one.metrics["kl"] = 0.2
+    assert failed(decided(text.decide_narrow, group))[0].endswith("KL")
+
+
+def test_the_narrow_recipe_differs_in_its_first_weights_only() -> None:
+    for scale in benchmarks.RAMPS:
+        one, other = recipes.get(SNLI, scale), recipes.get(benchmarks.NARROW, scale)
+        same = replace(
+            other,
+            wording=one.wording,
+            network=replace(
+                other.network,  # type: ignore[type-var]
+                init_parameters=one.network.init_parameters,  # type: ignore[union-attr]
+                init_embeddings=one.network.init_embeddings,  # type: ignore[union-attr]
+            ),
+        )
+        assert same == one and other.network != one.network
+
+
+def test_the_choice_of_the_target_is_noticed() -> None:
+    freed = spoil(
+        "mutual_information", 14.0, lambda one: one.spec.method.startswith("target-kl-sentence")
+    )
+    found = decided(text.decide_choice, made(change=freed))
+    assert failed(found) == ["SNLI, C = 15, DGP: MI, a sentence less the mean"]
+
+
+def test_original_sentences_are_compared_with_the_printed_score() -> None:
+    bad = spoil("agreement_original", 0.3, lambda one: one.spec.recipe == YAHOO)
+    found = decided(labels.decide_full, made(change=bad))
+    assert any("printed 57.55" in quantity for quantity in failed(found))
+
+
+def test_statistics_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many lines as printed: holds; another number: fails; no files: undecided."""
+    sizes = {"dbpedia": (28_000, 14), "yahoo-question": (20_000, 10), "snli": (20_000, 0)}
+
+    def loaded(name: str) -> Any:
+        read, classes = sizes[name]
+        found = None if not classes else np.arange(classes)
+        own = None if found is None else SimpleNamespace(unique=lambda: found)
+        card = SimpleNamespace(counts={"sentences read": read})
+        return SimpleNamespace(card=card, train=SimpleNamespace(labels=own))
+
+    monkeypatch.setattr(datasets, "available", lambda name: True)
+    monkeypatch.setattr(datasets, "load", loaded)
+    found = text.decide_statistics()
+    outcomes = {c.quantity: c.outcome for c in found.checks}
+    assert found.verdict is Verdict.PARTLY
+    assert outcomes.pop("CBT: sentences") is outcomes.pop("training files") is Outcome.OPEN
+    assert set(outcomes.values()) == {Outcome.HOLDS} and len(outcomes) == 5
+    sizes["snli"] = (19_999, 0)
+    again = text.decide_statistics()
+    assert failed(again) == ["SNLI: sentences in the files for dev and test"]
+    monkeypatch.setattr(datasets, "available", lambda name: False)
+    assert text.decide_statistics().verdict is Verdict.NOT_RUN
+
+
+# --- measures -------------------------------------------------------------------------------------
+
+
+def test_sentence_kl_is_that_of_each_sentence() -> None:
+    one = result(SNLI, HIGH)
+    mean, std = (np.asarray(one.arrays[name], float) for name in ("code_mean", "code_std"))
+    expected = 0.5 * (mean**2 + std**2 - 1.0 - 2.0 * np.log(std)).sum(axis=1)
+    found = shared.sentence_kl(one)
+    assert found is not None
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    assert shared.MEASURES["apart_mean"](one) == pytest.approx(abs(expected.mean() - 15.0))
+    assert shared.MEASURES["apart_each"](one) == pytest.approx(np.abs(expected - 15.0).mean())
+    assert shared.sentence_kl(result(SNLI, ASKED.priors[0])) is None
+    assert shared.sentence_kl(result(DBPEDIA, "ae")) is None
+    assert shared.MEASURES["apart_each"](result(SNLI, "beta-vae(beta=0.4)")) is None
+
+
+def test_parts_of_the_kl_add_up() -> None:
+    one = result(SNLI, LOW)
+    parts = [shared.MEASURES[name](one) for name in ("mi", "offset", "rest")]
+    assert sum(part or 0.0 for part in parts) == pytest.approx(one.metrics["kl"])
+    assert shared.MEASURES["rest"](result(DBPEDIA, "ae")) is None
+
+
+def test_dimensions_at_the_prior_are_counted() -> None:
+    assert text.at_prior(result(SNLI, LOW)) == 3.0
+    assert text.at_prior(result(SNLI, f"igp+{LOW}")) == 0.0
+    one = result(SNLI, LOW)
+    one.arrays["code_mean"] = one.arrays["code_mean"] + 0.5  # an offset
+    assert text.at_prior(one) == 0.0 and text._offset_only(one) == 3.0
+    with pytest.raises(BadInput, match="keeps no code_mean"):
+        text.at_prior(result(DBPEDIA, "ae"))
+
+
+def test_differences_are_seed_by_seed() -> None:
+    group = made()
+    found = group[SNLI]
+    found[LOW] = found[LOW][1:]
+    (pair, *_) = shared.pairs({SNLI: found}, (LOW,))
+    assert len(pair.less("rec")) == 2
+    assert pair.less("rec") == pytest.approx([-2.0, -2.0])
+    found[LOW][0].metrics["reconstruction"] = math.inf
+    assert len(pair.less("rec")) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ("ae", "AE"),
+        (LOW, "C = 5, DGP"),
+        (f"igp+{HIGH}", "C = 15, IGP"),
+        (ASKED.sentences[0], "C = 15 a sentence, DGP"),
+        ("igp+beta-vae(beta=0.4)", "β = 0.4, IGP"),
+        (ASKED.start[0], "C = 5, DGP after 5 epochs of IGP"),
+    ],
+)
+def test_names_for_readers(method: str, told: str) -> None:
+    assert shared.called(method) == told
+
+
+def test_names_are_different() -> None:
+    every = [method for rows in ASKED for method in rows]
+    assert len({shared.called(method) for method in every}) == len(every) == 19
+
+
+# --- tables and figures ---------------------------------------------------------------------------
+
+
+def every_table(shown: Any) -> dict[str, pd.DataFrame]:
+    makers = (
+        text.target_tables,
+        text.full_tables,
+        text.information_tables,
+        text.sentence_tables,
+        text.weight_tables,
+        text.start_tables,
+        text.moment_tables,
+        text.prior_tables,
+        labels.class_tables,
+        labels.few_shot_tables,
+        labels.plane_tables,
+        labels.kept_tables,
+        labels.generation_tables,
+        labels.imputed_table,
+    )
+    found = {f"{make.__name__}: {n}": t for make in makers for n, t in make(shown).items()}
+    return found | {"shapes": text.shape_table(shown), "base": text.base_table(shown)}
+
+
+def test_every_table_has_au_beside_rank_and_mi() -> None:
+    shown = {"Reference": made(), "This build": made(seeds=(0,))}
+    for name, rows in every_table(shown).items():
+        assert len(rows), name
+        if name != "base":  # a history holds no rank
+            assert {"AU", "rank", "MI"} <= set(rows.columns), name
+        assert not rows.isna().any().any(), name
+    for rows in (text.surviving(shown), labels.surviving(shown)):
+        assert {"AU", "rank", "MI"} <= set(rows.columns)
+        assert set(rows["from"]) == {"reference", "this build"}
+        assert (rows["AU"].str.startswith("3.0")).all() and (rows["rank"].str.startswith("2")).all()
+
+
+def test_rows_stand_under_their_origin() -> None:
+    shown = {"Reference": made(), "This build": made(seeds=(0,))}
+    rows = text.target_tables(shown)["SNLI"]
+    assert rows["from"].tolist() == ["printed"] + 6 * ["reference"] + 6 * ["this build"]
+    assert rows.iloc[0]["Rec"] == rows.iloc[0]["AU"] == "lost"
+    assert rows.iloc[0]["MI"] == rows.iloc[0]["rank"] == "not printed"
+    weights = text.weight_tables(shown)["SNLI"]
+    assert weights.iloc[5][["Rec", "KL", "AU", "BLEU-4"]].tolist() == [
+        "16.38",
+        "19.04",
+        "8.0",
+        "24.87",
+    ]
+    started = text.start_tables(shown)["SNLI"]
+    assert started["method"].tolist()[:4] == ["DGP", "IGP", "Base, IGP", "Base, DGP"]
+    assert [m for m in started["method"][4:7]] == [
+        "C = 5, DGP",
+        "C = 5, IGP",
+        "C = 5, DGP after 5 epochs of IGP",
+    ]
+    both = text.sentence_tables(shown)["SNLI"]
+    assert both["method"][:4].tolist() == [
+        "C = 15, DGP",
+        "C = 15, IGP",
+        "C = 15 a sentence, DGP",
+        "C = 15 a sentence, IGP",
+    ]
+    priors = text.prior_tables(shown)["SNLI"]
+    assert len(priors) == 1 + 6 + 6
+    kept = labels.kept_tables(shown)["DBpedia"]
+    assert kept.iloc[0]["F1, original"] == "98.08"
+    assert labels.generation_tables(shown)["Yahoo Question"].iloc[0]["real"] == "113.08"
+    assert "SNLI" not in labels.class_tables(shown)  # it has no labels
+
+
+def test_the_base_is_seen_before_its_variances_are_untied() -> None:
+    rows = text.base_table({"Reference": made()})
+    assert rows["moment"].tolist() == ["base, after epoch 5", "the end"]
+    assert rows["KL"].tolist() == ["4.00 (0.00)", "7.00 (0.00)"]
+
+
+def test_data_are_those_of_the_cards() -> None:
+    rows = text.data_table().set_index("data")
+    assert rows.loc["CBT", "train / dev / test, printed"] == "192,000 / 10,000 / 12,000"
+    assert rows.loc["CBT", "words, here"] == "no copy"
+    assert rows.loc["SNLI", "train / dev / test, here"] == "16,000 / 2,000 / 1,993"
+    assert rows.loc["Grammar", "classes, here"] == "12"
+    for maker, count in ((text.lost_table, 7), (labels.lost_table, 6)):
+        assert len(maker()) == count
+
+
+def test_figures_are_drawn() -> None:
+    group = made(seeds=(0, 1))
+    shown = {"Reference": group}
+    figures: list[Figure | None] = [
+        text.shape_figure(group),
+        text.kl_figure(group),
+        labels.few_shot_figure(group),
+        labels.plane_figure(group),
+    ]
+    pictures, told = text.frames(shown)
+    assert len(pictures) == 3 + 2 + 2 and len(set(told)) == 7
+    for figure in (*figures, pictures[0]):
+        assert figure is not None and png(figure).startswith(b"\x89PNG")
+    assert {tuple(figure.get_size_inches()) for figure in pictures} == {(7.4, 5.4)}
+    bare: Group = {SNLI: {"ae": [result(SNLI, "ae")]}}
+    assert text.shape_figure(bare) is None and labels.few_shot_figure(bare) is None
+
+
+def test_boxes_of_both_rows_are_in_one_order() -> None:
+    """The dimensions whose mean varies most come first, above and below."""
+    figure = text.shape_figure(made(seeds=(0,)))
+    assert figure is not None
+    variances = figure.axes[2]
+    middles = [line.get_ydata()[0] for line in variances.lines if len(line.get_ydata()) == 2]
+    assert min(middles) == pytest.approx(0.16, abs=1e-6) and max(middles) == pytest.approx(1.0)
+    assert middles[0] < middles[-2]
+
+
+def test_sentences_stand_side_by_side() -> None:
+    rows = labels.imputed_texts(made())
+    assert rows.columns.tolist() == [
+        "sentence",
+        "what is left",
+        "DGP, DBpedia, C = 15",
+        "IGP, DBpedia, C = 15",
+    ]
+    assert rows.iloc[0].tolist() == ["one two three", "one", "one it", "one it"]
+    written = labels.written_texts(made(seeds=(0,)))
+    assert written["sentences"][0].startswith("one two three / a $ sign / ")
+
+
+# --- which runs -----------------------------------------------------------------------------------
+
+
+def test_planned_runs_are_those_of_the_pages() -> None:
+    planned = [spec for spec in benchmarks.planned() if spec.recipe in benchmarks.ISOTROPIC]
+    assert len(planned) == len(set(planned)) == 15 * 3 + 4 + 2 * 2 * 5
+    for spec in planned:
+        methods.get(spec.method)
+        assert spec.scale == "medium"
+    assert set(benchmarks.isotropic_build("medium")) <= {"ae", *ASKED.targets}
+    narrow = [s for s in benchmarks.planned() if s.recipe == benchmarks.NARROW]
+    assert [(s.method, s.seed) for s in narrow] == [
+        (method, seed) for seed in range(3) for method in ASKED.targets[-2:]
+    ]
+
+
+@pytest.mark.parametrize("scale", benchmarks.RAMPS)
+def test_the_target_rises_in_about_a_third_of_training(scale: str) -> None:
+    setup = recipes.get(SNLI, scale)
+    updates = setup.optimisation.max_epochs * setup.train / setup.batch_size
+    assert 0.2 < benchmarks.RAMPS[scale] / updates < 0.5
+    with pytest.raises(BadInput, match="scale with a ramp"):
+        benchmarks.isotropic("paper")
+
+
+@pytest.mark.parametrize("name", ["text", "labels"])
+def test_pages_ask_for_the_runs_that_they_show(root: Path, name: str) -> None:
+    path = root / "notebooks" / "igp" / f"{name}.ipynb"
+    notebook = sources.parse(path.read_text(encoding="utf-8"), name)
+    requests = sources.requested_runs(notebook, name)
+    for dataset, recipe in shared.RECIPES.items():
+        for scale in benchmarks.RAMPS:
+            chosen = [r for r in requests if r.applies({"dataset": dataset, "scale": scale})]
+            assert [(r.recipe, r.methods) for r in chosen] == [
+                (recipe, benchmarks.isotropic_build(scale))
+            ]
+    assert json.loads(path.read_text(encoding="utf-8"))["nbformat"] == 4
+
+
+def test_a_group_of_nothing_has_no_scale() -> None:
+    with pytest.raises(BadInput, match="without any result"):
+        shared.scale_of({SNLI: {}})
+
+
+def test_reference_and_build_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = made(seeds=(0,))
+    monkeypatch.setattr(shared, "kept", lambda recipe, method, scale: group[recipe].get(method, []))
+    found = shared.groups({SNLI: {}})
+    assert list(found) == ["Reference", "This build"]
+    assert {r: set(rows) for r, rows in found["Reference"].items()} == {
+        r: set(rows) for r, rows in group.items()
+    }
+    assert len(shared.sources(found)) == 19 + 5 + 5
+    monkeypatch.setattr(shared, "kept", lambda recipe, method, _: [result(recipe, method)])
+    rows = shared.narrow()["Reference"][benchmarks.NARROW]
+    assert set(rows) == set(ASKED.targets[-2:])
+    monkeypatch.setattr(shared, "kept", lambda *_: [])
+    assert shared.narrow() == {}
+    assert list(shared.groups({SNLI: {}})) == ["This build"]
+
+
+def test_every_item_of_the_pages_has_a_rule(root: Path) -> None:
+    tagged = set()
+    for name in ("text", "labels"):
+        raw = json.loads((root / "notebooks" / "igp" / f"{name}.ipynb").read_text("utf-8"))
+        tags = [tag for cell in raw["cells"] for tag in cell["metadata"].get("tags", [])]
+        tagged |= {tag for tag in tags if tag.startswith("igp-")}
+    assert tagged == {*RULES, "igp-tab1"}
