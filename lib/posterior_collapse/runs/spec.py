@@ -24,6 +24,7 @@ __all__ = ["Spec", "choose_device", "load_data", "sources_digest"]
 # represented by the digest of their content.
 _DECIDING = (
     "gaussian.py",
+    "generation.py",
     "layers.py",
     "posteriors",
     "priors.py",
@@ -32,7 +33,11 @@ _DECIDING = (
     "training",
     "estimators.py",
     "probes.py",
+    "text_metrics.py",
+    "datasets/arrays.py",
+    "datasets/partitions.py",
     "runs/monitor.py",
+    "runs/text.py",
     "runs/work.py",
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
@@ -20,7 +21,8 @@ from posterior_collapse.training.steps import Training, TrainingDiverged
 
 __all__ = ["Monitor", "Optimisation", "Validation", "finished", "new_state", "train"]
 
-_OPTIMISERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam}
+# Fused: one pass over the parameters in place of nine.
+_OPTIMISERS: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "adam": partial(Adam, fused=True)}
 
 
 _KEPT = ("best", "last")
@@ -78,7 +80,7 @@ def _optimisers(
     """One optimiser for the encoder, with its own multiple of the rate, and one for the decoder."""
     make = _OPTIMISERS[settings.optimiser]
     phi, theta = list(model.inference_parameters()), list(model.generative_parameters())
-    return make(phi, lr=encoder_factor * rate), make(theta, lr=rate)  # type: ignore[call-arg]
+    return make(phi, lr=encoder_factor * rate), make(theta, lr=rate)
 
 
 def new_state(
