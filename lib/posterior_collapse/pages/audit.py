@@ -67,7 +67,7 @@ def result(found: Sequence[Report]) -> HTML:
         counts[report.rule.kind] += len(report.found)
     told = ", ".join(f"{count} of the kind <em>{kind.value}</em>" for kind, count in counts.items())
     return HTML(
-        f"<p>{len(found)} rules made {checked:,} comparisons. "
+        f"<p class='pc-text'>{len(found)} rules made {checked:,} comparisons. "
         f"They report {sum(counts.values())} findings: {told}.</p>"
     )
 
