@@ -195,11 +195,14 @@ def test_a_language_model_learns(data: datasets.TextDataset) -> None:
 def test_nats_of_sentences_sum_to_the_perplexity(data: datasets.TextDataset) -> None:
     judge = text.language_model(SPEC, data.train, 1)
     part = text._head(data.test, 17)
-    nats = text._nats(judge, part)
+    nats = text_metrics.sentence_nats(judge, part)
     words = int((part.lengths - 1).sum())
     expected = text_metrics.perplexity(judge, part)
     assert math.exp(float(nats.sum()) / words) == pytest.approx(expected, rel=1e-5)
-    alone = [text._nats(judge, part.take(torch.tensor([row])))[0] for row in range(len(part))]
+    alone = [
+        text_metrics.sentence_nats(judge, part.take(torch.tensor([row])))[0]
+        for row in range(len(part))
+    ]
     torch.testing.assert_close(nats, torch.stack(alone), rtol=1e-5, atol=1e-4)
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "perplexity",
     "rouge",
     "rouge_sets",
+    "sentence_nats",
 ]
 
 Sentence = str | Sequence[str] | Sequence[int]
@@ -238,16 +239,12 @@ def entropy(sentences: Sequence[Sentence], n: int = 1) -> float:
     return math.fsum(c / total * math.log(total / c) for c in counts.values())
 
 
-def perplexity(model: VAE, split: Split) -> float:
-    """exp of the average -log p(word) of a language model, EOS counted as a word.
-
-    Of a model trained on real text and generated sentences it is the forward perplexity, of one
-    trained on generated sentences and the test text the reverse one (Zhang et al. 2021,
-    section 4.3).
+def sentence_nats(model: VAE, split: Split) -> torch.Tensor:
+    """-log p of each sentence under a language model, in nats per sentence; float64 (N,).
 
     Args:
         model: without a latent variable, so that the likelihood is exact.
-        split: on the model's device.
+        split: N sentences, on the model's device.
 
     Raises:
         BadInput: an image model, one with a latent variable, no sentences.
@@ -265,10 +262,23 @@ def perplexity(model: VAE, split: Split) -> float:
         )
     if not len(split):
         raise BadInput("the text holds no sentence; at least one is needed")
-    total = 0.0
+    found = torch.empty(len(split), dtype=torch.float64)
     with evaluating(model):
         for rows in equal_length_rows(split, _SENTENCES_PER_CALL):
             x = split.tokens[rows, : int(split.lengths[rows[0]])]
             none = torch.zeros(1, len(x), 0, dtype=decoder.words.weight.dtype, device=x.device)
-            total -= model.log_likelihood(x, none).double().sum().item()
+            found[rows.cpu()] = -model.log_likelihood(x, none)[0].double().cpu()
+    return found
+
+
+def perplexity(model: VAE, split: Split) -> float:
+    """exp of the average -log p(word) of a language model, EOS counted as a word.
+
+    Of a model trained on real text and generated sentences it is the forward perplexity, of one
+    trained on generated sentences and the test text the reverse one (Zhang et al. 2021,
+    section 4.3).
+
+    Args, raises: as :func:`sentence_nats`.
+    """
+    total = sentence_nats(model, split).sum().item()
     return math.exp(total / int((split.lengths - 1).sum()))

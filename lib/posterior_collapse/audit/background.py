@@ -38,6 +38,7 @@ class Facts:
 
 @functools.lru_cache(maxsize=1)
 def file_of_claims() -> dict[str, Any]:
+    """``data/papers/claims.yml``, read once."""
     path = papers.repository() / "data" / "papers" / "claims.yml"
     return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
 

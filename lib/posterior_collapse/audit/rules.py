@@ -109,6 +109,7 @@ def register(
 
 
 def dimensions_of(row: Row) -> int:
+    """Latent dimensions of the models in a row."""
     known = facts().dimensions
     return known.get(row.dataset, known["default"])
 

@@ -27,10 +27,11 @@ from posterior_collapse.datasets.arrays import equal_length_rows
 from posterior_collapse.estimators import evaluating
 from posterior_collapse.gaussian import aggregate_moments
 from posterior_collapse.generation import Decode, Generated
-from posterior_collapse.networks import VAE, Latent, build_vae
+from posterior_collapse.networks import VAE, Latent
 from posterior_collapse.posteriors import gaussian_code
 from posterior_collapse.probes import classify_codes, linear_probe
 from posterior_collapse.recipes import Wording
+from posterior_collapse.runs.models import build_model
 from posterior_collapse.runs.monitor import Recorder
 from posterior_collapse.runs.spec import Spec, load_data
 from posterior_collapse.training import new_state, train
@@ -73,12 +74,7 @@ def language_model(spec: Spec, split: Split, epochs: int) -> VAE:
     """
     judge = replace(spec, method="lstm-lm")
     setup, method, data = judge.setup, judge.choices, load_data(spec.setup)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(spec.seed)
-        model = build_vae(
-            setup.network, data.size, 0, method.posterior, method.prior, method.latent
-        )
-    setup.network.initialise(model, torch.Generator().manual_seed(spec.seed))
+    model = build_model(judge)
     settings = replace(setup.optimisation, max_epochs=epochs, keeps="best")
     batches = datasets.batches(split, setup.batch_size)
     state = new_state(model, method.objective, method.training, settings, len(batches), spec.seed)
@@ -140,21 +136,27 @@ def _reconstructed(
     return measured, written
 
 
-def _imputed(data: TextDataset, model: VAE, part: Split, generator: torch.Generator) -> Measured:
-    """What three quarters of missing words become (Zhang et al. 2021, table 5)."""
+def _imputed(
+    data: TextDataset, model: VAE, part: Split, generator: torch.Generator
+) -> tuple[Measured, Split]:
+    """What three quarters of missing words become (Zhang et al. 2021, table 5).
+
+    The sentences returned are those whose ends were cut.
+    """
     ways = {"ends": generation.cut_ends, "hidden": generation.hide_words}
     metrics: dict[str, float] = {}
     arrays: dict[str, NDArray[Any]] = {}
+    texts: dict[str, Split] = {}
     wanted = _on(part, torch.device("cpu"))
     for name, corrupt in ways.items():
         found = generation.impute(model, part, corrupt, generator, decode=_greedy(data))
-        written = _back(found.generated)
+        written = texts[name] = _back(found.generated)
         metrics |= _likeness(written, wanted, f"imputed_{name}_")
         arrays[f"text_cut_{name}"] = np.array(
             _shown(data, _on(found.corrupted, torch.device("cpu")))
         )
         arrays[f"text_imputed_{name}"] = np.array(_shown(data, written))
-    return Measured(metrics, arrays)
+    return Measured(metrics, arrays), texts["ends"]
 
 
 def _between(data: TextDataset, model: VAE, part: Split, generator: torch.Generator) -> Measured:
@@ -195,18 +197,6 @@ def _variety(written: Split, training: Split, prefix: str) -> dict[str, float]:
     return found | ({f"{prefix}entropy": text_metrics.entropy(rows)} if orders else {})
 
 
-@torch.no_grad()
-def _nats(judge: VAE, split: Split) -> Tensor:
-    """-log p of each sentence under a language model, (N,)."""
-    found = torch.empty(len(split), dtype=torch.float64)
-    with evaluating(judge):
-        for rows in equal_length_rows(split, 256):
-            x = split.tokens[rows, : int(split.lengths[rows[0]])]
-            none = torch.zeros(1, len(x), 0, device=x.device)
-            found[rows] = -judge.log_likelihood(x, none)[0].double()
-    return found
-
-
 def _complete(split: Split) -> Split:
     """Sentences that came to their end; all of them where none did."""
     last = split.tokens.gather(1, (split.lengths - 1)[:, None])[:, 0]
@@ -227,7 +217,7 @@ def _judged(
         f"{prefix}ended": len(ended) / len(written),
     }
     arrays = {
-        f"{prefix}judged_nats": _nats(judge, few).float().numpy(),
+        f"{prefix}judged_nats": text_metrics.sentence_nats(judge, few).float().numpy(),
         f"{prefix}judged_words": (few.lengths - 2).short().numpy(),
     }
     return Measured(metrics, arrays)
@@ -339,14 +329,12 @@ def _labelled(
     metrics = {
         "codes_linear": both.linear,
         "codes_perceptron": both.perceptron,
-        "robust_clean": linear_probe(
-            codes["train"], labels, codes["test"], wanted, (1.0,)
-        ).accuracy,
         "robust_dropped": linear_probe(
             codes["train"], labels, codes["dropped"], wanted, (1.0,)
         ).accuracy,
     }
     metrics |= _few_shot(codes["train"], labels, codes["test"], wanted)
+    metrics["robust_clean"] = metrics["few_shot_1"]  # the same probe on whole sentences
     shown = codes["test"][: _JUDGED // 2].double().numpy()
     names = wanted[: len(shown)].numpy()
     if np.ptp(shown) <= 0.0 or len(shown) < 10:  # a constant code is one point
@@ -370,18 +358,14 @@ def _written(
     test = _on(data.test, device)
     part = _head(test, wording.reconstructed)
     total, written = _reconstructed(data, model, part, generator)
-    total += _imputed(data, model, part, generator)
+    completed, cut = _imputed(data, model, part, generator)
+    total += completed
     total += _between(data, model, _head(part, 200), generator)
     total.metrics.update(_shape(model, test))
     if data.train.labels is None or data.test.labels is None:
         return total
-    imputed = _back(
-        generation.impute(
-            model, part, generation.cut_ends, generator, decode=_greedy(data)
-        ).generated
-    )
     original = _on(part, torch.device("cpu"))
-    total.metrics.update(_agreement(data.train, original, written, imputed))
+    total.metrics.update(_agreement(data.train, original, written, cut))
     return total + _labelled(spec, data, model, test, generator)
 
 

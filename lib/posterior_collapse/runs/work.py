@@ -26,10 +26,11 @@ from posterior_collapse import __version__, datasets
 from posterior_collapse.datasets import ImageDataset, ImageSplit, Split
 from posterior_collapse.errors import PosteriorCollapseError
 from posterior_collapse.estimators import evaluate, evaluate_scaled
-from posterior_collapse.networks import VAE, ImageDecoder, build_vae
+from posterior_collapse.networks import VAE, ImageDecoder
 from posterior_collapse.posteriors import Scaled, gaussian_code
 from posterior_collapse.probes import classify_codes, probe_curve, split_means
 from posterior_collapse.recipes import Setup
+from posterior_collapse.runs.models import build_model
 from posterior_collapse.runs.monitor import Recorder, first_examples, mean_space
 from posterior_collapse.runs.spec import Spec, choose_device, load_data, sources_digest
 from posterior_collapse.runs.store import (
@@ -71,25 +72,6 @@ def one_thread(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def build_model(spec: Spec) -> VAE:
-    """The model of a run with its first parameters, on the CPU."""
-    setup, method = spec.setup, spec.choices
-    # Layers draw first values from the global random state, which is not ours to move on. What a
-    # slot's own module draws there is kept, so it must depend on the seed alone.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(spec.seed)
-        model = build_vae(
-            setup.network,
-            load_data(setup).size,
-            setup.latent_dim,
-            method.posterior,
-            method.prior,
-            method.latent,
-        )
-    setup.network.initialise(model, torch.Generator().manual_seed(spec.seed))
-    return model
 
 
 def _batches(split: Split | ImageSplit, size: int, device: torch.device) -> list[Tensor]:
