@@ -36,7 +36,7 @@ import yaml
 
 from posterior_collapse.errors import BadInput, PosteriorCollapseError, nearest
 from posterior_collapse.pages import parameters as checks
-from posterior_collapse.pages import reader, sources
+from posterior_collapse.pages import reader, sources, warm
 
 __all__ = [
     "Job",
@@ -253,7 +253,7 @@ def _run_entry(spec: Any, device: str) -> dict[str, object]:
     for name in ("recipe", "method", "scale", "seed"):
         words += [f"--{name}", str(getattr(spec, name))]
     words += ["--device", device]
-    return {"command": shlex.join(words), "label": spec.label()}
+    return {"command": shlex.join(warm.command(words)), "label": spec.label()}
 
 
 def _page_entry(job: Job, runs: Sequence[str]) -> dict[str, object]:
@@ -262,7 +262,8 @@ def _page_entry(job: Job, runs: Sequence[str]) -> dict[str, object]:
     words += ["--parameters", json.dumps(dict(job.parameters))]
     if job.output:
         words += ["--output", str(job.output)]
-    return {"command": shlex.join(words), "label": job.label, "runs": list(runs), "pages": []}
+    command = shlex.join(warm.command(words))
+    return {"command": command, "label": job.label, "runs": list(runs), "pages": []}
 
 
 def _is_done(job: Job, key: str) -> bool:
@@ -351,13 +352,19 @@ def _report_failures(work: Path, plan: Mapping[str, Any]) -> None:
 
 
 def _start(command: Sequence[str], log: Path, total: int) -> int:
-    """Run Snakemake to its end, also when Ctrl-C asks both of us to stop.
+    """Run Snakemake to its end, with a process that its jobs are forked from.
 
     All that it says goes to ``log``; the console gets one line for each job.
     """
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    os.environ.update({"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"})
+    with warm.serve() as forks:
+        return _follow(command, {**os.environ, **forks}, log, total)
+
+
+def _follow(command: Sequence[str], environment: Mapping[str, str], log: Path, total: int) -> int:
+    """Run Snakemake to its end, also when Ctrl-C asks both of us to stop."""
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert process.stdout is not None
     begun = 0

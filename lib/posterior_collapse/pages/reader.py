@@ -34,7 +34,7 @@ import platformdirs
 import posterior_collapse
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
 from posterior_collapse.pages import parameters as checks
-from posterior_collapse.pages import sources
+from posterior_collapse.pages import sources, warm
 
 __all__ = [
     "PageFailed",
@@ -188,6 +188,13 @@ def _quiet() -> Iterator[None]:
 def _papermill(source: Path, target: Path, injected: Mapping[str, object], root: Path) -> None:
     """Execute with papermill, in the root of the repository, with the interpreter that runs."""
     import papermill  # slow to import, and not needed while every page is stored
+    from jupyter_client.manager import AsyncKernelManager
+
+    class Kernels(AsyncKernelManager):
+        """Starts the kernel with the command that may fork it from the warm process."""
+
+        def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+            return warm.command(super().format_kernel_cmd(extra_arguments))
 
     with _quiet():
         papermill.execute_notebook(
@@ -198,6 +205,7 @@ def _papermill(source: Path, target: Path, injected: Mapping[str, object], root:
             cwd=str(root),
             progress_bar=False,
             log_output=False,
+            kernel_manager_class=Kernels,
             extra_arguments=["--IPKernelApp.log_level=ERROR"],
         )
 
