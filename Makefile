@@ -54,7 +54,8 @@ book: assets runs ## the whole book: environment, training, pages, site
 	@echo "[book] open $(SITE)"
 
 test: assets lint ## the whole test suite, lint included
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	@# in the order of collection: tests/conftest.py puts the longest files first
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: env ## ruff and mypy
 	@$(BIN)/ruff check .

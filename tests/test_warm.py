@@ -48,8 +48,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def variables(folder: Path) -> Iterator[dict[str, str]]:
     """The environment of jobs that are forked from a process with one module."""
+    # a shell's background job ignores Ctrl-C, and hands that down to all that it starts
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with warm.serve(["marker", "no_such_module"]) as found:
         yield {**os.environ, **found}
+    signal.signal(signal.SIGINT, before)
 
 
 def job(module: str, *arguments: str) -> list[str]:
