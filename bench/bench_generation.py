@@ -4,7 +4,7 @@ First a few hundred sentences by every decoder: the library's, and a plain versi
 sentence at a time with the same model. The sentences that both decode are compared.
 Then many sentences with the sizes of the text recipes. The floor is what the products of the
 words generated would take at the rate of a square product; softmax, choice and copies come on top.
-A sentence that waits costs no memory but its own row: the peak of sampling is printed for two
+A sentence that waits costs no memory but its own row: the peak of sampling is printed for three
 numbers of sentences, each in a process of its own.
 
     python bench/bench_generation.py [--sentences 10000] [--decoders greedy sample] [--json]
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable
 from functools import partial
@@ -27,6 +26,7 @@ from common import (
     interleaved,
     machine,
     median_ratio,
+    peak_memory,
     product,
     report,
     table,
@@ -42,7 +42,7 @@ from posterior_collapse.priors import StandardNormal
 VOCABULARY, EMBEDDING, HIDDEN, LATENT = 10_000, 200, 512, 32  # IGP's text recipes
 LONGEST = 30
 COMPARED, COMPARED_PLAIN = 400, 20
-MEMORY_SENTENCES = (1000, 4000)
+MEMORY_SENTENCES = (1000, 4000, 16_000)
 WIDTH = 5
 DECODERS: dict[str, Callable[..., Generated]] = {
     "greedy": greedy,
@@ -211,13 +211,13 @@ def against_floor(sentences: int, names: list[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def peak_memory(sentences: int) -> int:
+def added_memory(sentences: int) -> int:
     """MiB that decoding adds to the peak of a process that has the model and the codes."""
     torch.set_num_threads(1)
     model, z = model_and_codes(sentences)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     sample(model, z, torch.Generator().manual_seed(1), max_length=8)
-    return round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    return round(peak_memory() - before)
 
 
 def main() -> None:
@@ -233,7 +233,7 @@ def main() -> None:
     small = compared(given.rounds)
     large = against_floor(given.sentences, given.decoders)
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        peaks = {n: pool.apply(peak_memory, (n,)) for n in MEMORY_SENTENCES}
+        peaks = {n: pool.apply(added_memory, (n,)) for n in MEMORY_SENTENCES}
 
     def lines(rows: list[dict[str, Any]]) -> str:
         return table(list(rows[0]), [[str(v) for v in row.values()] for row in rows])

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +25,7 @@ from common import (
     interleaved,
     machine,
     median_ratio,
+    peak_memory,
     product,
     report,
     table,
@@ -65,11 +65,11 @@ def estimate(sentences: int, samples: int) -> Callable[[int], object]:
     return run
 
 
-def peak_memory(sentences: int, samples: int) -> int:
+def peak(sentences: int, samples: int) -> int:
     """Peak resident memory in MiB of a process that makes one estimate."""
     torch.set_num_threads(1)
     estimate(sentences, samples)(estimators.SEQUENCES_PER_CALL)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    return round(peak_memory())
 
 
 def rates(sentences: int, chunks: list[int], rounds: int) -> list[dict[str, Any]]:
@@ -116,7 +116,7 @@ def main() -> None:
     chunks = [estimators.SEQUENCES_PER_CALL, *given.chunks]
     measured = rates(given.sentences, chunks, given.rounds)
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        peaks = {n: pool.apply(peak_memory, (given.sentences, n)) for n in MEMORY_SAMPLES}
+        peaks = {n: pool.apply(peak, (given.sentences, n)) for n in MEMORY_SAMPLES}
     text = "\n".join(
         [
             f"IW-NLL of {given.sentences} sentences, {SAMPLES} samples, one thread",

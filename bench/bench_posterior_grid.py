@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import time
 from collections.abc import Callable
 
 import torch
+from common import peak_memory
 from torch import Tensor
 
 from posterior_collapse.estimators import NODES_PER_CALL, Moments, posterior_moments_1d
@@ -103,7 +103,7 @@ def main() -> None:
         adaptive(torch.zeros(2, sentences))  # warm up
     adaptive.nodes = adaptive.largest = 0
     seconds, (mean, variance, _) = timed(lambda: posterior_moments_1d(adaptive, sentences))
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    memory = peak_memory()
     grid_seconds, (grid_mean, grid_std) = timed(lambda: full_grid(grid, sentences))
     std = variance.sqrt()
     result = {

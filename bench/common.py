@@ -34,6 +34,20 @@ def product() -> Callable[[], object]:
 PRODUCT_FLOP = 2 * PRODUCT_SIZE**3
 
 
+def peak_memory() -> float:
+    """Peak resident memory of this process in MiB.
+
+    ``ru_maxrss`` is handed down to a process by the one that started it, so a small child of a
+    large benchmark would report the benchmark's peak; Linux tells the process's own.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
+        found = next(line for line in lines if line.startswith("VmHWM:"))
+        return int(found.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def _ticks() -> tuple[int, int]:
     """(busy, all) clock ticks of all cores since boot."""
     fields = [int(v) for v in _PROC_STAT.read_text(encoding="ascii").split("\n")[0].split()[1:9]]
