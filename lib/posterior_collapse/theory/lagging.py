@@ -20,8 +20,10 @@ from scipy.special import expit, log_expit, logsumexp
 from posterior_collapse.theory.mixture import (
     PER_SD,
     REACH,
+    ROUNDING,
     Array,
     Set,
+    apart,
     densities,
     divergence,
     log_normal,
@@ -52,13 +54,7 @@ __all__ = [
     "within",
 ]
 
-ROUNDING = 1e-9
 _DRAWS = 100_000
-
-
-def _apart(first: float, second: float, allowed: float = ROUNDING) -> bool:
-    """Whether two numbers differ by more than rounding."""
-    return abs(first - second) > allowed * (1.0 + abs(first))
 
 
 # --- L1, the gap of the ELBO ----------------------------------------------------------------------
@@ -192,7 +188,7 @@ def _l1_search(c: Constants) -> Evidence:
         kl = float(divergence(mean, sd, 0.0, 1.0))
         elbo = _reconstruction(decoder, mean, sd) - c["prior"] * kl
         gap = _true_gap(decoder, mean, sd)
-        return _apart(elbo, _evidence(decoder) - c["gap"] * gap, 1e-7) or gap < -ROUNDING
+        return apart(elbo, _evidence(decoder) - c["gap"] * gap, 1e-7) or gap < -ROUNDING
 
     def words(case: tuple[Decoder, int, int]) -> str:
         return f"{_decoder_words(case[0])}; q = N({case[1] / 4:g}, {case[2] / 4:g}²)"
@@ -306,7 +302,7 @@ def _l2_search(c: Constants) -> Evidence:
 
     def violated(decoder: Decoder) -> bool:
         here, slope = _posterior_slope(decoder, c["offset"]), _evidence_slope(decoder)
-        return _apart(slope, here, 1e-7) or float(prior @ _gradient(z, decoder)) > ROUNDING
+        return apart(slope, here, 1e-7) or float(prior @ _gradient(z, decoder)) > ROUNDING
 
     text = "force left at q = p(z|x), and a force away from w = 0 at q = p, decoders of bits"
     return search(text, _decoders(), violated, _decoder_words)
@@ -363,7 +359,7 @@ def _l3_search(c: Constants) -> Evidence:
         rate = 0.5 * float((mean**2 + sd**2 - 1.0 - 2.0 * np.log(sd)).mean())
         found = parts(mean, sd)
         both = c["information"] * found.information + c["mismatch"] * found.aggregate_kl
-        return _apart(rate, both) or found.information > rate + ROUNDING
+        return apart(rate, both) or found.information > rate + ROUNDING
 
     return search("E KL against information plus mismatch", sets(), violated, shown)
 
@@ -544,8 +540,8 @@ def _l4_search(c: Constants) -> Evidence:
         low, high = within(*case, size), independent(*case, size)
         bias = _bias(*case, size)
         return (
-            _apart(information - c["below"] * bias.below, low)
-            or _apart(information + c["above"] * bias.above, high)
+            apart(information - c["below"] * bias.below, low)
+            or apart(information + c["above"] * bias.above, high)
             or low > min(information, c["ceiling"] * math.log(size)) + ROUNDING
             or min(high, excluded(*case, size)) < information - ROUNDING
         )

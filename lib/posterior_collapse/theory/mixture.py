@@ -17,6 +17,7 @@ from scipy.special import logsumexp
 __all__ = [
     "Densities",
     "Parts",
+    "apart",
     "densities",
     "divergence",
     "divergences",
@@ -31,7 +32,13 @@ Set = tuple[Array, Array]
 
 REACH = 10.0  # standard deviations on either side of a mean that the grid covers
 PER_SD = 8  # nodes in the smallest standard deviation
+ROUNDING = 1e-9  # what the quadrature of a sum may be off, relative to it
 _LOG_2PI = math.log(2.0 * math.pi)
+
+
+def apart(first: float, second: float, allowed: float = ROUNDING) -> bool:
+    """Whether two numbers differ by more than rounding."""
+    return abs(first - second) > allowed * (1.0 + abs(first))
 
 
 def log_normal(z: ArrayLike, mean: ArrayLike, sd: ArrayLike) -> Array:

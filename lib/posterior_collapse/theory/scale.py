@@ -22,8 +22,10 @@ from scipy.special import gammaln, logsumexp
 from posterior_collapse.layers import Progress
 from posterior_collapse.posteriors import Scaled, ScaledHead
 from posterior_collapse.theory.mixture import (
+    ROUNDING,
     Array,
     Set,
+    apart,
     divergence,
     divergences,
     log_normal,
@@ -51,13 +53,7 @@ __all__ = [
     "unit_gap",
 ]
 
-ROUNDING = 1e-9
 _DRAWS = 100_000
-
-
-def _apart(first: float, second: float) -> bool:
-    """Whether two numbers differ by more than rounding."""
-    return abs(first - second) > ROUNDING * (1.0 + abs(first))
 
 
 def _drawn(mean: Array, sd: Array, seed: int) -> tuple[NDArray[np.int64], Array]:
@@ -130,7 +126,7 @@ def _s2_search(c: Constants) -> Evidence:
         n, table, found = len(case[0]), _closed_divergences(*case), parts(*case)
         mpd = float(table.sum()) / (n * n - c["distinct"] * n) if n > 1 else 0.0
         both = found.information + c["reverse"] * found.reverse
-        return _apart(mpd, both) or found.information > c["share"] * mpd + ROUNDING
+        return apart(mpd, both) or found.information > c["share"] * mpd + ROUNDING
 
     return search("MPD equals the sum, and MI is not above MPD", sets(), violated, shown)
 
@@ -200,7 +196,7 @@ def _s3_search(c: Constants) -> Evidence:
     def violated(case: Set) -> bool:
         found = parts(*case)
         claimed = _closed_rate(*case, c) - c["mismatch"] * found.aggregate_kl
-        return _apart(found.information, claimed)
+        return apart(found.information, claimed)
 
     return search("MI against E KL minus the mismatch", sets(), violated, shown)
 
@@ -274,7 +270,7 @@ def _s4_search(c: Constants) -> Evidence:
     def violated(case: tuple[Set, float, float]) -> bool:
         (mean, sd), start, more = case
         before, after = (float(divergences(f * mean, sd).mean()) for f in (start, start * more))
-        return _apart(scaled_mpd(mean, sd, start, c), before) or after < before * (1 - ROUNDING)
+        return apart(scaled_mpd(mean, sd, start, c), before) or after < before * (1 - ROUNDING)
 
     cases = st.tuples(sets(), _factors(0.125), _factors(c["least"]))
     return search("closed form, and growth with f", cases, violated, _with_factor)
@@ -541,7 +537,7 @@ def _s6_search(c: Constants) -> Evidence:
         paid = float(divergence(mean, sd, 0.0, 1.0))
         due = [float(divergence(f * mean, sd, 0.0, prior)) - paid for prior in (f, 1.0)]
         told = [float(gap(variance, f, c)), float(unit_gap(mean, f, c))]
-        wrong = any(_apart(a, b) for a, b in zip(due, told, strict=True))
+        wrong = any(apart(a, b) for a, b in zip(due, told, strict=True))
         return wrong or min(due) < -ROUNDING
 
     def words(case: tuple[float, int, int]) -> str:
@@ -695,7 +691,7 @@ def _s7_search(c: Constants) -> Evidence:
         average = float(average_factor(batches, wanted, int(c["ddof"]))[0])
         claimed = float(wanted / _power_mean(stds, c["mean power"]))
         low = average * stds.mean() < wanted * (1.0 - ROUNDING)
-        return _apart(wanted, after) or _apart(claimed, average) or low
+        return apart(wanted, after) or apart(claimed, average) or low
 
     def words(batches: list[Array]) -> str:
         return f"batches {[batch[:, 0].tolist() for batch in batches]}"
