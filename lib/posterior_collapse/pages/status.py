@@ -236,11 +236,13 @@ def _link(page: str) -> str:
 def _row(one: Status) -> str:
     about = inventory()[one.item]
     kind = _KINDS.get(one.verdict, Outcome.OPEN).name.lower()
-    told = f"{one.verdict}: {one.reason}" if one.reason else one.verdict
+    told = html.escape(one.verdict)
+    if one.reason:
+        told += f": <span class='pc-reason'>{html.escape(one.reason)}</span>"
     cells = [
         f"<th scope='row'>{html.escape(one.item)}</th>",
         f"<td class='pc-text'>{html.escape(str(about['paper']))}</td>",
-        f"<td class='pc-text pc-{kind}'>{html.escape(told)}</td>",
+        f"<td class='pc-text pc-{kind}'>{told}</td>",
         f"<td class='pc-text'>{html.escape(str(about['claim']))}</td>",
         f"<td class='pc-text'>{html.escape(one.scale)}</td>",
         f"<td class='pc-text'>{_HARDWARE[about['scale']]}</td>",
