@@ -134,6 +134,33 @@ def test_forks_end_with_the_server_and_askers_hear_of_it(folder: Path) -> None:
     assert not Path(found[warm.VARIABLE]).exists()
 
 
+def test_a_job_runs_by_itself_when_the_server_dies_before_it_begins(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Also when it has asked already: then it waits for the modules to be imported."""
+    (folder / "deadly.py").write_text("import os, time\ntime.sleep(2)\nos._exit(1)\n")
+    with warm.serve(["deadly"]) as found:
+        for _ in range(2):  # during the import, and after the end
+            done = subprocess.run(
+                job("report", "3"),
+                cwd=folder,
+                env={**os.environ, **found},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+            )
+            assert (done.returncode, done.stderr) == (3, b"to errors\n")
+
+
+def test_where_no_socket_fits_nothing_is_forked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("long" * 30)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    with warm.serve([]) as found:
+        assert found == {}
+
+
 def test_one_who_asks_for_nothing_harms_nobody(variables: dict[str, str], folder: Path) -> None:
     for data in (b"", b"not JSON\n", b'{"module": "report"}\n'):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:

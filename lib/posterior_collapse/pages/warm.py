@@ -42,6 +42,7 @@ MODULES = (
     "IPython.core.interactiveshell",
     "papermill",
 )
+_FORKED = b"+"  # what an asker hears when its job has begun
 _PATIENCE = 10.0  # seconds that an asker may take for its request
 _FIGURES = "module://matplotlib_inline.backend_inline"  # ipykernel's backend of matplotlib
 _FORWARDED = (signal.SIGINT, signal.SIGTERM)
@@ -69,22 +70,15 @@ def serve(modules: Sequence[str] = MODULES) -> Iterator[dict[str, str]]:
 
     Yields:
         The variables that a job's environment needs; none where a process with these libraries
-        cannot be forked safely, as on macOS.
+        cannot be forked safely, as on macOS, or where the folder for temporary files cannot hold a
+        socket, for example because its path is too long.
     """
-    if sys.platform != "linux":
-        yield {}
-        return
     with tempfile.TemporaryDirectory(prefix="warm-") as folder:
         path = str(Path(folder) / "socket")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            listener.bind(path)
-            listener.listen(64)  # jobs wait here while the modules are imported
-            process = subprocess.Popen(
-                [sys.executable, "-m", _NAME, "--serve", str(listener.fileno()), *modules],
-                pass_fds=[listener.fileno()],
-                stdin=subprocess.PIPE,  # its end is the sign that we are gone
-                start_new_session=True,  # Ctrl-C reaches the askers, who pass it on
-            )
+        process = _start(path, modules) if sys.platform == "linux" else None
+        if process is None:
+            yield {}
+            return
         try:
             yield {VARIABLE: path}
         finally:
@@ -95,6 +89,22 @@ def serve(modules: Sequence[str] = MODULES) -> Iterator[dict[str, str]]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _start(path: str, modules: Sequence[str]) -> subprocess.Popen[bytes] | None:
+    """Start the process that forks, listening at a path; None where there can be no socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        try:
+            listener.bind(path)
+        except OSError:
+            return None
+        listener.listen(64)  # jobs wait here while the modules are imported
+        return subprocess.Popen(
+            [sys.executable, "-m", _NAME, "--serve", str(listener.fileno()), *modules],
+            pass_fds=[listener.fileno()],
+            stdin=subprocess.PIPE,  # its end is the sign that we are gone
+            start_new_session=True,  # Ctrl-C reaches the askers, who pass it on
+        )
 
 
 class _Request(NamedTuple):
@@ -140,13 +150,21 @@ class _Server:
         if request is None:
             connection.close()
             return None
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError:  # no memory, or too many processes: the job may have more luck by itself
+            child = -1
         if child == 0:
             self._let_go()
             connection.close()
             return request
         for descriptor in request.descriptors:
             os.close(descriptor)
+        if child < 0:
+            connection.close()
+            return None
+        with contextlib.suppress(OSError):
+            connection.sendall(_FORKED)
         self.jobs[child] = connection
         self.selector.register(
             connection, selectors.EVENT_READ, lambda: self._forward(child, connection)
@@ -248,8 +266,17 @@ def _serve(descriptor: int, modules: Sequence[str]) -> int:
     return 0
 
 
-def _ask(connection: socket.socket, module: str, arguments: Sequence[str]) -> int:
-    """Have a job forked, pass signals on to it, and return its exit status."""
+def _reached(connection: socket.socket) -> bool:
+    """Connect to the process that forks, if there is one."""
+    try:
+        connection.connect(os.environ[VARIABLE])
+    except (KeyError, OSError):
+        return False
+    return True
+
+
+def _ask(connection: socket.socket, module: str, arguments: Sequence[str]) -> int | None:
+    """Have a job forked, pass signals on to it, and return its exit status; None if none began."""
     request = {
         "module": module,
         "arguments": list(arguments),
@@ -257,13 +284,21 @@ def _ask(connection: socket.socket, module: str, arguments: Sequence[str]) -> in
         "environment": dict(os.environ),
     }
     data = json.dumps(request).encode() + b"\n"
-    sent = socket.send_fds(connection, [data], [0, 1, 2])
-    connection.sendall(data[sent:])
+    try:
+        sent = socket.send_fds(connection, [data], [0, 1, 2])
+        connection.sendall(data[sent:])
+        if connection.recv(1) != _FORKED:
+            return None
+    except OSError:
+        return None
     for number in _FORWARDED:
         signal.signal(number, lambda given, _: connection.send(bytes([given])))
     answer = b""
     while not answer.endswith(b"\n"):
-        received = connection.recv(64)
+        try:
+            received = connection.recv(64)
+        except OSError:
+            received = b""
         if not received:
             print("the process that forks jobs has died", file=sys.stderr)
             return 1
@@ -278,12 +313,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["--serve"]:
         return _serve(int(words[1]), words[2:])
     module, *rest = words
+    status = None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        try:
-            connection.connect(os.environ[VARIABLE])
-        except (KeyError, OSError):
-            os.execv(sys.executable, [sys.executable, "-m", module, *rest])
-        return _ask(connection, module, rest)
+        if _reached(connection):
+            status = _ask(connection, module, rest)
+    if status is not None:
+        return status
+    os.execv(sys.executable, [sys.executable, "-m", module, *rest])
 
 
 if __name__ == "__main__":
