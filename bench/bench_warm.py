@@ -17,7 +17,7 @@ import sys
 
 from common import busy_cores, machine, median_ratio, report, table
 
-from posterior_collapse.pages import warm
+from posterior_collapse import warm
 
 JOB = (
     *(sys.executable, "-m", "posterior_collapse.runs", "folder"),

@@ -16,7 +16,7 @@ import pytest
 from safetensors.torch import load_file
 
 from pages_help import notebook, text_of
-from posterior_collapse.pages import warm
+from posterior_collapse import warm
 from posterior_collapse.runs import Spec, load_run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux only")

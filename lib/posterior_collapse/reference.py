@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from posterior_collapse import benchmarks
+from posterior_collapse import benchmarks, warm
 from posterior_collapse.errors import BadInput, PosteriorCollapseError, nearest
 from posterior_collapse.papers import repository
 from posterior_collapse.runs import Run, Spec, build_model, evaluate_run, train_or_load
@@ -182,14 +182,8 @@ def _compute(spec: Spec) -> Path:
 
 def _command(spec: Spec) -> list[str]:
     """Command that computes one result in a process of its own."""
-    words = [
-        sys.executable,
-        "-m",
-        "posterior_collapse.reference",
-        "--only",
-        json.dumps(spec.__dict__),
-    ]
-    return words
+    module = [sys.executable, "-m", "posterior_collapse.reference"]
+    return warm.command([*module, "--only", json.dumps(spec.__dict__)])
 
 
 def _wanted(chosen: Sequence[str] | None) -> list[Spec]:
@@ -222,8 +216,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = _wanted(given.recipe)
     missing = [spec for spec in wanted if not _path(spec).is_file()]
     print(f"[reference] {len(missing)} of {len(wanted)} results to compute", flush=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with ThreadPoolExecutor(given.jobs) as pool:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with (
+        warm.serve(("posterior_collapse.reference",)) as forks,
+        ThreadPoolExecutor(given.jobs) as pool,
+    ):
+        environment = {**os.environ, **forks}
         waiting = [
             pool.submit(subprocess.run, _command(spec), check=False, env=environment)
             for spec in missing

@@ -34,9 +34,10 @@ import filelock
 import nbformat
 import yaml
 
+from posterior_collapse import warm
 from posterior_collapse.errors import BadInput, PosteriorCollapseError, nearest
 from posterior_collapse.pages import parameters as checks
-from posterior_collapse.pages import reader, sources, warm
+from posterior_collapse.pages import reader, sources
 
 __all__ = [
     "Job",

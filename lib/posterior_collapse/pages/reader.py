@@ -32,9 +32,10 @@ import nbformat
 import platformdirs
 
 import posterior_collapse
+from posterior_collapse import warm
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
 from posterior_collapse.pages import parameters as checks
-from posterior_collapse.pages import sources, warm
+from posterior_collapse.pages import sources
 
 __all__ = [
     "PageFailed",

@@ -46,7 +46,7 @@ _FORKED = b"+"  # what an asker hears when its job has begun
 _PATIENCE = 10.0  # seconds that an asker may take for its request
 _FIGURES = "module://matplotlib_inline.backend_inline"  # ipykernel's backend of matplotlib
 _FORWARDED = (signal.SIGINT, signal.SIGTERM)
-_NAME = "posterior_collapse.pages.warm"
+_NAME = "posterior_collapse.warm"
 
 
 def command(words: Sequence[str]) -> list[str]:
