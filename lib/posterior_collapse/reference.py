@@ -206,14 +206,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", help="one spec, as JSON")
     parser.add_argument("--recipe", action="append", help="only these recipes; may be repeated")
     given = parser.parse_args(arguments)
-    if given.only:
-        try:
+    try:
+        if given.only:
             print(f"[reference] {_compute(Spec(**json.loads(given.only)))}", flush=True)
-        except PosteriorCollapseError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        return 0
-    wanted = _wanted(given.recipe)
+            return 0
+        wanted = _wanted(given.recipe)
+    except PosteriorCollapseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     missing = [spec for spec in wanted if not _path(spec).is_file()]
     print(f"[reference] {len(missing)} of {len(wanted)} results to compute", flush=True)
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -1,0 +1,76 @@
+"""`make reference` computes what is missing, in a copy of the repository, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Two planned runs that take no time stand for those that take hours.
+PLANNED = """
+import sys
+from posterior_collapse import reference
+from posterior_collapse.runs import Spec
+reference.planned = lambda: [Spec("text-grammar", m, "smoke", 0) for m in ("vae", "ae", "lstm-lm")]
+sys.exit(reference.main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def copy(tmp_path: Path, root: Path) -> Path:
+    """The library and the inventory elsewhere, so that results are written there."""
+    folder = tmp_path / "copy"
+    shutil.copytree(root / "lib", folder / "lib", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(root / "data" / "papers", folder / "data" / "papers")
+    return folder
+
+
+def compute(copy: Path, store: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join(filter(None, [str(copy / "lib"), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "POSTERIOR_COLLAPSE_STORE": str(store)}
+    return subprocess.run(
+        [sys.executable, "-c", PLANNED, *words],
+        cwd=copy,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_what_is_missing_is_computed_and_what_is_there_is_left(copy: Path, store: Path) -> None:
+    kept = copy / "data" / "results" / "text-grammar" / "ae--smoke--seed0.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
+    done = compute(copy, store, "--jobs", "2")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 3 results to compute" in done.stdout
+    assert kept.read_text() == "{}"
+    assert sorted(path.name for path in kept.parent.iterdir()) == [
+        "ae--smoke--seed0.json",
+        "lstm-lm--smoke--seed0.json",
+        "lstm-lm--smoke--seed0.npz",
+        "vae--smoke--seed0.json",
+        "vae--smoke--seed0.npz",
+    ]
+    assert "0 of 3 results to compute" in compute(copy, store).stdout
+
+
+def test_a_failure_is_told_and_the_rest_goes_on(copy: Path, store: Path) -> None:
+    results = copy / "data" / "results" / "text-grammar"
+    results.mkdir(parents=True)
+    (results / "part-vae--smoke--seed0.npz").mkdir()  # the place of a result is taken
+    done = compute(copy, store, "--recipe", "text-grammar", "--jobs", "1")
+    assert done.returncode != 0 and "part-vae" in done.stderr
+    assert (results / "lstm-lm--smoke--seed0.json").exists()
+    assert not (results / "vae--smoke--seed0.json").exists()
+
+
+def test_an_unknown_recipe_is_refused(copy: Path, store: Path) -> None:
+    done = compute(copy, store, "--recipe", "text-gramar")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert 'unknown recipe with reference runs "text-gramar"; did you mean' in done.stderr
+    assert not store.exists()
