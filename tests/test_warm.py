@@ -170,6 +170,26 @@ def test_one_who_asks_for_nothing_harms_nobody(variables: dict[str, str], folder
     assert done.returncode == 0
 
 
+def test_askers_that_leave_as_their_jobs_end_do_not_end_the_server(
+    variables: dict[str, str], folder: Path
+) -> None:
+    for _ in range(40):
+        asker = subprocess.Popen(
+            job("marker"), cwd=folder, env=variables, stderr=subprocess.DEVNULL
+        )
+        time.sleep(0.03)
+        asker.kill()
+        asker.wait()
+    done = subprocess.run(
+        job("report", "0"),
+        cwd=folder,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+    )
+    assert done.returncode == 0 and json.loads(done.stdout)[4]
+
+
 def test_many_at_once_do_not_mix_up_their_output(variables: dict[str, str], folder: Path) -> None:
     jobs = [
         subprocess.Popen(

@@ -181,6 +181,8 @@ class _Server:
 
     def _forward(self, child: int, connection: socket.socket) -> None:
         """Pass the asker's signals on; without an asker, end its fork."""
+        if self.jobs.get(child) is not connection:
+            return  # the fork has ended in the same moment
         try:
             signals = connection.recv(64, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -190,7 +192,7 @@ class _Server:
         if not signals:
             self.selector.unregister(connection)
         for number in signals or bytes([signal.SIGTERM]):
-            if child in self.jobs:
+            with contextlib.suppress(OSError):  # no such signal
                 os.kill(child, number)
 
     def _reap(self) -> None:
