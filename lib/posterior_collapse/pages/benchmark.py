@@ -501,22 +501,23 @@ def decide_main_table(compared: Comparison) -> Finding:
 
 
 def decide_bounds(compared: Comparison) -> Finding:
-    """lagging-tab5: the importance-weighted NLL is never above -ELBO."""
+    """lagging-tab5: the importance-weighted NLL is never above -ELBO.
+
+    Never is counted: how many methods break it, seed by seed.  A mean of the margins would say
+    how large they are, and their largest depends on how many methods a seed has.
+    """
     rules = _Checks(compared)
 
-    def excess(found: Found) -> list[float]:
-        worst: dict[int, float] = {}
+    def broken(found: Found) -> list[float]:
+        counts: dict[int, float] = {}
         for result in (r for group in found.values() for r in group):
             m = result.metrics
             if m["nll"] is not None:
-                beyond = m["nll"] - m["elbo_loss"] - 5 * m["elbo_loss_stderr"]
-                seed = result.spec.seed
-                worst[seed] = max(beyond, worst.get(seed, -math.inf))
-        return list(worst.values())
+                beyond = m["nll"] - m["elbo_loss"] > 5 * m["elbo_loss_stderr"]
+                counts[result.spec.seed] = counts.get(result.spec.seed, 0.0) + beyond
+        return list(counts.values())
 
-    rules.below(
-        "NLL less −ELBO less 5 standard errors, largest over all methods (nats)", excess, 0.0
-    )
+    rules.below("methods whose NLL is above −ELBO by more than 5 standard errors", broken, 0.5)
     return rules.finding("lagging-tab5")
 
 
