@@ -18,6 +18,7 @@ import sys
 from common import busy_cores, machine, median_ratio, report, table
 
 from posterior_collapse import warm
+from posterior_collapse.pages.batch import WARM
 
 JOB = (
     *(sys.executable, "-m", "posterior_collapse.runs", "folder"),
@@ -42,7 +43,7 @@ def plain(jobs: int) -> float:
 def forked(jobs: int) -> float:
     """CPU seconds of the process that forks and of its jobs."""
     before = children()
-    with warm.serve() as variables:
+    with warm.serve(WARM) as variables:
         # also without jobs, wait until it has imported everything
         for _ in range(jobs or 1):
             subprocess.run(

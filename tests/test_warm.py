@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from pages_help import notebook, text_of
 from posterior_collapse import warm
+from posterior_collapse.pages.batch import WARM
 from posterior_collapse.runs import Spec, load_run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux only")
@@ -219,7 +220,7 @@ def test_a_forked_training_and_page_are_those_of_the_plain_commands(
     page = tmp_path / "page.ipynb"
     page.write_text(text_of(notebook(figure)), encoding="utf-8")
     found = []
-    for number, modules in enumerate([warm.MODULES, None]):
+    for number, modules in enumerate([WARM, None]):
         store = tmp_path / f"store{number}"
         monkeypatch.setenv("POSTERIOR_COLLAPSE_STORE", str(store))
         words = [

@@ -28,20 +28,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["MODULES", "VARIABLE", "command", "main", "serve"]
+__all__ = ["VARIABLE", "command", "main", "serve"]
 
 VARIABLE = "POSTERIOR_COLLAPSE_WARM"  # names the socket of the process that forks
-# Neither ipykernel nor pyplot: both read the environment of a kernel when they are imported.
-MODULES = (
-    "posterior_collapse.reference",
-    "posterior_collapse.pages.batch",
-    "posterior_collapse.pages.results",
-    "posterior_collapse.plots",
-    # called too: the digest of the sources is then taken once, of what has been imported
-    "posterior_collapse.runs.spec:sources_digest",
-    "IPython.core.interactiveshell",
-    "papermill",
-)
 _FORKED = b"+"  # what an asker hears when its job has begun
 _PATIENCE = 10.0  # seconds that an asker may take for its request
 _FIGURES = "module://matplotlib_inline.backend_inline"  # ipykernel's backend of matplotlib
@@ -61,7 +50,7 @@ def command(words: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def serve(modules: Sequence[str] = MODULES) -> Iterator[dict[str, str]]:
+def serve(modules: Sequence[str]) -> Iterator[dict[str, str]]:
     """Start the process that forks, and stop it at the end.
 
     Args:

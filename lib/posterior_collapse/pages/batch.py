@@ -40,6 +40,7 @@ from posterior_collapse.pages import parameters as checks
 from posterior_collapse.pages import reader, sources
 
 __all__ = [
+    "WARM",
     "Job",
     "book_jobs",
     "check_values",
@@ -52,6 +53,18 @@ __all__ = [
     "run",
 ]
 
+# What trainings, pages and kernels import, for the process that they are forked from.
+# Neither ipykernel nor pyplot: both read the environment of a kernel when they are imported.
+WARM = (
+    "posterior_collapse.reference",
+    "posterior_collapse.pages.batch",
+    "posterior_collapse.pages.results",
+    "posterior_collapse.plots",
+    # called too: the digest of the sources is then taken once, of what has been imported
+    "posterior_collapse.runs.spec:sources_digest",
+    "IPython.core.interactiveshell",
+    "papermill",
+)
 _NAME_LIMIT = 120  # characters of a folder's name; longer ones end in a digest
 
 
@@ -358,7 +371,7 @@ def _start(command: Sequence[str], log: Path, total: int) -> int:
     All that it says goes to ``log``; the console gets one line for each job.
     """
     os.environ.update({"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"})
-    with warm.serve() as forks:
+    with warm.serve(WARM) as forks:
         return _follow(command, {**os.environ, **forks}, log, total)
 
 
