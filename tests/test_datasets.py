@@ -16,10 +16,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posterior_collapse import datasets
+from posterior_collapse import datasets, recipes
 from posterior_collapse.datasets import grammar, registry, synthetic, text
 from posterior_collapse.datasets.registry import DATA_VARIABLE
 from posterior_collapse.errors import BadInput
+from posterior_collapse.runs.spec import load_data
 
 DATA = os.environ.get(DATA_VARIABLE, "")
 needs_data = pytest.mark.skipif(not DATA, reason=f"{DATA_VARIABLE} names no data folder")
@@ -311,6 +312,15 @@ def test_synthetic_words_reward_their_own_latent(sequences) -> None:
     own = synthetic.log_likelihood(synthetic.oracle(), words, z)
     other = synthetic.log_likelihood(synthetic.oracle(), words, z.roll(1, 0))
     assert (own - other).mean() > 10  # nats a sequence: z matters to the data
+
+
+@needs_data
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_finds_the_examples_that_it_asks_for(name: str) -> None:
+    """At every scale; after duplicates are gone there may be fewer than there are lines."""
+    for scale in recipes.scales(name):
+        setup = recipes.get(name, scale)
+        assert load_data(setup).sizes == (setup.train, setup.valid, setup.test)
 
 
 @needs_data

@@ -305,6 +305,53 @@ def test_word_losses_without_gradients_equal_those_with(rows: int, scale: float)
     torch.testing.assert_close(without, exact, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("scale", [0.1, 30.0, 4000.0])
+def test_gradients_of_word_losses_are_those_of_a_log_softmax(scale: float) -> None:
+    """Both gradients, in float64, also where exponentials of logits would overflow."""
+    source = generator()
+    outputs = torch.randn(40, 5, generator=source, dtype=torch.float64, requires_grad=True)
+    weight = scale * torch.randn(103, 5, generator=source, dtype=torch.float64)
+    weight.requires_grad_()
+    wanted = torch.randint(103, (40,), generator=source)
+    slope = torch.randn(40, generator=source, dtype=torch.float64)
+    exact = -torch.log_softmax(outputs @ weight.T, -1)[torch.arange(40), wanted]
+    one = torch.autograd.grad(word_losses(outputs, weight, wanted), (outputs, weight), slope)
+    other = torch.autograd.grad(exact, (outputs, weight), slope)
+    for found, expected in zip(one, other, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-11 * scale)
+
+
+def test_word_losses_can_be_differentiated_twice() -> None:
+    """As semi-amortised inference asks for; against finite differences."""
+    source = generator()
+    outputs = torch.randn(6, 3, generator=source, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(9, 3, generator=source, dtype=torch.float64, requires_grad=True)
+    wanted = torch.randint(9, (6,), generator=source)
+
+    def losses(outputs: Tensor, weight: Tensor) -> Tensor:
+        return word_losses(outputs, weight, wanted)
+
+    assert torch.autograd.gradcheck(losses, (outputs, weight))
+    assert torch.autograd.gradgradcheck(losses, (outputs, weight))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(1e-3, 1e3), st.integers(0, 10**6))
+def test_gradients_of_word_losses_in_float32_are_finite_and_close(scale: float, seed: int) -> None:
+    source = torch.Generator().manual_seed(seed)
+    outputs = (torch.rand(300, 8, generator=source) * 2 - 1).requires_grad_()
+    weight = (scale * torch.randn(1200, 8, generator=source)).requires_grad_()
+    wanted = torch.randint(1200, (300,), generator=source)
+    found = torch.autograd.grad(word_losses(outputs, weight, wanted).sum(), (outputs, weight))
+    wide = [x.detach().double().requires_grad_() for x in (outputs, weight)]
+    exact = -torch.log_softmax(wide[0] @ wide[1].T, -1)[torch.arange(300), wanted]
+    for one, other in zip(found, torch.autograd.grad(exact.sum(), wide), strict=True):
+        assert torch.isfinite(one).all()
+        # Logits of float32 are off by 1e-7 of their size, and their exponentials by that much.
+        bound = 1e-5 * max(1.0, scale) * float(other.abs().max())
+        torch.testing.assert_close(one.double(), other, rtol=0.0, atol=bound)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.floats(1e-3, 1e3), st.integers(0, 10**6))
 def test_word_losses_in_float32_are_as_good_as_a_log_softmax(scale: float, seed: int) -> None:

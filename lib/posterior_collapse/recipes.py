@@ -570,7 +570,7 @@ def _igp_dbpedia() -> Recipe:
         "igp-dbpedia",
         "isotropic posteriors on the beginnings of DBpedia texts",
         "Zhang et al. 2021, section 4, on a sixth of the texts",
-        _isotropic_scales("dbpedia", (24000, 2000, 1734), 20, 4000, 32, 10),
+        _isotropic_scales("dbpedia", (24000, 2000, 1502), 20, 4000, 32, 10),
     )
 
 
@@ -580,7 +580,7 @@ def _igp_yahoo_question() -> Recipe:
         "igp-yahoo-question",
         "isotropic posteriors on the beginnings of Yahoo questions",
         "Zhang et al. 2021, section 4, on a sixth of the questions",
-        _isotropic_scales("yahoo-question", (16000, 2000, 1987), 20, 4000, 32, 10),
+        _isotropic_scales("yahoo-question", (16000, 2000, 1969), 20, 4000, 32, 10),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -148,6 +148,43 @@ class TextDecoder(nn.Module):
         return self.words(outputs).log_softmax(-1), TextState(state.z, hidden, cell)
 
 
+class _WordLosses(torch.autograd.Function):
+    """:func:`word_losses` and its gradient, on the CPU.
+
+    The exponentials of the logits are kept.  A row's share of the gradient is them times a number,
+    and the number can be applied after the matrix products, to rows of H instead of V.
+    So the logits are passed over once, where torch's cross-entropy writes three more arrays of
+    their size.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, outputs: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
+        """See :func:`word_losses`."""
+        logits = outputs @ weight.t()
+        own = logits.gather(1, wanted[:, None])[:, 0]
+        low, high = torch.aminmax(logits)
+        if max(-low.item(), high.item()) >= _safe_logit(logits.dtype):
+            top = logits.amax(-1)
+            logits.sub_(top[:, None])
+            own -= top
+        total = logits.exp_().sum(-1)
+        ctx.save_for_backward(outputs, weight, wanted, logits, total)
+        return total.log() - own
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Gradient of the outputs and of the weight; it can itself be differentiated."""
+        outputs, weight, wanted, exponentials, total = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative is wanted, and what is kept has none
+            share = torch.softmax(outputs @ weight.t(), -1) - F.one_hot(wanted, len(weight))
+            share = slope[:, None] * share
+            return share @ weight, share.t() @ outputs, None
+        scale, slope = (slope / total)[:, None], slope[:, None]
+        of_outputs = (exponentials @ weight).mul_(scale).sub_(slope * weight[wanted])
+        of_weight = exponentials.t() @ (scale * outputs)
+        return of_outputs, of_weight.index_add_(0, wanted, slope * outputs, alpha=-1), None
+
+
 def word_losses(outputs: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
     """-log p(word) under a softmax over ``outputs @ weight.T``, nats.
 
@@ -163,8 +200,10 @@ def word_losses(outputs: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
     Returns:
         (R,).
     """
-    if torch.is_grad_enabled() or outputs.is_cuda:
+    if outputs.is_cuda:
         return F.cross_entropy(outputs @ weight.t(), wanted, reduction="none")
+    if torch.is_grad_enabled():
+        return torch.as_tensor(_WordLosses.apply(outputs, weight, wanted))
     rows = max(1, _CACHED_LOGITS // len(weight))
     logits = outputs.new_empty(min(rows, len(outputs)), len(weight))
     losses = outputs.new_empty(len(outputs))
@@ -175,6 +214,11 @@ def word_losses(outputs: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
         own = here.gather(1, words[:, None])[:, 0]
         torch.sub(log_total(here), own, out=loss)
     return losses
+
+
+def _safe_logit(dtype: torch.dtype) -> float:
+    """Logits below it in size have exponentials whose products with gradients are no problem."""
+    return 0.5 * math.log(torch.finfo(dtype).max)
 
 
 def _exponentials_fit(outputs: Tensor, weight: Tensor) -> bool:
