@@ -522,8 +522,8 @@ def _isotropic_scales(
         nll_sentences=500,
         mi_samples=10,
         means_points=1000,
-        # As many sentences as there are for training: a language model is trained on them.
-        wording=Wording(1000, sizes[0] if judge_epochs else 2000, judge_epochs),
+        # A language model is trained on the sentences (paper: 100,000 of them).
+        wording=Wording(1000, min(sizes[0], 8000) if judge_epochs else 2000, judge_epochs),
     )
     quick = replace(
         medium,
