@@ -36,9 +36,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from training_step_alternatives import (
     BatchFirstDecoder,
     BatchFirstEncoder,
+    CrossEntropyDecoder,
     DropIn,
     FlatStep,
-    OneExponentialDecoder,
     Recurrence,
     StackedStep,
     hand_written,
@@ -125,7 +125,7 @@ def compiled(plain: nn.LSTM) -> nn.Module:
 CHANGES: dict[str, Change] = {
     LIBRARY: lambda model: None,
     "nn.LSTM, batch first": classes_by(BatchFirstEncoder, BatchFirstDecoder),
-    "nn.LSTM, one exponential in the loss": classes_by(TextEncoder, OneExponentialDecoder),
+    "nn.LSTM, torch's cross-entropy": classes_by(TextEncoder, CrossEntropyDecoder),
     "unrolled cell": recurrence_by(lambda plain: DropIn(plain, unrolled)),
     "hand-written backward": recurrence_by(lambda plain: DropIn(plain, hand_written)),
 }

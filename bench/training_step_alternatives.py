@@ -182,30 +182,8 @@ class BatchFirstDecoder(TextDecoder):
         return -losses.view(targets.shape).sum(1).unsqueeze(0)
 
 
-class OneExponential(torch.autograd.Function):
-    """Cross-entropy that exponentiates once: backward scales what forward made."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        """(N, V) and (N,) -> (N,), nats."""
-        highest = logits.amax(1, keepdim=True)
-        wanted = logits.gather(1, targets.unsqueeze(1))
-        unnormalised = (logits - highest).exp_()
-        total = unnormalised.sum(1, keepdim=True)
-        ctx.save_for_backward(unnormalised, total, targets)
-        return (total.log() + highest - wanted).squeeze(1)
-
-    @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
-        """Gradient of the logits; the kept values are overwritten, as they serve once."""
-        unnormalised, total, targets = ctx.saved_tensors
-        given = outer[0].unsqueeze(1)
-        gradient = unnormalised.mul_(given / total)
-        return gradient.scatter_add_(1, targets.unsqueeze(1), -given), None
-
-
-class OneExponentialDecoder(TextDecoder):
-    """The library's decoder with :class:`OneExponential`; one sample a sentence."""
+class CrossEntropyDecoder(TextDecoder):
+    """The library's decoder with torch's cross-entropy; one sample a sentence."""
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         """(B, T) and (1, B, D) -> (1, B)."""
@@ -215,12 +193,8 @@ class OneExponentialDecoder(TextDecoder):
         cell = self.state(z)
         outputs, _ = self.lstm(joined, (torch.tanh(cell), cell))
         logits = self.words(self.dropout_out(outputs)).flatten(0, 1)
-        return (
-            -OneExponential.apply(logits, targets.reshape(-1))
-            .view(targets.shape)
-            .sum(0)
-            .view(1, -1)
-        )
+        losses = F.cross_entropy(logits, targets.reshape(-1), reduction="none")
+        return -losses.view(targets.shape).sum(0).unsqueeze(0)
 
 
 class FlatStep:

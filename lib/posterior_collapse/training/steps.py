@@ -97,12 +97,15 @@ def clip_gradients(state: State, loss: Tensor) -> None:
     Raises:
         TrainingDiverged: it is infinite or not a number; ``loss`` is for the message.
     """
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), state.clip_norm)
+    parameters = [p for p in state.model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm(p.grad for p in parameters)  # type: ignore[misc]
     if not torch.isfinite(norm):
         raise TrainingDiverged(
             f"gradient norm {norm.item()} at update {state.iteration}, loss {loss.item()}; "
             "a smaller learning rate or clip norm is the usual cure"
         )
+    if norm > state.clip_norm:  # most are shorter, and need no pass over the gradient
+        nn.utils.clip_grads_with_norm_(parameters, state.clip_norm, norm)
 
 
 @dataclass(frozen=True)
