@@ -181,6 +181,15 @@ def test_printed_numbers_stand_beside_the_method_they_belong_to() -> None:
     assert benchmark.printed_table("lagging", "table1", "grammar") is None
 
 
+def test_printed_columns_are_called_as_the_measured_ones_are() -> None:
+    rows = benchmark.as_printed("lagging", "table4", "yelp", ["inner_iterations", "nll", "mi"])
+    assert list(rows.columns) == ["inner steps", "NLL", "MI"]
+    table = benchmark.printed_table("lagging", "table4", "yelp")
+    assert table is not None and rows["NLL"].tolist() == table["nll"].tolist()
+    with pytest.raises(BadInput, match="no rows of grammar"):
+        benchmark.as_printed("lagging", "table4", "grammar", ["nll"])
+
+
 def test_cost_is_processor_time_over_the_same_seeds_vae() -> None:
     found = {"vae": group("vae", seconds=10.0), "lagging": group("lagging", seconds=35.0)}
     assert benchmark.cost(found)["lagging"] == [3.5, 3.5, 3.5]

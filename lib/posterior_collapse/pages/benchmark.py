@@ -18,6 +18,7 @@ from IPython.display import Markdown
 from numpy.typing import NDArray
 
 from posterior_collapse import benchmarks, methods
+from posterior_collapse.errors import BadInput
 from posterior_collapse.pages import results
 from posterior_collapse.pages.parameters import Page
 from posterior_collapse.pages.show import number, spread
@@ -28,6 +29,7 @@ __all__ = [
     "Comparison",
     "Point",
     "Table",
+    "as_printed",
     "called",
     "compare",
     "cost",
@@ -75,6 +77,16 @@ QUANTITIES = {
 }
 _USUAL = ("nll", "kl", "mutual_information", "active_units")
 _DATASET = {"yahoo": "Yahoo", "yelp": "Yelp", "grammar": "grammar"}
+# What readers see in place of the names of printed columns.
+_COLUMNS = {
+    "inner_iterations": "inner steps",
+    "encoder_rate_factor": "encoder's rate / decoder's",
+    "time_ratio": "time / VAE",
+    "nll": "NLL",
+    "kl": "KL",
+    "mi": "MI",
+    "au": "AU",
+}
 
 
 def called(method: str) -> str:
@@ -246,6 +258,18 @@ def printed_table(paper: str, table: str, dataset: str) -> pd.DataFrame | None:
     rows = printed(paper, table)
     chosen = rows[rows["dataset"].str.startswith(_DATASET[dataset])]
     return None if chosen.empty else chosen
+
+
+def as_printed(paper: str, table: str, dataset: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Some columns of a paper's table, called as the measured ones are.
+
+    Raises:
+        BadInput: the paper prints nothing of that data set.
+    """
+    rows = printed_table(paper, table, dataset)
+    if rows is None:
+        raise BadInput(f"{table} of {paper} has no rows of {dataset}")
+    return rows[list(columns)].rename(columns=_COLUMNS)
 
 
 def printed_probes(paper: str, table: str) -> pd.DataFrame:
