@@ -203,6 +203,16 @@ def _entries(bibliography: str) -> dict[str, str]:
     return {key: re.sub(r"[{}]", "", title).lower() for key, title in found}
 
 
+def test_the_first_page_leads_to_every_page() -> None:
+    table = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    text = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+    for part in table["parts"]:
+        for chapter in part["chapters"]:
+            folder, _, name = chapter["file"].partition("/")
+            link = f"{{ref}}`{name}`" if folder == "book" else f"(../{folder}/{name}.ipynb)"
+            assert link in text, f"{chapter['file']} is not linked from the first page"
+
+
 def test_bibliography_is_cited_and_agrees_with_the_citation_file() -> None:
     entries = _entries((ROOT / "book" / "references.bib").read_text(encoding="utf-8"))
     sources = [*PAGES, *(ROOT / "notebooks").rglob("*.ipynb")]

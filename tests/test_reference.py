@@ -59,6 +59,24 @@ def test_what_is_missing_is_computed_and_what_is_there_is_left(copy: Path, store
     assert "0 of 3 results to compute" in compute(copy, store).stdout
 
 
+def test_a_list_says_what_is_there_and_computes_nothing(copy: Path, store: Path) -> None:
+    kept = copy / "data" / "results" / "text-grammar" / "ae--smoke--seed0.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text('{"provenance": {"cpu_seconds": 90.0}}')
+    (kept.parent / "vae--smoke--seed0.json").write_text("{}")  # does not say what it took
+    done = compute(copy, store, "--list")
+    assert done.returncode == 0, done.stderr
+    head, row = (line.split() for line in done.stdout.splitlines())
+    assert dict(zip(head, row, strict=True)) == {
+        "recipe": "text-grammar",
+        "scale": "smoke",
+        "planned": "3",
+        "missing": "1",
+        "minutes": "1.5",
+    }
+    assert not store.exists()
+
+
 def test_a_failure_is_told_and_the_rest_goes_on(copy: Path, store: Path) -> None:
     results = copy / "data" / "results" / "text-grammar"
     results.mkdir(parents=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from posterior_collapse.papers import repository
 from posterior_collapse.runs import Run, Spec, build_model, evaluate_run, train_or_load
 from posterior_collapse.runs.work import one_thread
 
-__all__ = ["Result", "export", "load", "repeat_evaluation", "results"]
+__all__ = ["Result", "export", "load", "overview", "repeat_evaluation", "results"]
 
 # What figures need; the rest of a run's arrays stays in the store.
 _KEPT = (
@@ -199,12 +200,41 @@ def _wanted(chosen: Sequence[str] | None) -> list[Spec]:
     return [spec for spec in planned() if not chosen or spec.recipe in chosen]
 
 
+def overview(wanted: Sequence[Spec]) -> pd.DataFrame:
+    """What there is of each recipe and scale, and what training one result took.
+
+    Returns:
+        Columns ``recipe``, ``scale``, ``planned``, ``missing`` and ``minutes``, the median of
+        processor time over the results that are there; nan where there is none.
+    """
+    rows = [
+        {"recipe": spec.recipe, "scale": spec.scale, "missing": not _path(spec).is_file()}
+        | {"minutes": _processor_minutes(_path(spec))}
+        for spec in wanted
+    ]
+    groups = pd.DataFrame(rows).groupby(["recipe", "scale"], sort=False)
+    table = groups.agg(
+        planned=("missing", "size"), missing=("missing", "sum"), minutes=("minutes", "median")
+    )
+    return table.reset_index()
+
+
+def _processor_minutes(path: Path) -> float:
+    """Of training; nan without a result, or with one that does not say."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return float(content["provenance"]["cpu_seconds"]) / 60.0
+    except (OSError, ValueError, KeyError):
+        return math.nan
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compute the reference results that are missing, several at a time."""
     parser = argparse.ArgumentParser(prog="python -m posterior_collapse.reference")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", help="one spec, as JSON")
     parser.add_argument("--recipe", action="append", help="only these recipes; may be repeated")
+    parser.add_argument("--list", action="store_true", help="compute nothing; say what is there")
     given = parser.parse_args(arguments)
     try:
         if given.only:
@@ -214,6 +244,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PosteriorCollapseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if given.list:
+        print(overview(wanted).to_string(index=False, float_format="%.1f", na_rep="?"))
+        return 0
     missing = [spec for spec in wanted if not _path(spec).is_file()]
     print(f"[reference] {len(missing)} of {len(wanted)} results to compute", flush=True)
     os.environ["OMP_NUM_THREADS"] = "1"
