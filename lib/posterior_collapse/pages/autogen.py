@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from posterior_collapse import benchmarks, generation, methods, text_metrics
@@ -631,11 +632,13 @@ def length_figure(found: Found) -> Figure:
         axes.set_xticks(range(len(labels)), labels)
         axes.set(xlabel="words", title=told, xlim=(-0.5, len(labels) - 0.5))
     if any(len(line.get_xdata()) for axes in panels for line in axes.lines):
-        for axes in panels:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_formatter("{x:g}")
-            axes.tick_params(axis="y", which="minor", labelsize=7)
+        panels[0].set_yscale("log")
+        low, high = panels[0].get_ylim()
+        # Over more than a decade the labels of all nine digits would overlap.
+        subs = (1.0, 2.0, 5.0) if high > 8.0 * low else tuple(np.arange(1.0, 10.0))
+        panels[0].yaxis.set_major_locator(LogLocator(subs=subs))
+        panels[0].yaxis.set_minor_locator(NullLocator())
+        panels[0].yaxis.set_major_formatter("{x:g}")
     panels[0].set_ylabel("forward perplexity")
     figure.legend(loc="outside lower center", ncols=4, fontsize=8)
     return figure
