@@ -136,7 +136,8 @@ def data_table() -> pd.DataFrame:
 
 def _counted(name: str) -> dict[str, str]:
     """Sizes of a data set here; empty without one."""
-    heads = ("train / dev / test, here", "words, here", "classes, here", "reference: words, length")
+    used = "reference: words, length, test"
+    heads = ("train / dev / test, here", "words, here", "classes, here", used)
     if not name:
         return dict.fromkeys(heads, "no copy")
     setup = recipes.get(f"igp-{name}", "medium")
@@ -149,7 +150,12 @@ def _counted(name: str) -> dict[str, str]:
         counted = f"{data.size:,}"
         labels = data.train.labels
         classes = "–" if labels is None else str(len(labels.unique()))
-    cells = (_sized(datasets.card(source).splits), counted, classes, f"{limit}, {length}")
+    cells = (
+        _sized(datasets.card(source).splits),
+        counted,
+        classes,
+        f"{limit}, {length}, {setup.test:,}",
+    )
     return dict(zip(heads, cells, strict=True))
 
 
