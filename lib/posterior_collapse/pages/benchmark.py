@@ -474,6 +474,7 @@ class _Checks:
         values: Callable[[Found], list[float]],
         rule: Callable[[str, Sequence[float]], Check],
     ) -> None:
+        """Apply a rule to every data set that has the values: references, or else this build."""
         for groups in (self.reference, self.build):
             answers = {title: values(found) for title, found in groups.items()}
             answers = {title: measured for title, measured in answers.items() if measured}
@@ -484,14 +485,17 @@ class _Checks:
             self.scales += {result.spec.scale for g in groups[title].values() for result in g}
 
     def below(self, quantity: str, values: Callable[[Found], list[float]], bound: float) -> None:
+        """The interval of the values lies below a bound."""
         self.add(quantity, values, lambda name, found: below(name, found, bound))
 
     def above(self, quantity: str, values: Callable[[Found], list[float]], bound: float) -> None:
+        """The interval of the values lies above a bound."""
         self.add(quantity, values, lambda name, found: above(name, found, bound))
 
     def between(
         self, quantity: str, values: Callable[[Found], list[float]], low: float, high: float
     ) -> None:
+        """The interval of the values lies between two bounds."""
         self.add(quantity, values, lambda name, found: between(name, found, low, high))
 
     def beats(self, first: str, second: str, name: str = "nll") -> None:
@@ -504,6 +508,7 @@ class _Checks:
         )
 
     def finding(self, item: str) -> Finding:
+        """The verdict over all checks, at the scales of the results that they used."""
         return decide(item, " and ".join(dict.fromkeys(self.scales)), self.checks)
 
 
@@ -533,6 +538,7 @@ def decide_bounds(compared: Comparison) -> Finding:
     rules = _Checks(compared)
 
     def broken(found: Found) -> list[float]:
+        """How many methods break the bound, one number a seed."""
         counts: dict[int, float] = {}
         for result in (r for group in found.values() for r in group):
             m = result.metrics
