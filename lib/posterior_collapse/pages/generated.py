@@ -159,34 +159,33 @@ _REAL |= {f"Gram-{n}, %": f"real_gram_{n}" for n in (2, 3, 4)}
 _REAL |= {f"Dist-{n}, %": f"real_distinct_{n}" for n in (1, 2, 3)}
 
 
+_FURTHER = (
+    Column("reverse PPL", "", "reverse_perplexity", 1.0, 1),
+    Column("words", "", "words", 1.0, 1),
+)
+
+
 def all_table(found: Found, way: str) -> pd.DataFrame:
-    """All methods and real sentences, one row each: mean (standard deviation over seeds).
+    """All methods and real sentences, one column each: mean (standard deviation over seeds).
 
     Raises:
         BadInput: an unknown way, with the nearest one.
     """
-    table: dict[str, list[str]] = {"text by": [*map(called, found), "people: test set"]}
+    rows = [*COLUMNS, *_FURTHER]
+    table: dict[str, list[str]] = {"measure": [*(row.title for row in rows), "seeds"]}
+    for method, group in found.items():
+        cells = [spread(_values(group, row, _way(way)), row.digits) for row in rows]
+        table[called(method)] = [*cells, str(len(group))]
     every = [result for group in found.values() for result in group]
-    for column in COLUMNS:
-        cells = [
-            spread(_values(group, column, _way(way)), column.digits) for group in found.values()
-        ]
-        real = [r.metrics[_REAL[column.title]] for r in every if _REAL[column.title] in r.metrics]
-        # The same sentences and the same judge for every method and seed.
-        mean = column.factor * float(np.mean(real)) if real else None
-        table[column.title] = [*cells, number(mean, column.digits)]
-    reverse = Column("reverse PPL", "", "reverse_perplexity", 1.0, 1)
-    cells = [spread(_values(group, reverse, way), 1) for group in found.values()]
-    table[reverse.title] = [*cells, "–"]
-    table["words"] = [
-        *(
-            spread(_values(group, Column("", "", "words", 1.0, 1), way), 1)
-            for group in found.values()
-        ),
-        "–",
-    ]
-    table["seeds"] = [*(str(len(group)) for group in found.values()), "–"]
-    return pd.DataFrame(table)
+    people = [_of_people(every, row) for row in rows]
+    return pd.DataFrame(table | {"people: test set": [*people, "–"]})
+
+
+def _of_people(every: Sequence[Result], row: Column) -> str:
+    """What the test set scores; the same sentences and the same judge for every result."""
+    name = _REAL.get(row.title, "")
+    real = [result.metrics[name] for result in every if name in result.metrics]
+    return number(row.factor * float(np.mean(real)) if real else None, row.digits)
 
 
 def examples(found: Found, way: str) -> pd.DataFrame:
