@@ -488,6 +488,9 @@ def test_rows_stand_under_their_origin() -> None:
     assert kept.iloc[0]["F1, original"] == "98.08"
     assert labels.generation_tables(shown)["Yahoo Question"].iloc[0]["real"] == "113.08"
     assert "SNLI" not in labels.class_tables(shown)  # it has no labels
+    for rows in (labels.class_tables(shown)["DBpedia"], labels.few_shot_tables(shown)["DBpedia"]):
+        assert rows.iloc[0][["method", "AU"]].tolist() == ["guessing", "–"]
+        assert set(rows.iloc[0].iloc[5:-1]) == {"11.1"}
 
 
 def test_the_base_is_seen_before_its_variances_are_untied() -> None:
