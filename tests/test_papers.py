@@ -80,6 +80,11 @@ OPEN = above("c", [0.0, 2.0], 1.0)
         ([FAILS], Verdict.FAILS),
         ([FAILS, OPEN], Verdict.FAILS),
         ([OPEN, OPEN], Verdict.NOT_RUN),
+        ([papers.premise(HOLDS), HOLDS], Verdict.HOLDS),
+        ([papers.premise(HOLDS), FAILS], Verdict.FAILS),  # a premise earns nothing
+        ([papers.premise(HOLDS), OPEN], Verdict.NOT_RUN),
+        ([papers.premise(FAILS), HOLDS], Verdict.NOT_RUN),
+        ([papers.premise(OPEN), FAILS], Verdict.NOT_RUN),
     ],
 )
 def test_verdicts_follow_from_checks(checks: list[papers.Check], verdict: Verdict) -> None:
@@ -93,6 +98,8 @@ def test_a_verdict_needs_a_known_item_and_checks() -> None:
         decide("laging-fig2", "quick", [HOLDS])
     with pytest.raises(BadInput, match="at least one"):
         decide("lagging-fig2", "quick", [])
+    with pytest.raises(BadInput, match="beside premises"):
+        decide("lagging-fig2", "quick", [papers.premise(HOLDS)])
 
 
 def test_inventory_has_all_items_with_claims() -> None:

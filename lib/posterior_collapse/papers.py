@@ -11,7 +11,7 @@ import enum
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +39,7 @@ __all__ = [
     "inventory",
     "legend",
     "lost",
+    "premise",
     "printed",
     "repository",
 ]
@@ -100,6 +101,7 @@ class Check:
     measured: Interval
     outcome: Outcome
     found: str = ""  # what was found in words, where an interval over seeds is not what it is
+    premise: bool = False  # what a claim takes for granted; see :func:`premise`
 
 
 def _check(quantity: str, rule: str, found: Interval, inside: bool, outside: bool) -> Check:
@@ -127,6 +129,15 @@ def between(quantity: str, values: Sequence[float], low: float, high: float) -> 
     return _check(quantity, f"between {low:g} and {high:g}", found, inside, apart)
 
 
+def premise(check: Check) -> Check:
+    """A check of what the claim takes for granted: a model that has not collapsed, a target met.
+
+    Where it holds it earns nothing, as it is not the claim.
+    Where it does not, the claim is about a situation that was not reached, and is not decided.
+    """
+    return replace(check, quantity=f"premise: {check.quantity}", premise=True)
+
+
 @dataclass(frozen=True)
 class Finding:
     """A claim with its checks and the verdict that they give."""
@@ -141,9 +152,12 @@ class Finding:
 
 def _verdict(checks: Sequence[Check]) -> Verdict:
     """The rule that :func:`decide` states."""
-    if not checks:
-        raise BadInput("a verdict needs at least one check")
-    outcomes = {check.outcome for check in checks}
+    claims = [check for check in checks if not check.premise]
+    if not claims:
+        raise BadInput("a verdict needs at least one check, beside premises")
+    if any(check.premise and check.outcome is not Outcome.HOLDS for check in checks):
+        return Verdict.NOT_RUN
+    outcomes = {check.outcome for check in claims}
     if outcomes == {Outcome.HOLDS}:
         return Verdict.HOLDS
     if outcomes == {Outcome.OPEN}:
@@ -156,11 +170,13 @@ def decide(item: str, scale: str, checks: Sequence[Check]) -> Finding:
 
     Holds: every check holds.
     Fails: at least one check fails and none holds.
-    Not run at this scale: no check is decided (a single seed decides nothing).
+    Not run at this scale: no check is decided (a single seed decides nothing), or a premise does
+    not hold.
     Partly: everything else.
+    Premises earn nothing; see :func:`premise`.
 
     Raises:
-        BadInput: the item is unknown, or there is no check.
+        BadInput: the item is unknown, or there is no check beside premises.
     """
     return Finding(item, claim(item), scale, tuple(checks), _verdict(checks))
 
@@ -171,7 +187,7 @@ def answer(question: str, scale: str, checks: Sequence[Check]) -> Finding:
     The rule is that of :func:`decide`.
 
     Raises:
-        BadInput: there is no check.
+        BadInput: there is no check beside premises.
     """
     return Finding("", question, scale, tuple(checks), _verdict(checks))
 
