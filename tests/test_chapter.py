@@ -211,7 +211,17 @@ def test_reference_results_survive_a_round_trip(
     assert found.metrics == run.metrics and found.evaluations == evaluations
     assert found.provenance["kind"] == "reference"
     np.testing.assert_array_equal(found.arrays["final_model_mean"], run.arrays["final_model_mean"])
-    path.with_suffix(".npz").write_bytes(b"no arrays")
+    whole = path.with_suffix(".npz").read_bytes()
+    place = len(whole) // 2
+    flipped = bytes([*whole[:place], whole[place] ^ 255, *whole[place + 1 :]])
+    for damaged in (b"no arrays", b"", whole[: len(whole) // 2], flipped):
+        path.with_suffix(".npz").write_bytes(damaged)
+        with pytest.raises(BadInput, match="damaged"):
+            reference.load(spec)
+    path.with_suffix(".npz").write_bytes(whole)
+    content = json.loads(path.read_text())
+    del content["history"]
+    path.write_text(json.dumps(content))
     with pytest.raises(BadInput, match="damaged"):
         reference.load(spec)
 

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from posterior_collapse import generation, methods
 from posterior_collapse.datasets.arrays import BOS, EOS, PAD, UNK, Split
-from posterior_collapse.errors import BadInput
+from posterior_collapse.errors import BadInput, PosteriorCollapseError
 from posterior_collapse.networks import VAE, ImageNetwork, Latent, TextNetwork, build_vae
 from posterior_collapse.posteriors import Delta, Diagonal, Flow, PointMass, Posterior, Scaled
 from posterior_collapse.priors import Prior, ScaledStandardNormal, StandardNormal
@@ -351,6 +352,48 @@ def test_a_low_temperature_and_one_word_are_greedy() -> None:
     for choice in ({"temperature": 1e-4}, {"temperature": 1e-320}, {"top_k": 1}, {"nucleus": 1e-9}):
         found = generation.sample(model, z, seeded(), max_length=6, **choice)
         assert torch.equal(found.tokens, greedy.tokens), choice
+
+
+@pytest.mark.parametrize("nucleus", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize("vocabulary", [200, 1000])
+def test_one_sentence_whose_nucleus_ends_late_is_drawn(vocabulary: int, nucleus: float) -> None:
+    """No row of the batch ends its nucleus among the first words that are looked at."""
+    model = text_model(vocabulary, spread=0.01)  # nearly uniform
+    for count in (1, 3):
+        codes = generation.prior_codes(model, count, seeded())
+        found = generation.sample(model, codes, seeded(), nucleus=nucleus, max_length=4)
+        assert found.log_probabilities.isfinite().all()
+
+
+@pytest.mark.parametrize("choice", [{}, {"top_k": 3}, {"nucleus": 0.5}, {"temperature": 0.9}])
+def test_words_are_drawn_where_the_forbidden_ones_have_all_the_probability(choice: Any) -> None:
+    model = text_model()
+    with torch.no_grad():
+        model.decoder.words.weight.mul_(0.0)  # type: ignore[union-attr,operator]
+    start = model.decoder.step
+
+    def step(words: torch.Tensor, state: Any) -> Any:
+        log_probability, after = start(words, state)
+        log_probability[:, 0] += 2000.0
+        return log_probability.log_softmax(-1), after
+
+    model.decoder.step = step  # type: ignore[method-assign,assignment]
+    codes = generation.prior_codes(model, 4, seeded())
+    found = generation.sample(model, codes, seeded(), max_length=3, **choice)
+    assert not (found.tokens[:, 1] == 0).any()
+
+
+@pytest.mark.parametrize("way", ["greedy", "sample", "beam_search"])
+def test_a_model_of_nan_is_told(way: str) -> None:
+    model = text_model()
+    with torch.no_grad():
+        model.decoder.words.weight.fill_(math.nan)  # type: ignore[union-attr,operator]
+    codes = torch.zeros(2, 2, dtype=torch.float64)
+    with pytest.raises(PosteriorCollapseError, match="may hold nan"):
+        getattr(generation, way)(model, codes, seeded())
+    if way == "sample":
+        with pytest.raises(PosteriorCollapseError, match="may hold nan"):
+            generation.sample(model, codes, seeded(), nucleus=0.5)
 
 
 @pytest.mark.parametrize("sharpness", [0.05, 1.0, 6.0])
@@ -826,3 +869,12 @@ def test_impossible_paths_are_refused() -> None:
         generation.spherical(start, opposite, 3)
     with pytest.raises(BadInput, match="count is a whole number of at least 1, given 0"):
         generation.prior_codes(text_model(), 0, seeded())
+
+
+def test_as_many_words_stay_as_a_share_says() -> None:
+    """Against whole numbers: a hundredth of a share is exact there."""
+    lengths = torch.arange(2, 203)
+    split = Split(torch.zeros(len(lengths), 1, dtype=torch.long), lengths)
+    for hundredths in range(101):
+        kept = generation._kept(split, hundredths / 100)
+        assert kept.tolist() == [n * (100 - hundredths) // 100 for n in range(201)]

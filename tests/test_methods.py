@@ -325,6 +325,11 @@ def test_wrong_words_are_refused_with_the_right_ones(text: str, message: str) ->
         methods.get(text)
 
 
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    assert methods.get("iwae(k=5.0)") == methods.get("iwae(k=5)")
+    assert repr(methods.get("mog(components=3.0)")) == repr(methods.get("mog(components=3)"))
+
+
 @pytest.mark.parametrize("name", methods.names())
 def test_every_parameter_refuses_what_is_out_of_its_range(name: str) -> None:
     for parameter in inspect.signature(methods.describe(name).make).parameters:

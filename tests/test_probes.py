@@ -22,7 +22,7 @@ from torch.distributions import (
 
 from posterior_collapse import datasets, posteriors, probes
 from posterior_collapse.errors import BadInput
-from posterior_collapse.probes import classify_codes, linear_probe
+from posterior_collapse.probes import classify_codes, linear_probe, standardised
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -479,3 +479,20 @@ def test_classifiers_of_nothing_give_the_majority() -> None:
 def test_classifiers_refuse(codes: Tensor, labels: Tensor, starts: int, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         classify_codes(codes, labels, starts)
+
+
+def test_a_small_batch_teaches_a_perceptron_from_few_codes() -> None:
+    """Four classes in the corners of a square, on codes far from 0 that hardly move."""
+    labels = torch.arange(400) % 4
+    corners = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    codes = 30.0 + 0.01 * (corners[labels] + 0.1 * torch.randn(400, 2, generator=generator()))
+    scaled = standardised(codes, codes)
+    torch.testing.assert_close(scaled.mean(0), torch.zeros(2).double(), atol=1e-9, rtol=0.0)
+    torch.testing.assert_close(scaled.std(0, correction=0), torch.ones(2).double())
+    assert classify_codes(scaled, labels, 2, 32).perceptron > 0.95
+    assert classify_codes(codes, labels, 2).perceptron < 0.6
+
+
+def test_what_is_constant_becomes_zero() -> None:
+    scaled = standardised(torch.tensor([[1.0, 5.0]]), torch.tensor([[0.0, 2.0], [2.0, 2.0]]))
+    assert scaled.tolist() == [[0.0, 0.0]]

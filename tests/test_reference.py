@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from posterior_collapse import reference
+from posterior_collapse.runs import Spec
 
 # Two planned runs that take no time stand for those that take hours.
 PLANNED = """
@@ -92,3 +97,41 @@ def test_an_unknown_recipe_is_refused(copy: Path, store: Path) -> None:
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert 'unknown recipe with reference runs "text-gramar"; did you mean' in done.stderr
     assert not store.exists()
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Spec]:
+    """Fourteen runs that are planned; none has a result, and no process is forked for them."""
+    specs = [Spec("text-grammar", "vae", "smoke", seed) for seed in range(14)]
+    monkeypatch.setattr(reference, "planned", lambda: specs)
+    monkeypatch.setattr(reference, "repository", lambda: tmp_path)
+    monkeypatch.setattr(reference.warm, "serve", lambda _: contextlib.nullcontext({}))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # main sets it; put back afterwards
+    return specs
+
+
+def test_a_run_that_a_signal_ends_is_no_success(
+    queue: list[Spec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = iter([0, -9, *[0] * 12])
+    monkeypatch.setattr(
+        subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], next(codes))
+    )
+    assert reference.main(["--jobs", "1"]) == 9
+
+
+def test_after_an_interrupt_nothing_more_begins(
+    queue: list[Spec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+
+    def run(*_: object, **__: object) -> None:
+        begun.append(len(begun))
+        time.sleep(0.1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(reference, "as_completed", lambda waiting: waiting)
+    with pytest.raises(KeyboardInterrupt):
+        reference.main(["--jobs", "1"])
+    assert len(begun) < len(queue)

@@ -165,6 +165,31 @@ def test_full_disk_is_a_clear_error(store: Path, monkeypatch: pytest.MonkeyPatch
         train_or_load(SPEC, "cpu", False, 0.0)
 
 
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs a disk that is full")
+def test_a_real_full_disk_is_an_error_of_the_system(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """safetensors' own writer raises something else, which nothing would catch."""
+    write = Path.write_bytes
+
+    def onto_the_full_disk(path: Path, content: bytes) -> int:
+        kind = path.suffix == ".part" or path.name == "weights.safetensors"
+        return write(Path("/dev/full") if kind else path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", onto_the_full_disk)
+    with pytest.raises(PosteriorCollapseError, match="POSTERIOR_COLLAPSE_STORE"):
+        train_or_load(SPEC, "cpu", False, 0.0)
+    with pytest.raises(PosteriorCollapseError, match="POSTERIOR_COLLAPSE_STORE"):
+        train_or_load(SPEC, "cpu", False)  # no checkpoint falls due: at the end
+
+
+def test_others_may_read_a_run(whole: Path) -> None:
+    modes = {
+        p.stat().st_mode & 0o777 for p in whole.rglob("*") if p.suffix in (".safetensors", ".json")
+    }
+    assert len(modes) == 1
+
+
 def test_loaded_run_equals_the_trained_one(store: Path, whole: Path) -> None:
     shutil.copytree(whole / "runs", store / "runs")
     started = time.monotonic()

@@ -20,8 +20,9 @@ from posterior_collapse.datasets import EOS, Split
 from posterior_collapse.networks import VAE
 from posterior_collapse.posteriors import DiagonalNormal
 from posterior_collapse.recipes import Wording
-from posterior_collapse.runs import Spec, build_model, text, train_or_load
+from posterior_collapse.runs import Spec, build_model, text, train_or_load, work
 from posterior_collapse.runs.spec import load_data
+from posterior_collapse.training.semi_amortised import Refined
 
 SPEC = Spec("igp-grammar", "igp+target-kl(c=5, ramp=4)", "smoke")
 
@@ -97,13 +98,25 @@ def test_shape_needs_a_gaussian(data: datasets.TextDataset) -> None:
 # --- written text ---------------------------------------------------------------------------------
 
 
-def test_only_sentences_that_ended_are_judged() -> None:
-    split = split_of([1, 5, EOS], [1, 5, 6, 7], [1, EOS], [1, 8, 9, EOS])
-    kept = text._complete(split)
-    assert text_metrics.of_split(kept) == [("5",), (), ("8", "9")]
-    assert kept.lengths.tolist() == [3, 2, 4]
-    none = split_of([1, 5, 6], [1, 7, 8])
-    assert text._complete(none) is none
+def test_faults_of_a_known_text() -> None:
+    split = split_of([1, 5, EOS], [1, 5, datasets.UNK, 7], [1, EOS], [1, datasets.UNK, 9, EOS])
+    assert text._faults(split, "x_") == {
+        "x_ended": 3 / 4,
+        "x_empty": 1 / 4,
+        "x_unknown": pytest.approx(2 / 6),
+    }
+    assert text._faults(split_of([1, EOS]), "") == {"ended": 1.0, "empty": 1.0, "unknown": 0.0}
+
+
+def test_marks_are_no_words(data: datasets.TextDataset) -> None:
+    words = data.vocabulary.words
+    mark = next(n for n, word in enumerate(words) if word in ".!")
+    rows = [[1, 5, 6, mark, EOS], [1, 5, 6, 7], [1, EOS], [1, datasets.UNK, mark, mark, EOS]]
+    found = text._plain_words(data, split_of(*rows))
+    plain = [
+        sum(any(c.isalnum() for c in words[w]) for w in row if w not in (1, EOS)) for row in rows
+    ]
+    assert found.tolist() == plain and found[2] == 0
 
 
 def test_likeness_is_that_of_text_metrics() -> None:
@@ -121,7 +134,7 @@ def test_likeness_is_that_of_text_metrics() -> None:
 
 def by_hand_f1(one: tuple[str, ...], other: tuple[str, ...]) -> float:
     shared = (Counter(one) & Counter(other)).total()
-    return 2.0 * shared / (len(one) + len(other)) if one or other else 0.0
+    return 2.0 * shared / (len(one) + len(other)) if one or other else 1.0
 
 
 def test_between_is_counted_by_hand(
@@ -130,7 +143,7 @@ def test_between_is_counted_by_hand(
     """Lines of sentences that are given: overlap of neighbours, and how many differ."""
     lines = [
         [[5], [5], [5, 6], [5, 6], [6], [6], [6]],  # three different ones
-        [[7, 8]] * 7,
+        [[7, 8], *[[]] * 6],
     ]
     tokens = [[1, *words, EOS] for line in lines for words in line]
     given = split_of(*tokens)
@@ -144,7 +157,8 @@ def test_between_is_counted_by_hand(
         for place in range(6)
     ]
     assert found.metrics["interpolation_overlap"] == pytest.approx(np.mean(scores))
-    assert found.metrics["interpolation_distinct"] == pytest.approx((3 / 7 + 1 / 7) / 2)
+    assert found.metrics["interpolation_distinct"] == pytest.approx((3 / 7 + 2 / 7) / 2)
+    assert found.metrics["interpolation_ends"] == 0.0
     words = data.vocabulary.words
     shown = [" ".join(words[one] for one in row) for row in lines[0]]
     assert found.arrays["text_interpolation"].tolist() == shown
@@ -210,7 +224,7 @@ def test_nats_of_sentences_sum_to_the_perplexity(data: datasets.TextDataset) -> 
 
 
 def test_few_shot_counts_its_examples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A share of 2000, and at least as many as classes; the first ones are taken."""
+    """A share of 2000, and at least as many as classes; several choices of some, one of all."""
     seen: list[tuple[int, int]] = []
 
     def probe(features: Any, labels: Any, *_: Any) -> Any:
@@ -220,7 +234,8 @@ def test_few_shot_counts_its_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text, "linear_probe", probe)
     train, labels = torch.randn(2000, 2, generator=generator()), torch.arange(2000) % 5
     found = text._few_shot(train, labels, train, labels)
-    assert seen == [(5, 5), (20, 20), (200, 200), (2000, 2000)]
+    sizes = (5, 20, 200)
+    assert seen == [(n, n) for n in sizes for _ in range(text._SUBSETS)] + [(2000, 2000)]
     assert found == {
         "few_shot_0.001": 5.0,
         "few_shot_0.01": 20.0,
@@ -234,7 +249,8 @@ def test_few_shot_of_codes_that_are_the_labels() -> None:
     codes = torch.nn.functional.one_hot(labels).double()
     codes = codes + 0.01 * torch.randn(600, 3, generator=generator(), dtype=torch.float64)
     found = text._few_shot(codes, labels, codes, labels)
-    assert set(found.values()) == {1.0}
+    few = found.pop("few_shot_0.001")  # three examples may not have all three classes
+    assert set(found.values()) == {1.0} and 1 / 3 <= few < 1.0
     noise = torch.randn(600, 3, generator=generator(1))
     assert text._few_shot(noise, labels, noise.flip(0), labels)["few_shot_1"] < 0.5
 
@@ -276,7 +292,11 @@ def test_a_run_measures_everything_that_pages_ask_for(store: Path) -> None:
     assert len(arrays["text_source"]) == len(arrays["text_reconstruction"]) == 5
     assert arrays["tsne"].shape == (48, 2) and arrays["tsne_label"].shape == (48,)
     assert arrays["code_mean"].shape == arrays["code_std"].shape == (24, 3)
-    assert len(arrays["greedy_judged_nats"]) == len(arrays["greedy_judged_words"]) <= 40
+    judged = [arrays[f"greedy_judged_{name}"] for name in ("nats", "tokens", "words")]
+    assert {len(one) for one in judged} == {40}
+    assert (judged[2] <= judged[1]).all()
+    perplexity = math.exp(judged[0].sum() / judged[1].sum())
+    assert metrics["greedy_forward_perplexity"] == pytest.approx(perplexity, rel=1e-5)
     # The judge is a run of its own, which all methods share.
     judge = train_or_load(replace(SPEC, method="lstm-lm", seed=0), "cpu", False)
     model = build_model(judge.spec)
@@ -330,3 +350,28 @@ def test_a_language_model_does_not_judge_itself(store: Path) -> None:
     run = train_or_load(replace(SPEC, method="lstm-lm"), "cpu", False)
     assert "greedy_words" in run.metrics and "real_perplexity" not in run.metrics
     assert not any("reconstruction_bleu" in name or "codes_" in name for name in run.metrics)
+
+
+def test_measures_of_text_are_of_the_posterior_that_is_evaluated(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Semi-amortised inference goes on after the encoder, for words and codes too."""
+    spec = replace(SPEC, method="sa-vae(steps=2)")
+    seen: list[object] = []
+    wanted = work.measure_text
+    monkeypatch.setattr(
+        work, "measure_text", lambda s, model, *rest: seen.append(model) or wanted(s, model, *rest)
+    )
+    run = train_or_load(spec, "cpu", False)
+    assert isinstance(seen[0], Refined)
+    model = build_model(spec)
+    model.load_state_dict(run.weights())
+    data = load_data(spec.setup)
+    assert isinstance(data, datasets.TextDataset)
+    part = data.test.take(torch.arange(24))
+    rows = torch.cat(part.batch_rows(128))
+    refined = spec.choices.training.evaluated(model.eval())
+    codes = generation.encode(refined, part, generator())[rows]  # type: ignore[arg-type]
+    torch.testing.assert_close(torch.from_numpy(run.arrays["code_mean"]), codes)
+    plain = generation.encode(model, part, generator())[rows]
+    assert not torch.equal(plain, codes)

@@ -123,6 +123,12 @@ def test_rouge_counted_by_hand() -> None:
     assert text_metrics.rouge(candidate, reference, 4) == (0.0, 0.0, 0.0)
 
 
+def test_overlap_is_rouge_but_for_two_empty_sentences() -> None:
+    pairs = (["a b", "", "", "c"], ["a c", "", "d", "c"])
+    assert text_metrics.overlap(*pairs) == pytest.approx((0.5 + 1.0 + 0.0 + 1.0) / 4)
+    assert text_metrics.rouge(*pairs, 1).f1 == pytest.approx((0.5 + 1.0) / 4)
+
+
 def test_rouge_averages_over_sentences() -> None:
     candidates, references = ["a b", "a b c", "a"], ["a b", "a b", "a"]
     # (1, 1, 1), (1/2, 1, 2/3), and no pairs at all.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -47,6 +48,7 @@ SEQUENCES_PER_CALL = 1024
 NODES_PER_CALL = 1024
 # Densities log q_j(z) held at once: 2 MB in float64, which stays in the cache.
 _DENSITIES_PER_CHUNK = 2**18
+_LARGEST_EXPONENT = math.log(sys.float_info.max)
 
 _LOG_2PI = math.log(2.0 * math.pi)
 
@@ -552,7 +554,7 @@ def evaluate(
         n_sentences=len(kl),
         n_decoded=n,
         n_tokens=n_tokens,
-        perplexity=math.exp(nll * n / n_tokens) if n_tokens and nll is not None else None,
+        perplexity=_perplexity(nll * n / n_tokens) if n_tokens and nll is not None else None,
         num_samples=num_samples,
         mi_samples=mi_samples,
         **latent,
@@ -644,7 +646,7 @@ def _measure_latent(
     fields["aggregate_kl"] = distance.value.item()
     fields["aggregate_kl_stderr"] = distance.stderr.item()
     fields["mutual_posterior_divergence"] = _finite(
-        gaussian.mutual_posterior_divergence(mean, logvar)
+        gaussian.mutual_posterior_divergence(gaussian.widen(mean), gaussian.widen(logvar))
     )
     fields["conditional_entropy"] = _finite(gaussian.conditional_entropy(logvar))
     if aggregate is not None:
@@ -655,6 +657,11 @@ def _measure_latent(
         part = mutual_information(mean[order], logvar[order], mi_samples, generator, size)
         fields["batch_mutual_information"] = part.value.item()
     return fields
+
+
+def _perplexity(nats: float) -> float | None:
+    """exp of nats per word; None where no float holds it."""
+    return math.exp(nats) if nats < _LARGEST_EXPONENT else None
 
 
 def _finite(value: Tensor) -> float | None:

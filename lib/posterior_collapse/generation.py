@@ -27,7 +27,7 @@ from torch.distributions import Distribution
 
 from posterior_collapse import gaussian
 from posterior_collapse.datasets.arrays import BOS, EOS, PAD, UNK, Split, equal_length_rows
-from posterior_collapse.errors import BadInput
+from posterior_collapse.errors import BadInput, PosteriorCollapseError
 from posterior_collapse.estimators import evaluating
 from posterior_collapse.networks.base import VAE
 from posterior_collapse.networks.text import TextDecoder, TextState
@@ -233,6 +233,15 @@ def _run(model: VAE, search: _Search[_Rows], asked: _Asked, per_sentence: int) -
     return Generated(found.words[:, :width].contiguous(), found.length, totals, last == EOS, z)
 
 
+def _require_words(log_probability: Tensor) -> None:
+    """Stop where a model has no next word; given is the log-probability of those chosen (A,)."""
+    if not log_probability.isfinite().all():
+        raise PosteriorCollapseError(
+            "the model gives no probability to any word that is allowed next; its parameters may "
+            "hold nan, as after a training that diverged"
+        )
+
+
 def _begun(number: Tensor, most_words: int) -> _Sentences:
     """Sentences that consist of BOS."""
     words = number.new_full((len(number), most_words + 1), PAD)
@@ -281,7 +290,9 @@ class _WordByWord:
         log_probability, state = self.asked.decoder.step(last, rows.state)
         log_probability[:, self.asked.forbidden] = -math.inf
         word = self.choose(log_probability, number, length - 1)
-        total = total + _wide(log_probability.gather(1, word[:, None])[:, 0])
+        own = log_probability.gather(1, word[:, None])[:, 0]
+        _require_words(own)
+        total = total + _wide(own)
         words = words.scatter(1, length[:, None], word[:, None])
         done = (word == EOS) | (length == self.asked.most_words)
         return _Line(_Sentences(number, words, length + 1, total), state), done
@@ -367,9 +378,10 @@ def sample(
 
     def choose(logp: Tensor, number: Tensor, position: Tensor) -> Tensor:
         own = uniform[number, position]
+        # The largest becomes 0: forbidden words may have had nearly all of the probability.  It
+        # stays 0 where a low temperature makes the others infinite.
+        logp = logp - logp.amax(-1, keepdim=True)
         if temperature != 1.0:
-            # The largest becomes 0 first, and stays 0 where the others become infinite.
-            logp = logp - logp.amax(-1, keepdim=True)
             logp /= max(temperature, torch.finfo(logp.dtype).tiny)
         if top_k is None and nucleus == 1.0:
             return _invert(logp.exp(), own)
@@ -396,7 +408,7 @@ def _draw_likely(logits: Tensor, uniform: Tensor, top_k: int | None, nucleus: fl
     most = size if top_k is None else min(top_k, size)
     numbers = [number for number in _LOOKED_AT if top_k is None and number < size]
     mass = _wide(logits.exp().sum(-1))
-    drawn = torch.empty(len(logits), dtype=torch.long, device=logits.device)
+    drawn = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
     left = torch.arange(len(logits), device=logits.device)
     for number in (*numbers, most):
         likely = _likely(logits[left], number, nucleus, None if number == most else mass[left])
@@ -444,14 +456,14 @@ def _invert(weights: Tensor, uniform: Tensor) -> Tensor:
     An index of weight 0 is never drawn.
 
     Args:
-        weights: (A, K), none negative, one positive in every row.
+        weights: (A, K), none negative, one positive in every row; A may be 0.
         uniform: (A,), in [0, 1).
 
     Returns:
         (A,) int64.
     """
     rows, size = weights.shape
-    blocks = F.pad(weights, (0, -size % _BLOCK)).view(rows, -1, _BLOCK)
+    blocks = F.pad(weights, (0, -size % _BLOCK)).view(rows, -(-size // _BLOCK), _BLOCK)
     sums = _wide(blocks.sum(-1)).cumsum(-1)
     target = uniform * sums[:, -1]
     block = _first_above(sums, target)
@@ -531,6 +543,7 @@ class _BeamSearch:
         log_probability[:, self.asked.forbidden] = -math.inf
         # A version has at most W children among the best W of its sentence.
         own, ids = log_probability.topk(min(width, log_probability.shape[1]))
+        _require_words(own[:, 0])
         children = own.shape[1]
         grown = rows.scores.new_full((sentences * width, children), -math.inf)
         grown[alive] = rows.scores.flatten()[alive, None] + _wide(own)
@@ -888,8 +901,9 @@ def _kept(split: Split, share: float) -> Tensor:
     """How many words of each sentence stay, (N,)."""
     if not 0.0 <= share <= 1.0:
         raise BadInput(f"share is in [0, 1], given {share!r}")
-    # A product that should be whole may lie just below.
-    return ((split.lengths - 2) * (1.0 - share) + 1e-9).floor().long()
+    # A product that should be whole may lie just below; float32 would not see the difference.
+    words = (split.lengths - 2).cpu().double()
+    return (words * (1.0 - share) + 1e-9).floor().long().to(split.lengths.device)
 
 
 def _places(split: Split) -> Tensor:

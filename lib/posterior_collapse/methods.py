@@ -230,6 +230,8 @@ def _make(text: str) -> Method:
         whole = allowed[parameter].annotation in (int, "int")
         if whole and not float(value).is_integer():
             raise BadInput(f'{parameter} is a whole number, given {value} in "{text}"')
+        if whole:
+            values[parameter] = int(value)  # of 5.0, which torch takes for no shape
     return entry.make(**values)
 
 

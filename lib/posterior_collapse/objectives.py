@@ -349,7 +349,7 @@ class ImportanceWeighted:
     weight: Schedule = Constant(1.0)
 
     def __post_init__(self) -> None:
-        if not (self.k >= 1 and self.k == int(self.k)):
+        if not (isinstance(self.k, int) and self.k >= 1):
             raise BadInput(f"k is a whole number of at least 1, given {self.k}")
 
     def __call__(

@@ -250,7 +250,7 @@ class MixturePrior(nn.Module):
 
 
 def _require_components(components: int) -> None:
-    if not components >= 1 or components != int(components):
+    if not (isinstance(components, int) and components >= 1):
         raise BadInput(f"components is a whole number of at least 1, given {components}")
 
 

@@ -43,6 +43,7 @@ __all__ = [
     "probe_curve",
     "representation",
     "split_means",
+    "standardised",
 ]
 
 L2_GRID = (1e4, 1e3, 1e2, 1e1, 1e0, 1e-1, 1e-2)
@@ -162,6 +163,15 @@ class _Scaler(NamedTuple):
 
     def __call__(self, features: Array) -> Array:
         return (features - self.mean) / self.std
+
+
+def standardised(features: Tensor, by: Tensor) -> Tensor:
+    """Features (N, D) around the mean of others (M, D), in units of their standard deviation.
+
+    What is constant among the others becomes 0.
+    """
+    scaler = _Scaler.of(by.detach().cpu().double().numpy())
+    return torch.from_numpy(scaler(features.detach().cpu().double().numpy()))
 
 
 def _path(features: Array, labels: Labels, grid: Sequence[float]) -> Iterator[LogisticRegression]:
@@ -330,7 +340,9 @@ _TRAIN = 0.8  # of the test set's codes; the rest judges
 _HELD_OUT = 0.2  # of those that train: they choose the epoch
 
 
-def classify_codes(codes: Tensor, labels: Tensor, starts: int) -> CodeAccuracy:
+def classify_codes(
+    codes: Tensor, labels: Tensor, starts: int, batch_size: int = 200
+) -> CodeAccuracy:
     """Train classifiers on four fifths of a test set's codes, and judge them on the rest.
 
     Zhang et al. 2021, section 4.2: Adam with rate 0.001, 20 epochs, the epoch chosen on a fifth
@@ -341,6 +353,8 @@ def classify_codes(codes: Tensor, labels: Tensor, starts: int) -> CodeAccuracy:
         codes: posterior means (N, D) of a test set in random order.
         labels: (N,) integers.
         starts: random starts of the perceptron, at least 1.
+        batch_size: of the perceptron, which the paper does not print; few codes need a small one,
+            or twenty epochs are too few updates to learn anything.
 
     Raises:
         BadInput: shapes that do not fit, labels that are no integers, fewer than 20 examples, or
@@ -355,19 +369,20 @@ def classify_codes(codes: Tensor, labels: Tensor, starts: int) -> CodeAccuracy:
     linear = linear_probe(codes[:cut], labels[:cut], codes[cut:], labels[cut:], (1.0,))
     if not features.shape[1]:  # a model without a latent variable: the majority's answer
         return CodeAccuracy(linear.accuracy, linear.accuracy, 0.0, cut, len(wanted) - cut)
-    fits = [_perceptron(features[:cut], wanted[:cut], seed) for seed in range(starts)]
+    fits = [_perceptron(features[:cut], wanted[:cut], seed, batch_size) for seed in range(starts)]
     accuracies = [float(np.mean(fit.predict(features[cut:]) == wanted[cut:])) for fit in fits]
     spread = float(np.std(accuracies, ddof=1)) if starts > 1 else math.nan
     return CodeAccuracy(linear.accuracy, float(np.mean(accuracies)), spread, cut, len(wanted) - cut)
 
 
-def _perceptron(features: Array, labels: Labels, seed: int) -> MLPClassifier:
+def _perceptron(features: Array, labels: Labels, seed: int, batch_size: int) -> MLPClassifier:
     """Two hidden layers, at the epoch with the best held-out accuracy."""
     many = np.unique(labels, return_counts=True)[1].min() >= 10  # else no stratified fifth
     model = MLPClassifier(
         _HIDDEN,
         learning_rate_init=1e-3,
         alpha=0.0,
+        batch_size=min(batch_size, max(1, int((1.0 - _HELD_OUT) * len(labels)))),
         max_iter=_EPOCHS,
         early_stopping=bool(many),
         validation_fraction=_HELD_OUT,

@@ -13,6 +13,8 @@ import math
 import os
 import subprocess
 import sys
+import zipfile
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -63,10 +65,14 @@ _KEPT = (
     "text_greedy",
     "text_sampled",
     "greedy_judged_nats",
+    "greedy_judged_tokens",
     "greedy_judged_words",
     "sampled_judged_nats",
+    "sampled_judged_tokens",
     "sampled_judged_words",
 )
+# What a run needs is imported once; the digest is taken then, of what has been imported.
+_WARM = ("posterior_collapse.reference", "posterior_collapse.runs.spec:sources_digest")
 _REPEATS = 10  # evaluation seeds of one trained model (He et al. 2019, appendix D)
 
 
@@ -155,13 +161,14 @@ def load(spec: Spec) -> Result:
         content = json.loads(path.read_text(encoding="utf-8"))
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
+        history = pd.DataFrame(content["history"])
+        origin = {**content["provenance"], "kind": "reference"}
+        result = Result(spec, content["metrics"], history, arrays, origin, content["evaluations"])
     except FileNotFoundError as error:
         raise BadInput(f"no reference result {path.name} for {spec.recipe}") from error
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise BadInput(f"the reference result {path} is damaged: {error}") from error
-    history = pd.DataFrame(content["history"])
-    origin = {**content["provenance"], "kind": "reference"}
-    return Result(spec, content["metrics"], history, arrays, origin, content["evaluations"])
+    return result
 
 
 def results(recipe: str, method: str, scale: str) -> list[Result]:
@@ -251,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"[reference] {len(missing)} of {len(wanted)} results to compute", flush=True)
     os.environ["OMP_NUM_THREADS"] = "1"
     with (
-        warm.serve(("posterior_collapse.reference",)) as forks,
+        warm.serve(_WARM) as forks,
         ThreadPoolExecutor(given.jobs) as pool,
     ):
         environment = {**os.environ, **forks}
@@ -259,8 +266,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             pool.submit(subprocess.run, _command(spec), check=False, env=environment)
             for spec in missing
         ]
-        codes = [done.result().returncode for done in as_completed(waiting)]
-    return max(codes, default=0)
+        try:
+            codes = [done.result().returncode for done in as_completed(waiting)]
+        except BaseException:  # of Ctrl-C: what has not begun does not begin
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return max(map(abs, codes), default=0)  # a run that a signal ended has a negative one
 
 
 if __name__ == "__main__":

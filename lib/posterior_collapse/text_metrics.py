@@ -30,6 +30,7 @@ __all__ = [
     "exact_match",
     "gram",
     "of_split",
+    "overlap",
     "perplexity",
     "rouge",
     "rouge_sets",
@@ -188,6 +189,18 @@ def exact_match(candidates: Sequence[Sentence], references: Sequence[Sentence]) 
     return sum(written == wanted for written, wanted in pairs) / len(pairs)
 
 
+def overlap(first: Sequence[Sentence], second: Sequence[Sentence]) -> float:
+    """How alike pairs of sentences are: the F1 of shared words, averaged over pairs; in [0, 1].
+
+    It is :func:`rouge` with n = 1, but for two empty sentences, which are equal and so count 1.
+
+    Raises:
+        BadInput: no sentences, lists of different lengths.
+    """
+    empty = sum(not one and not other for one, other in _pairs(first, second))
+    return rouge(first, second, 1).f1 + empty / len(first)
+
+
 # --- generated text -------------------------------------------------------------------------------
 
 
@@ -244,7 +257,7 @@ def sentence_nats(model: VAE, split: Split) -> torch.Tensor:
 
     Args:
         model: without a latent variable, so that the likelihood is exact.
-        split: N sentences, on the model's device.
+        split: N sentences, on any device.
 
     Raises:
         BadInput: an image model, one with a latent variable, no sentences.
@@ -265,9 +278,9 @@ def sentence_nats(model: VAE, split: Split) -> torch.Tensor:
     found = torch.empty(len(split), dtype=torch.float64)
     with evaluating(model):
         for rows in equal_length_rows(split, _SENTENCES_PER_CALL):
-            x = split.tokens[rows, : int(split.lengths[rows[0]])]
+            x = split.tokens[rows, : int(split.lengths[rows[0]])].to(decoder.words.weight.device)
             none = torch.zeros(1, len(x), 0, dtype=decoder.words.weight.dtype, device=x.device)
-            found[rows.cpu()] = -model.log_likelihood(x, none)[0].double().cpu()
+            found[rows.cpu()] = -model.log_likelihood(x, none)[0].cpu().double()
     return found
 
 

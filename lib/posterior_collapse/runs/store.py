@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import platformdirs
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
@@ -105,7 +105,8 @@ def write_run(
     """Write a finished run beside its place, checksum it, and move it there in one rename."""
     folder, place = partial_folder(spec), run_folder(spec)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous().cpu() for k, v in weights.items()}, folder / "weights.safetensors")
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in weights.items()}
+    (folder / "weights.safetensors").write_bytes(save(tensors))
     _write_json(folder / "spec.json", spec.__dict__)
     _write_json(folder / "metrics.json", metrics)
     _write_json(folder / "history.json", history)

@@ -29,7 +29,7 @@ from posterior_collapse.gaussian import aggregate_moments
 from posterior_collapse.generation import Decode, Generated
 from posterior_collapse.networks import VAE, Latent
 from posterior_collapse.posteriors import gaussian_code
-from posterior_collapse.probes import classify_codes, linear_probe
+from posterior_collapse.probes import classify_codes, linear_probe, standardised
 from posterior_collapse.recipes import Wording
 from posterior_collapse.runs.models import build_model
 from posterior_collapse.runs.monitor import Recorder
@@ -44,6 +44,8 @@ _JUDGED = 2000  # generated sentences whose log-probability is kept one by one
 _POINTS = 7  # codes on the way from one sentence to another, ends included
 _SHARES = (0.001, 0.01, 0.1, 1.0)  # labelled training examples (Zhang et al. 2021, figure 3)
 _STARTS = 5  # random starts of the perceptron; the paper has 10
+_BATCH = 32  # of the perceptron: there are a thousand codes, where the paper has ten thousand
+_SUBSETS = 5  # random choices of the labelled examples, over which accuracies are averaged
 # What the papers do not say is how z becomes words when they generate; both ways are measured.
 _WAYS: dict[str, Callable[..., Generated]] = {
     "greedy": generation.greedy,
@@ -95,7 +97,7 @@ def _back(generated: Generated) -> Split:
 
 
 def _greedy(data: TextDataset) -> Decode:
-    """The most probable words, at most as many as the longest training sentence has."""
+    """The most probable words; one more than the longest training sentence has is too many."""
     return partial(generation.greedy, max_length=int(data.train.lengths.max()))
 
 
@@ -162,8 +164,9 @@ def _imputed(
 def _between(data: TextDataset, model: VAE, part: Split, generator: torch.Generator) -> Measured:
     """Sentences on straight lines between the codes of neighbours in a split.
 
-    ``interpolation_overlap`` is the F1 of shared words of neighbouring sentences, 1 where nothing
-    changes; ``interpolation_distinct`` the share of different sentences on a line.
+    ``interpolation_overlap`` is how alike neighbouring sentences are, ``interpolation_ends`` how
+    alike the two ends are, and ``interpolation_distinct`` the share of different sentences on a
+    line.
     """
     codes = generation.encode(model, part, generator)
     half = len(codes) // 2
@@ -175,11 +178,13 @@ def _between(data: TextDataset, model: VAE, part: Split, generator: torch.Genera
     before = [one for line in lines for one in line[:-1]]
     after = [one for line in lines for one in line[1:]]
     different = [len(set(line)) / _POINTS for line in lines]
-    overlap = text_metrics.rouge(before, after, 1).f1
     words = data.vocabulary.words
     shown = [" ".join(words[int(one)] for one in row) for row in lines[0]]
     metrics = {
-        "interpolation_overlap": overlap,
+        "interpolation_overlap": text_metrics.overlap(before, after),
+        "interpolation_ends": text_metrics.overlap(
+            *zip(*((x[0], x[-1]) for x in lines), strict=True)
+        ),
         "interpolation_distinct": float(np.mean(different)),
     }
     return Measured(metrics, {"text_interpolation": np.array(shown)})
@@ -197,30 +202,44 @@ def _variety(written: Split, training: Split, prefix: str) -> dict[str, float]:
     return found | ({f"{prefix}entropy": text_metrics.entropy(rows)} if orders else {})
 
 
-def _complete(split: Split) -> Split:
-    """Sentences that came to their end; all of them where none did."""
-    last = split.tokens.gather(1, (split.lengths - 1)[:, None])[:, 0]
-    done = (last == datasets.EOS).nonzero()[:, 0]
-    return split.take(done) if len(done) else split
+def _faults(written: Split, prefix: str) -> dict[str, float]:
+    """Shares of generated sentences without an end and without a word, and of unknown words."""
+    last = written.tokens.gather(1, (written.lengths - 1)[:, None])[:, 0]
+    rows = text_metrics.of_split(written)
+    words = [word for row in rows for word in row]
+    return {
+        f"{prefix}ended": float((last == datasets.EOS).double().mean()),
+        f"{prefix}empty": sum(not row for row in rows) / len(rows),
+        f"{prefix}unknown": words.count(str(datasets.UNK)) / max(1, len(words)),
+    }
 
 
 def _judged(
-    spec: Spec, wording: Wording, judge: VAE, written: Split, test: Split, prefix: str
+    spec: Spec, wording: Wording, judge: VAE, written: Split, data: TextDataset, prefix: str
 ) -> Measured:
-    """Forward and reverse perplexity (Zhang et al. 2021, section 4.3)."""
-    ended = _complete(written)
-    few = _head(ended, _JUDGED)
-    back = language_model(spec, ended, wording.judge_epochs)
+    """Forward and reverse perplexity (Zhang et al. 2021, section 4.3).
+
+    Of all sentences: one that was cut has no end of sentence, and is judged by the words it has.
+    """
+    few = _head(written, _JUDGED)
+    back = language_model(spec, written, wording.judge_epochs)
     metrics = {
-        f"{prefix}forward_perplexity": text_metrics.perplexity(judge, ended),
-        f"{prefix}reverse_perplexity": text_metrics.perplexity(back, test),
-        f"{prefix}ended": len(ended) / len(written),
+        f"{prefix}forward_perplexity": text_metrics.perplexity(judge, written),
+        f"{prefix}reverse_perplexity": text_metrics.perplexity(back, data.test),
     }
     arrays = {
         f"{prefix}judged_nats": text_metrics.sentence_nats(judge, few).float().numpy(),
-        f"{prefix}judged_words": (few.lengths - 2).short().numpy(),
+        f"{prefix}judged_tokens": (few.lengths - 1).short().numpy(),
+        f"{prefix}judged_words": _plain_words(data, few).short().numpy(),
     }
     return Measured(metrics, arrays)
+
+
+def _plain_words(data: TextDataset, split: Split) -> Tensor:
+    """Words a sentence has (N,), without marks such as a full stop, which stand alone in text."""
+    counts = torch.tensor([any(map(str.isalnum, word)) for word in data.vocabulary.words])
+    counts[[datasets.PAD, datasets.BOS, datasets.EOS]] = False
+    return counts[split.tokens].sum(1)
 
 
 def _generated(
@@ -232,7 +251,9 @@ def _generated(
     judge: VAE | None,
 ) -> Measured:
     """Measures of what the model writes from draws of its prior."""
-    longest = int(data.train.lengths.max())
+    longest = int(data.train.lengths.max()) - 1  # BOS is given
+    # Measures of variety fall as a text grows: real and generated text have equally many sentences.
+    several = min(wording.generated, len(data.test))
     total = Measured({}, {})
     if judge is not None:
         total.metrics["real_perplexity"] = text_metrics.perplexity(judge, data.test)
@@ -242,10 +263,11 @@ def _generated(
         codes = generation.prior_codes(model, wording.generated, generator)
         written = _back(decode(model, codes, generator))
         arrays = {f"text_{name}": np.array(_shown(data, written))}
-        total += Measured(_variety(written, data.train, prefix), arrays)
+        measures = _variety(_head(written, several), data.train, prefix) | _faults(written, prefix)
+        total += Measured(measures, arrays)
         if judge is not None:
-            total += _judged(spec, wording, judge, written, data.test, prefix)
-    real = text_metrics.of_split(_head(data.test, wording.generated))
+            total += _judged(spec, wording, judge, written, data, prefix)
+    real = text_metrics.of_split(_head(data.test, several))
     known = text_metrics.of_split(data.train)
     total.metrics.update({f"real_distinct_{n}": text_metrics.distinct(real, n) for n in (1, 2, 3)})
     total.metrics.update({f"real_gram_{n}": text_metrics.gram(real, known, n) for n in (2, 3, 4)})
@@ -299,14 +321,24 @@ def _agreement(train: Split, part: Split, written: Split, imputed: Split) -> dic
 
 
 def _few_shot(train: Tensor, labels: Tensor, test: Tensor, wanted: Tensor) -> dict[str, float]:
-    """Accuracies of a linear probe with a share of the labels, at least as many as classes."""
+    """Accuracies of a linear probe with a share of the labels, at least as many as classes.
+
+    Which examples are labelled matters more than the seed of a model where they are few, so an
+    accuracy is the mean over several choices; these are the same for all models.
+    """
     classes = int(labels.max()) + 1
+    chooser = torch.Generator().manual_seed(0)
     found = {}
     for share in _SHARES:
         count = max(classes, round(share * len(train)))
-        found[f"few_shot_{share:g}"] = linear_probe(
-            train[:count], labels[:count], test, wanted, (1.0,)
-        ).accuracy
+        times = _SUBSETS if count < len(train) else 1
+        accuracies = []
+        for _ in range(times):
+            some = torch.randperm(len(train), generator=chooser)[:count]
+            accuracies.append(
+                linear_probe(train[some], labels[some], test, wanted, (1.0,)).accuracy
+            )
+        found[f"few_shot_{share:g}"] = float(np.mean(accuracies))
     return found
 
 
@@ -325,7 +357,7 @@ def _labelled(
     }
     labels, wanted = data.train.labels, data.test.labels
     assert labels is not None and wanted is not None
-    both = classify_codes(codes["test"], wanted, _STARTS)
+    both = classify_codes(standardised(codes["test"], codes["train"]), wanted, _STARTS, _BATCH)
     metrics = {
         "codes_linear": both.linear,
         "codes_perceptron": both.perceptron,

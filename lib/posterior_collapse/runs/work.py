@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -385,8 +385,9 @@ def _codes(spec: Spec, model: VAE) -> dict[str, NDArray[Any]]:
     setup, data = spec.setup, load_data(spec.setup)
     if not setup.means_points:
         return {}
-    rows = torch.cat(data.test.batch_rows(128))[: setup.means_points]
-    part = data.test.take(rows)
+    # The first ones of the split, which is in random order: batches begin with short sentences.
+    part = data.test.take(torch.arange(min(setup.means_points, len(data.test))))
+    part = part.take(torch.cat(part.batch_rows(128)))
     device = next(model.parameters()).device
     codes = [gaussian_code(model.posterior(x)) for x in _batches(part, 128, device)]
     kept = [code for code in codes if code is not None]
@@ -443,10 +444,11 @@ def _finish(
         recorder.records["final_inference_mean"] = list(final.inference_mean.float())
         recorder.records["final_inference_std"] = list(final.inference_variance.sqrt().float())
     arrays = {name: np.asarray(values.cpu()) for name, values in recorder.arrays().items()}
-    arrays |= _samples(spec, model, generator) | _codes(spec, model)
+    evaluated = cast(VAE, spec.choices.training.evaluated(model))
+    arrays |= _samples(spec, model, generator) | _codes(spec, evaluated)
     if "samples" in arrays:
         measured |= _likeness(spec, arrays["samples"])
-    text = measure_text(spec, model, generator, partial(_judge, spec, device))
+    text = measure_text(spec, evaluated, generator, partial(_judge, spec, device))
     measured, arrays = measured | text.metrics, arrays | text.arrays
     metrics = {**measured, "epochs": state.epoch, "updates": state.iteration}
     weights = dict(model.state_dict())

@@ -167,7 +167,7 @@ class SemiAmortised:
     clip: float = 5.0
 
     def __post_init__(self) -> None:
-        if not (self.steps >= 1 and self.steps == int(self.steps)):
+        if not (isinstance(self.steps, int) and self.steps >= 1):
             raise BadInput(f"steps is a whole number of at least 1, given {self.steps}")
         for name in ("rate", "clip"):
             if not 0.0 < getattr(self, name) < math.inf:
@@ -323,3 +323,18 @@ class Refined(nn.Module):
     def prior(self) -> Distribution:
         """p(z), event shape (D,)."""
         return self.model.prior
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The model's own, for what is generated from the refined codes."""
+        return self.model.decoder
+
+    @property
+    def posterior_head(self) -> nn.Module:
+        """The model's own."""
+        return self.model.posterior_head
+
+    @property
+    def prior_head(self) -> nn.Module:
+        """The model's own."""
+        return self.model.prior_head

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -149,7 +149,12 @@ def save_state(state: State, path: Path, extra: dict[str, Tensor]) -> None:
     text = json.dumps({**counters, "memory": state.memory, "history": state.history})
     partial = path.with_name(path.name + ".part")
     tensors = {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
-    save_file(tensors, partial, {"state": text, "digest": _digest(tensors, text)})
+    # safetensors' own writer raises no OSError on a full disk, and hides the file from others.
+    try:
+        partial.write_bytes(save(tensors, {"state": text, "digest": _digest(tensors, text)}))
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
     os.replace(partial, path)
 
 
