@@ -153,6 +153,9 @@ def test_shown_html_escapes_text_and_carries_alt_and_verdict(basic, aggressive) 
     verdict = show.verdict(lagging.decide_map(basic, aggressive)).data
     assert 'data-item="lagging-fig1"' in verdict and 'data-verdict="holds"' in verdict
     assert "seed 4" in show.provenance([r.provenance for r in basic]).data
+    again = {**basic[0].provenance, "measured": {"sources": "c" * 64, "but": "perplexity"}}
+    told = f"measured again by {'c' * 12}, but its perplexity<"
+    assert told in show.provenance([again]).data
 
 
 @pytest.mark.parametrize(

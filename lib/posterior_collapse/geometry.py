@@ -1,4 +1,4 @@
-"""How a latent space in the plane lies: modes of q(z), components kept apart, clutter.
+"""How a latent space in the plane lies: modes of q(z), components kept apart, centre, clutter.
 
 Codes are posterior means (N, D) with a label for each.  Every measure takes what it is given as
 it is: a figure that shows fewer points is measured on those points.
@@ -19,6 +19,7 @@ __all__ = [
     "aggregate_density",
     "count_modes",
     "displacement",
+    "off_centre",
     "peaks",
     "separated",
     "within_share",
@@ -169,9 +170,14 @@ def count_modes(mean: ArrayLike, std: ArrayLike, least: float = _PROMINENCE) -> 
 # --- components -----------------------------------------------------------------------------------
 
 
+def _varies(points: Array) -> NDArray[np.bool_]:
+    """Which dimensions (D,) belong to active units: the variance of their means is 0.01 or more."""
+    return points.var(axis=0, ddof=1) >= _ACTIVE
+
+
 def _active(points: Array) -> Array:
-    """The dimensions of which the codes vary by more than an inactive unit's."""
-    return points[:, points.var(axis=0, ddof=1) >= _ACTIVE]
+    """The active units' dimensions of the codes."""
+    return points[:, _varies(points)]
 
 
 def _told_apart(one: Array, other: Array) -> float:
@@ -225,42 +231,83 @@ def separated(codes: ArrayLike, labels: ArrayLike, accuracy: float = _APART) -> 
 def within_share(codes: ArrayLike, labels: ArrayLike) -> float:
     """Clutter: the share of the codes' variance that lies within components.
 
-    0 where every component is a point of its own, 1 where labels tell nothing of the place, and 1
-    for a posterior without an active unit.  Shift does not change it, nor do rotation and a common
-    scale as long as all units stay active.
+    0 where every component is a point of its own, 1 where labels tell nothing of the place, and
+    NaN without an active unit: a collapsed posterior has no places that could be cluttered.
+    Shift does not change it, nor do rotation and a common scale as long as all units stay active.
+
+    Args:
+        codes: (N, D), posterior means.
+        labels: (N,), component of each.
 
     Raises:
         BadInput: shapes that do not fit, codes that are not finite, or labels that are no integers.
     """
     points, names = _codes(codes, labels)
     points = _active(points)
+    if not points.shape[1]:
+        return math.nan
     total = float(np.square(points - points.mean(axis=0)).sum())
-    if total == 0.0:
-        return 1.0
     groups = (points[names == kind] for kind in np.unique(names))
     return sum(float(np.square(group - group.mean(axis=0)).sum()) for group in groups) / total
+
+
+def off_centre(codes: ArrayLike, labels: ArrayLike, centre: int = 0) -> float:
+    """How far one component lies from the centre of all, relative to the others.
+
+    The centre is the centroid of the K components' mean codes.  The distance of one component's
+    mean from it is divided by the other components' mean distance.
+    0 where that component lies in the centre, 1 where it lies as far out as the others, and K - 1,
+    the most there can be, where the others share one place.
+    NaN without an active unit, or where all components share one place exactly.
+    Shift does not change it, nor do rotation and a common scale as long as all units stay active.
+
+    Args:
+        codes: (N, D), posterior means.
+        labels: (N,), component of each.
+        centre: the component whose place is asked for.
+
+    Raises:
+        BadInput: shapes that do not fit, codes that are not finite, labels that are no integers,
+            or no codes of the component or of any other one.
+    """
+    points, names = _codes(codes, labels)
+    points = _active(points)
+    kinds = np.unique(names)
+    if centre not in kinds or len(kinds) < 2:
+        raise BadInput(f"a centre needs codes of component {centre} and of others, given {kinds}")
+    means = np.stack([points[names == kind].mean(axis=0) for kind in kinds])
+    distances = np.sqrt(np.square(means - means.mean(axis=0)).sum(axis=1))  # (K,)
+    around = float(distances[kinds != centre].mean())
+    return float(distances[kinds == centre][0]) / around if around else math.nan
 
 
 def displacement(codes: ArrayLike, elsewhere: ArrayLike) -> float:
     """How far the same examples lie elsewhere: squared distance over the two sets' squared spread.
 
-    0 where an example has one place whatever batch it comes in, about 1 where its two places have
-    nothing to do with each other, and 0 where neither set varies and both are the same point.
+    0 where an example has one place whatever batch it comes in, and 1 or more where its two places
+    have nothing to do with each other: 1 where both sets have one centroid, more where not.
+    There is no upper limit.
+    Dimensions that are active in neither set do not count, as they would give a ratio of residues;
+    NaN where none is left.
 
     Args:
         codes: (N, D).
         elsewhere: (N, D), codes of the same examples.
 
     Raises:
-        BadInput: shapes that differ, no example, or codes that are not finite.
+        BadInput: shapes that differ, fewer than two examples, or codes that are not finite.
     """
     one, other = np.asarray(codes, dtype=float), np.asarray(elsewhere, dtype=float)
-    if one.shape != other.shape or one.ndim != 2 or not len(one):
-        raise BadInput(f"codes are (N, D), twice the same, given {one.shape} and {other.shape}")
+    if one.shape != other.shape or one.ndim != 2 or len(one) < 2:
+        raise BadInput(
+            "codes are (N, D) with N of at least 2, twice the same, given "
+            f"{one.shape} and {other.shape}"
+        )
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         raise BadInput("codes hold nan or infinity")
-    moved = float(np.square(one - other).sum())
-    if moved == 0.0:
-        return 0.0
+    active = _varies(one) | _varies(other)
+    if not active.any():
+        return math.nan
+    one, other = one[:, active], other[:, active]
     spread = sum(float(np.square(points - points.mean(axis=0)).sum()) for points in (one, other))
-    return moved / spread if spread else math.inf
+    return float(np.square(one - other).sum()) / spread

@@ -7,6 +7,7 @@ IGP, seed by seed.
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ from posterior_collapse.pages.isotropic import (
     Column,
     Found,
     Group,
+    Pair,
     Shown,
     called,
     differences,
@@ -48,6 +50,7 @@ from posterior_collapse.papers import (
     between,
     decide,
     lost,
+    premise,
     printed,
 )
 from posterior_collapse.plots import COLOURS
@@ -57,6 +60,8 @@ __all__ = [
     "RULES",
     "at_prior",
     "base_table",
+    "ceilings",
+    "climb_table",
     "data_table",
     "decide_choice",
     "decide_full",
@@ -191,6 +196,18 @@ def _exact(quantity: str, rule: str, holds: bool | None, found: str) -> Check:
     return Check(quantity, rule, Interval(0.0, 0.0, 0.0, 1), outcome, found)
 
 
+def _every(quantity: str, values: Sequence[float], low: float, high: float) -> Check:
+    """A premise about the runs that are compared: each of them lies in [low, high].
+
+    It is about these runs and not about a mean over all seeds, so it needs no interval, and data
+    with one seed do not block a verdict on data with three.
+    """
+    holds = all(low <= value <= high for value in values)
+    rule = f"each run between {low:g} and {high:g}" if low < high else f"each run {low:g}"
+    found = ", ".join(number(value) for value in values)
+    return premise(_exact(quantity, rule, holds, found))
+
+
 def lost_table() -> pd.DataFrame:
     """What our text of the paper no longer has, by item."""
     gone = lost()
@@ -286,12 +303,16 @@ def _boxes(axes: Axes, sample: NDArray[np.float64], colour: str, guide: float) -
 
 
 def shape_table(shown: Shown) -> pd.DataFrame:
-    """Dimensions at the prior, dimensions that only have an offset, and active ones."""
+    """Dimensions at the prior, dimensions that only have an offset, and active ones.
+
+    Figure 1 is of models with a target C; beta-VAEs stand beside them, as the paper's words on
+    inactive dimensions are not about the target.
+    """
     rows = []
     for origin, group in shown.items():
         for recipe, found in group.items():
             for method, group_rows in found.items():
-                if not _is("target-kl")(method):
+                if not _is("target-kl", "beta-vae")(method):
                     continue
                 rows.append(
                     {
@@ -308,13 +329,18 @@ def shape_table(shown: Shown) -> pd.DataFrame:
 
 
 def decide_shapes(group: Group) -> Finding | None:
-    """Figure 1: DGP has dimensions at (0, 1) and IGP has none; None without such a pair."""
+    """Figure 1: DGP has dimensions at (0, 1); None without a pair of DGP and IGP.
+
+    Section 1 says which models: the collapse is avoided with the target of Prokhorov et al.
+    That IGP has no such dimension is a premise.  With one variance for all dimensions it follows
+    from the definition, unless the model has collapsed.
+    """
     checks = []
     for pair in pairs(limited(group, _SNLI), _targets(scale_of(group))):
         told = f"{pair.told}: dimensions at (0, 1)"
         first = [at_prior(result) for result in pair.found[pair.diagonal]]
         second = [at_prior(result) for result in pair.found[pair.isotropic]]
-        checks += [above(f"{told}, DGP", first, 0.5), below(f"{told}, IGP", second, 0.5)]
+        checks += [_every(f"{told}, IGP", second, 0.0, 0.0), above(f"{told}, DGP", first, 0.5)]
     return decide("igp-fig1", scale_of(group), checks) if checks else None
 
 
@@ -359,22 +385,74 @@ def surviving(shown: Shown) -> pd.DataFrame:
     return differences(shown, _targets, columns)
 
 
+def climb_table(shown: Shown) -> pd.DataFrame:
+    """What changes from the lowest C to the highest, and how far training was from its end.
+
+    The last column is the change of the validation loss in the last epochs at the highest C.
+    """
+    rows = []
+    for origin, group in shown.items():
+        for told, found, low, high in _climbs(group):
+            rows.append(
+                {
+                    "from lowest to highest C": told,
+                    "from": origin.lower(),
+                    "Rec": spread(paired(found, high, low, "rec"), 2),
+                    "MI": spread(paired(found, high, low, "mi"), 2),
+                    "AU": spread(paired(found, high, low, "au"), 1),
+                    "rank": spread(paired(found, high, low, "rank"), 1),
+                    f"loss, last {_LAST} epochs": spread(_last_steps(found[high]), 2),
+                    "seeds": str(len(paired(found, high, low, "rec"))),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _climbs(group: Group) -> list[tuple[str, Found, str, str]]:
+    """Name, results, lowest and highest target of every posterior that has both, same seeds."""
+    names = benchmarks.isotropic(scale_of(group)).targets
+    return [
+        (f"{NAMES[recipe]}, {'IGP' if 'igp' in high else 'DGP'}", found, low, high)
+        for recipe, found in group.items()
+        for low, high in zip(names[:2], names[-2:], strict=True)
+        if paired(found, high, low, "rec")
+    ]
+
+
+_LAST = 3  # epochs: one alone is noisy
+
+
+def _last_steps(results: Sequence[Result]) -> list[float]:
+    """Change of the validation loss in the last epochs, nats, one a seed."""
+    losses = [result.history["valid_loss"].to_numpy(dtype=float) for result in results]
+    return [float(loss[-1] - loss[-1 - _LAST]) for loss in losses if len(loss) > _LAST]
+
+
 def decide_targets(group: Group) -> Finding | None:
-    """Figure 2: at every C lower Rec, higher AU and BLEU-2, and KL within 5 % of C."""
+    """Figure 2: at every C lower Rec, higher AU and BLEU-2; Rec falls as C grows.
+
+    That the KL is within 5 % of C is a premise: the objective enforces it.
+    """
     checks = []
     for pair in pairs(group, _targets(scale_of(group))):
         for method in (pair.diagonal, pair.isotropic):
             target = methods.parameters(method)["c"]
             kl = values(pair.found[method], "kl")
             told = f"{pair.told}: KL of {'IGP' if 'igp' in method else 'DGP'}"
-            checks.append(between(told, kl, 0.95 * target, 1.05 * target))
+            checks.append(_every(told, kl, 0.95 * target, 1.05 * target))
         checks += [
             below(f"{pair.told}: Rec, IGP less DGP", pair.less("rec"), 0.0),
             above(f"{pair.told}: AU, IGP less DGP", pair.less("au"), 0.0),
             above(f"{pair.told}: rank, IGP less DGP", pair.less("rank"), 0.0),
             above(f"{pair.told}: BLEU-2, IGP less DGP", pair.less("bleu_2"), 0.0),
         ]
-    return decide("igp-fig2", scale_of(group), checks) if checks else None
+    if not checks:
+        return None
+    for told, found, low, high in _climbs(group):
+        first, last = (f"C = {methods.parameters(method)['c']:g}" for method in (low, high))
+        apart = paired(found, high, low, "rec")
+        checks.append(below(f"{told}: Rec, {last} less {first}", apart, 0.0))
+    return decide("igp-fig2", scale_of(group), checks)
 
 
 def decide_full(group: Group) -> Finding | None:
@@ -433,31 +511,68 @@ def kl_figure(group: Group) -> Figure:
     return figure
 
 
+def ceilings(group: Group) -> str:
+    """The largest MI that each data set's test texts allow, in words."""
+    told = {}
+    for recipe, found in group.items():
+        points = {
+            int(count)
+            for rows in found.values()
+            for result in rows
+            if (count := result.metrics.get("mutual_information_points")) is not None
+        }
+        if points:
+            told[NAMES[recipe]] = " or ".join(
+                f"log {count:,} = {number(math.log(count), 2)}" for count in sorted(points)
+            )
+    return "; ".join(f"{name}: {text}" for name, text in told.items())
+
+
+def _reached(result: Result) -> float | None:
+    """MI over what it can be at most: the KL, and the logarithm of the number of texts in q(z)."""
+    kl, mi, points = (
+        result.metrics.get(name)
+        for name in ("kl", "mutual_information", "mutual_information_points")
+    )
+    if kl is None or mi is None or points is None:
+        return None
+    most = min(float(kl), math.log(points))
+    return float(mi) / most if most > 0 else None
+
+
 def decide_information(group: Group) -> Finding | None:
-    """Whether a KL that reaches C comes from information: MI is at least half of it."""
-    checks = [
-        above(f"{NAMES[recipe]}, {called(method)}: MI over KL", share, 0.5)
-        for recipe, found in group.items()
-        for method, rows in found.items()
-        if _is("target-kl")(method) and (share := values(rows, "share"))
-    ]
-    claim = "with a target C, at least half of the KL is mutual information"
+    """Whether a KL that reaches C comes from information: more than half of what MI can be.
+
+    The aggregated posterior is that of N test texts, so no MI exceeds log N.
+    """
+    checks = []
+    for recipe, found in group.items():
+        for method, rows in found.items():
+            shares = [share for one in rows if (share := _reached(one)) is not None]
+            if _is("target-kl")(method) and shares:
+                told = f"{NAMES[recipe]}, {called(method)}: MI over min(KL, log N)"
+                checks.append(above(told, shares, 0.5))
+    claim = (
+        "with a target C, MI is more than half of what it can be at most: the smaller of the KL "
+        "and log N for N test texts"
+    )
     return answer(claim, scale_of(group), checks) if checks else None
 
 
 def decide_narrow(group: Group) -> Finding | None:
-    """Whether narrow first weights lead to a KL of C that holds next to no information."""
+    """Whether narrow first weights lead to a KL of C that holds next to no information.
+
+    That the KL is within a tenth of C is a premise: the objective enforces it.
+    """
     checks = []
     for recipe, found in group.items():
         for method, rows in found.items():
             target, told = methods.parameters(method)["c"], f"{NAMES[recipe]}, {called(method)}"
             kl, share = values(rows, "kl"), values(rows, "share")
             if kl and share:
-                checks.append(between(f"{told}: KL", kl, 0.9 * target, 1.1 * target))
+                checks.append(_every(f"{told}: KL", kl, 0.9 * target, 1.1 * target))
                 checks.append(below(f"{told}: MI over KL", share, 0.1))
-    claim = (
-        "from narrow first weights the KL comes to C, and less than a tenth of it is information"
-    )
+    claim = "from narrow first weights, less than a tenth of a KL that has come to C is information"
     return answer(claim, scale_of(group), checks) if checks else None
 
 
@@ -669,7 +784,10 @@ def base_table(shown: Shown) -> pd.DataFrame:
 
 
 def decide_start(group: Group) -> Finding | None:
-    """Table 7: lower Rec and higher BLEU-2 than DGP at the same KL, and fewer units than IGP."""
+    """Table 7: lower Rec and higher BLEU-2 than DGP at the same KL, and fewer units than IGP.
+
+    The same KL, within a quarter of a nat, is a premise: the objective enforces it.
+    """
     asked = benchmarks.isotropic(scale_of(group))
     start, (diagonal, isotropic) = asked.start[0], asked.targets[:2]
     checks = []
@@ -678,8 +796,8 @@ def decide_start(group: Group) -> Finding | None:
             continue
         told = f"{NAMES[recipe]}, started with IGP less DGP"
         checks += [
+            _every(f"{told}: KL", paired(found, start, diagonal, "kl"), -0.25, 0.25),
             below(f"{told}: Rec", paired(found, start, diagonal, "rec"), 0.0),
-            between(f"{told}: KL", paired(found, start, diagonal, "kl"), -0.25, 0.25),
             above(f"{told}: BLEU-2", paired(found, start, diagonal, "bleu_2"), 0.0),
             below(
                 f"{NAMES[recipe]}, started with IGP less IGP: AU",
@@ -737,26 +855,45 @@ def prior_tables(shown: Shown) -> dict[str, pd.DataFrame]:
 
 
 def decide_priors(group: Group) -> Finding | None:
-    """Appendix C: IGP beats DGP under each prior, and a MoIG suits IGP better than a MoG."""
+    """Appendix C: mixtures degrade both posteriors, IGP beats DGP, MoIG suits IGP better than MoG.
+
+    IGP against DGP under N(0, I) is figure 2's question and is not asked again here.
+    """
     asked = benchmarks.isotropic(scale_of(group))
-    checks = []
     snli = limited(group, _SNLI)
     found = [*pairs(snli, asked.priors[::2])]
     if not found:
         return None
-    for pair in [*pairs(snli, asked.targets[-2:-1]), *found]:
+    checks = []
+    for pair in found:
         checks += [
             below(f"{pair.told}: Rec, IGP less DGP", pair.less("rec"), 0.0),
             above(f"{pair.told}: AU, IGP less DGP", pair.less("au"), 0.0),
             above(f"{pair.told}: rank, IGP less DGP", pair.less("rank"), 0.0),
             above(f"{pair.told}: BLEU-2, IGP less DGP", pair.less("bleu_2"), 0.0),
         ]
+    for pair in found:
+        checks += _degraded(pair, *asked.targets[-2:])
     general, tied = (pair.isotropic for pair in found[:2]) if len(found) == 2 else ("", "")
     if apart := paired(found[0].found, tied, general, "rec"):
         checks.append(below("IGP: Rec, MoIG less MoG", apart, 0.0))
         blue = paired(found[0].found, tied, general, "bleu_2")
         checks.append(above("IGP: BLEU-2, MoIG less MoG", blue, 0.0))
     return decide("igp-appC", scale_of(group), checks)
+
+
+def _degraded(pair: Pair, diagonal: str, isotropic: str) -> list[Check]:
+    """Under a mixture both posteriors are worse than under N(0, I), at the same target."""
+    checks = []
+    for name, mixed, plain in (
+        ("DGP", pair.diagonal, diagonal),
+        ("IGP", pair.isotropic, isotropic),
+    ):
+        told = f"{pair.told}, {name}, less N(0, I)"
+        if apart := paired(pair.found, mixed, plain, "rec"):
+            blue = paired(pair.found, mixed, plain, "bleu_2")
+            checks += [above(f"{told}: Rec", apart, 0.0), below(f"{told}: BLEU-2", blue, 0.0)]
+    return checks
 
 
 RULES: dict[str, Callable[[Group], Finding | None]] = {

@@ -169,6 +169,15 @@ def verdict(*findings: Finding) -> HTML:
     return HTML("".join(parts))
 
 
+def _library(source: dict[str, Any]) -> str:
+    """Digest of the sources that trained a run, and of those that measured it again, if any did."""
+    again = source.get("measured")
+    if again is None:
+        return str(source["sources"][:12])
+    but = f", but its {again['but']}" if "but" in again else ""
+    return f"{source['sources'][:12]}; measured again by {again['sources'][:12]}{but}"
+
+
 def provenance(sources: Sequence[dict[str, Any]]) -> HTML:
     """Where the numbers of a page come from: one line a run, folded away until wanted.
 
@@ -182,7 +191,7 @@ def provenance(sources: Sequence[dict[str, Any]]) -> HTML:
             source.get("kind", "this build"),
             f"{spec['recipe']}, {spec['method']}, {spec['scale']}, seed {spec['seed']}",
             source["key"][:12],
-            source["sources"][:12],
+            _library(source),
             source["data"][:12],
             f"{source['hardware']}, {source['threads']} thread, {source['device']}",
             f"torch {source['torch']}, Python {source['python']}",
