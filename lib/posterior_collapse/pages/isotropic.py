@@ -280,6 +280,12 @@ MEASURES: dict[str, Callable[[Result], float | None]] = {
     "ends_bleu_2": _metric("imputed_ends_bleu_2"),
     "hidden_bleu_1": _metric("imputed_hidden_bleu_1"),
     "hidden_bleu_2": _metric("imputed_hidden_bleu_2"),
+    "imputed_f1": _metric("agreement_imputed", 100.0),
+    **{
+        f"{way}_{name}": _metric(f"{way}_{name}", 100.0)
+        for way in ("greedy", "sampled")
+        for name in ("ended", "different", "empty", "unknown")
+    },
     "real": _metric("real_perplexity"),
     "forward": _metric("greedy_forward_perplexity"),
     "reverse": _metric("greedy_reverse_perplexity"),

@@ -84,30 +84,6 @@ _AS_PRINTED = 5.0  # points of F1 between our classifier of sentences and the pa
 _BySeed = Mapping[int, float]  # a measure, or a difference of one, by seed
 
 
-def _percent(name: str) -> Callable[[Result], float | None]:
-    def found(result: Result) -> float | None:
-        value = result.metrics.get(name)
-        return None if value is None else 100.0 * float(value)
-
-    return found
-
-
-# Measures that this page alone shows.
-MEASURES.update(
-    {
-        "imputed_f1": _percent("agreement_imputed"),
-        "greedy_ended": _percent("greedy_ended"),
-        "greedy_different": _percent("greedy_different"),
-        "greedy_empty": _percent("greedy_empty"),
-        "greedy_unknown": _percent("greedy_unknown"),
-        "sampled_ended": _percent("sampled_ended"),
-        "sampled_different": _percent("sampled_different"),
-        "sampled_empty": _percent("sampled_empty"),
-        "sampled_unknown": _percent("sampled_unknown"),
-    }
-)
-
-
 def _targets(scale: str) -> Sequence[str]:
     return benchmarks.isotropic(scale).targets[::2]
 
