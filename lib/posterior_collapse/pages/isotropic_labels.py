@@ -228,9 +228,14 @@ def _all_pairs(group: Group) -> list[Pair]:
     return [pair for own in _each(group).values() for pair in own]
 
 
+def _compared(group: Group) -> str:
+    """The data sets that have a pair, in words."""
+    return " and ".join(NAMES[recipe] for recipe, own in _each(group).items() if own)
+
+
 def _on_average(group: Group) -> str:
     """What an average is over, in words."""
-    return f"{' and '.join(NAMES[recipe] for recipe in group)}, average over C"
+    return f"{_compared(group)}, average over C"
 
 
 def _awaited(group: Group, wanted: Sequence[str]) -> list[Check]:
@@ -654,7 +659,7 @@ def decide_generation(group: Group) -> Finding | None:
     Reverse perplexity is usually larger at a lower C: an average over posteriors and data sets.
     """
     some = _about(group, _LABELLED)
-    own, names = _all_pairs(some), " and ".join(NAMES[recipe] for recipe in some)
+    own, names = _all_pairs(some), _compared(some)
     checks: list[Check] = []
     if shares := _average([_both_lower(pair) for pair in own]):
         told = f"{names}: share of cases in which both perplexities are lower for IGP"
