@@ -725,6 +725,21 @@ def test_figures_are_drawn() -> None:
     assert text.shape_figure(bare) is None and labels.few_shot_figure(bare) is None
 
 
+def test_a_legend_names_the_lines_of_every_panel() -> None:
+    """A data set that lacks methods comes first; all methods have one look in both panels."""
+    group = made(seeds=(0,))
+    some = {
+        DBPEDIA: {m: rows for m, rows in group[DBPEDIA].items() if m in list(group[DBPEDIA])[:2]},
+        YAHOO: group[YAHOO],
+    }
+    figure = labels.few_shot_figure(some)
+    assert figure is not None
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert set(told) == {str(line.get_label()) for axes in figure.axes for line in axes.lines}
+    colours = [{str(x.get_label()): x.get_color() for x in axes.lines} for axes in figure.axes]
+    assert len(colours[0]) < len(colours[1]) and colours[0].items() <= colours[1].items()
+
+
 def test_boxes_of_both_rows_are_in_one_order() -> None:
     """The dimensions whose mean varies most come first, above and below."""
     figure = text.shape_figure(made(seeds=(0,)))

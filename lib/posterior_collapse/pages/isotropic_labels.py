@@ -346,9 +346,12 @@ def few_shot_figure(group: Group) -> Figure | None:
         return None
     figure = Figure(figsize=(4.3 * len(some) + 0.6, 3.6), layout="constrained")
     grid = figure.subplots(1, len(some), squeeze=False)[0]
+    every = dict.fromkeys(method for found in some.values() for method in found if _wanted(method))
+    looks = dict(zip(every, _LOOKS, strict=False))
     for axes, (recipe, found) in zip(grid, some.items(), strict=True):
-        chosen = [method for method in found if _wanted(method)]
-        for method, (colour, marker, line) in zip(chosen, _LOOKS, strict=False):
+        for method, (colour, marker, line) in looks.items():
+            if method not in found:
+                continue
             means = [float(np.mean(values(found[method], one.measure))) for one in _FEW]
             axes.plot(
                 [100.0 * share for share in _SHARES],
@@ -364,8 +367,8 @@ def few_shot_figure(group: Group) -> Figure | None:
         axes.set(xscale="log", title=NAMES[recipe], xlabel="labelled training sentences, %")
         axes.set_xticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
     grid[0].set_ylabel("test accuracy, %")
-    handles, names = grid[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8)
+    lines = {str(line.get_label()): line for axes in grid for line in axes.lines}
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 
