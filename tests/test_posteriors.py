@@ -975,3 +975,24 @@ def test_hidden_units_of_every_degree_are_there_for_any_size() -> None:
         q = built(Flow(1, hidden), latent_dim)(normal(2, FEATURES))
         full = jacobian(q, normal(3, 2, latent_dim)).abs().amax((0, 1))
         assert ((full > 0) == torch.ones(latent_dim, latent_dim).tril().bool()).all()
+
+
+@given(st.floats(1e-3, 0.9), st.integers(0, 5))
+def test_smaller_means_cost_scale_vae_nothing_while_a_batch_has_its_own_factor(
+    share: float, seed: int
+) -> None:
+    """What the decoder sees stays, and the KL falls: no means are small enough."""
+    head: Any = built(Scaled(0.9, 2), seed=seed)
+    features = normal(8, FEATURES, seed=seed)
+    before = head.train()(features)
+    with torch.no_grad():
+        head.linear.weight[: len(head.linear.weight) // 2] *= share
+    after = head(features)
+    torch.testing.assert_close(after.mean, before.mean, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(after.variance, before.variance)
+    spared = 0.5 * (1.0 - share**2) * before.unscaled.mean.square().sum(-1)
+    kl = [
+        gaussian.kl_to_standard_normal(q.unscaled.mean, q.unscaled.variance.log())
+        for q in (before, after)
+    ]
+    torch.testing.assert_close(kl[0] - kl[1], spared, rtol=1e-6, atol=1e-9)
