@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from posterior_collapse import benchmarks, methods, plots, reference
+from posterior_collapse import benchmarks, methods, plots, reference, text_metrics
 from posterior_collapse.errors import BadInput
 from posterior_collapse.objectives import ELBO, AutoGen, Constant
 from posterior_collapse.pages import autogen, generated
@@ -251,13 +251,13 @@ def test_smoothness_of_known_paths() -> None:
     still = [["a b"] * 4]
     jump = [["a b", "c d", "e f", "g h"]]
     half = [["a b", "a c", "d c", "d e"]]
-    assert autogen.smoothness(still) == (1.0, 1.0, 0.25)
-    assert autogen.smoothness(jump) == (0.0, 0.0, 1.0)
-    assert autogen.smoothness(half) == (0.5, 0.0, 1.0)
-    assert autogen.smoothness(still + jump) == (0.5, 0.5, 0.625)
-    assert autogen.smoothness([["", "", "a"]]) == (0.5, 0.0, 2 / 3)  # two empty ones are equal
+    assert text_metrics.smoothness(still) == (1.0, 1.0, 0.25)
+    assert text_metrics.smoothness(jump) == (0.0, 0.0, 1.0)
+    assert text_metrics.smoothness(half) == (0.5, 0.0, 1.0)
+    assert text_metrics.smoothness(still + jump) == (0.5, 0.5, 0.625)
+    assert text_metrics.smoothness([["", "", "a"]]) == (0.5, 0.0, 2 / 3)  # two empty ones are equal
     with pytest.raises(BadInput, match="at least two"):
-        autogen.smoothness([["a b"]])
+        text_metrics.smoothness([["a b"]])
 
 
 def test_perplexity_by_length_pools_words() -> None:

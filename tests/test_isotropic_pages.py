@@ -412,7 +412,7 @@ def test_reading_original_sentences_is_a_premise() -> None:
     """One number, as no model is in it: it earns nothing, and blocks the verdict where it fails."""
     good = [check for check in decided(labels.decide_full, made()).checks if check.premise]
     assert [check.outcome for check in good] == [Outcome.HOLDS, Outcome.HOLDS]
-    assert all(check.measured.n == 1 and "one value" in check.found for check in good)
+    assert all("one value" in check.found for check in good)
 
     def contradict(one: Result) -> None:
         best = 0.5 if is_igp(one) else 0.6 if one.spec.method == "ae" else 0.7

@@ -93,6 +93,14 @@ def test_verdicts_follow_from_checks(checks: list[papers.Check], verdict: Verdic
     assert papers.answer("a question", "quick", checks).verdict is verdict
 
 
+def test_a_stated_check_has_words_in_place_of_an_interval() -> None:
+    checks = [papers.stated("classes", "4", holds, "found") for holds in (True, False, None)]
+    assert [c.outcome for c in checks] == [Outcome.HOLDS, Outcome.FAILS, Outcome.OPEN]
+    for check in checks:
+        assert check.found == "found" and check.measured.n == 0
+    assert decide("lagging-fig2", "quick", checks).verdict is Verdict.PARTLY
+
+
 def test_a_verdict_needs_a_known_item_and_checks() -> None:
     with pytest.raises(BadInput, match='did you mean "lagging-fig2"'):
         decide("laging-fig2", "quick", [HOLDS])

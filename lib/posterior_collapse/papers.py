@@ -42,6 +42,7 @@ __all__ = [
     "premise",
     "printed",
     "repository",
+    "stated",
 ]
 
 CONFIDENCE = 0.95
@@ -127,6 +128,18 @@ def between(quantity: str, values: Sequence[float], low: float, high: float) -> 
     inside = low <= found.low and found.high <= high
     apart = found.high < low or found.low > high
     return _check(quantity, f"between {low:g} and {high:g}", found, inside, apart)
+
+
+def stated(quantity: str, rule: str, holds: bool | None, found: str) -> Check:
+    """A check that is no mean over seeds: a count, one value, or what is not there yet.
+
+    Args:
+        quantity, rule: in words.
+        holds: None where it is undecided.
+        found: in words, in place of an interval.
+    """
+    outcome = Outcome.OPEN if holds is None else Outcome.HOLDS if holds else Outcome.FAILS
+    return Check(quantity, rule, Interval(0.0, 0.0, 0.0, 0), outcome, found)
 
 
 def premise(check: Check) -> Check:

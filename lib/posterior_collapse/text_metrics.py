@@ -24,6 +24,7 @@ from posterior_collapse.networks.text import TextDecoder
 __all__ = [
     "Rouge",
     "Sentence",
+    "Smoothness",
     "bleu",
     "distinct",
     "entropy",
@@ -35,6 +36,7 @@ __all__ = [
     "rouge",
     "rouge_sets",
     "sentence_nats",
+    "smoothness",
 ]
 
 Sentence = str | Sequence[str] | Sequence[int]
@@ -199,6 +201,29 @@ def overlap(first: Sequence[Sentence], second: Sequence[Sentence]) -> float:
     """
     empty = sum(not one and not other for one, other in _pairs(first, second))
     return rouge(first, second, 1).f1 + empty / len(first)
+
+
+class Smoothness(NamedTuple):
+    """What paths of sentences are like; each in [0, 1]."""
+
+    neighbours: float  # overlap of neighbours, 1 where nothing changes
+    ends: float  # overlap of the two ends
+    different: float  # mean share of different sentences on a path
+
+
+def smoothness(lines: Sequence[Sequence[Sentence]]) -> Smoothness:
+    """How alike neighbours on paths are, how alike the ends, and how many sentences a path has.
+
+    Raises:
+        BadInput: no path, or one of a single sentence.
+    """
+    if not lines or min(map(len, lines)) < 2:
+        raise BadInput("smoothness needs paths of at least two sentences")
+    before = [one for line in lines for one in line[:-1]]
+    after = [one for line in lines for one in line[1:]]
+    ends = overlap([line[0] for line in lines], [line[-1] for line in lines])
+    different = math.fsum(len({str(one) for one in line}) / len(line) for line in lines)
+    return Smoothness(overlap(before, after), ends, different / len(lines))
 
 
 # --- generated text -------------------------------------------------------------------------------

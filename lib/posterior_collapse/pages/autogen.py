@@ -65,7 +65,6 @@ __all__ = [
     "rebuilt_table",
     "reconstruction_table",
     "reference",
-    "smoothness",
     "smoothness_table",
     "sources",
     "survey_table",
@@ -707,25 +706,6 @@ _PATHS: dict[str, Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]] = {
 }
 
 
-def smoothness(lines: Sequence[Sequence[text_metrics.Sentence]]) -> tuple[float, float, float]:
-    """How alike neighbours on paths are, how alike the ends, and how many sentences a path has.
-
-    Returns:
-        The overlap of neighbouring sentences, 1 where nothing changes; that of the two ends; and
-        the mean share of different sentences on a path, in [1 / points, 1].
-
-    Raises:
-        BadInput: no path, or one of a single sentence.
-    """
-    if not lines or min(map(len, lines)) < 2:
-        raise BadInput("smoothness needs paths of at least two sentences")
-    before = [one for line in lines for one in line[:-1]]
-    after = [one for line in lines for one in line[1:]]
-    different = [len({str(one) for one in line}) / len(line) for line in lines]
-    ends = text_metrics.overlap([line[0] for line in lines], [line[-1] for line in lines])
-    return text_metrics.overlap(before, after), ends, float(np.mean(different))
-
-
 def ways(runs: Mapping[str, Sequence[Run]], pairs: int = 40, points: int = 9) -> list[Way]:
     """Paths between the means of test sentences, beam search, first seed of this build.
 
@@ -760,7 +740,7 @@ def ways(runs: Mapping[str, Sequence[Run]], pairs: int = 40, points: int = 9) ->
             )
             texts = [data.vocabulary.decode(row) for row in made.tokens]
             lines = [texts[start : start + points] for start in range(0, len(texts), points)]
-            found.append(Way(method, name, lines[place], *smoothness(lines)))
+            found.append(Way(method, name, lines[place], *text_metrics.smoothness(lines)))
     return found
 
 

@@ -18,7 +18,7 @@ from posterior_collapse.errors import BadInput, nearest
 from posterior_collapse.pages import results
 from posterior_collapse.pages.parameters import Page
 from posterior_collapse.pages.show import number, spread
-from posterior_collapse.papers import Check, Finding, above, below, decide, premise, printed
+from posterior_collapse.papers import Check, Finding, above, below, decide, printed
 from posterior_collapse.plots import COLOURS
 from posterior_collapse.reference import Result
 from posterior_collapse.reference import results as kept
@@ -267,13 +267,6 @@ def winners_table(shown: Mapping[str, Found]) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-_COLLAPSED = 0.05  # nats of MI: below it codes hold nothing that a decoder could use
-
-
-def _information(group: Sequence[Result]) -> list[float]:
-    return [float(r.metrics["mutual_information"]) for r in group]
-
-
 def decide_table(found: Found, way: str = "sampled") -> Finding | None:
     """Rule for table 5: in every column the same method is ahead as printed.
 
@@ -294,10 +287,7 @@ def decide_table(found: Found, way: str = "sampled") -> Finding | None:
             checks.append(rule(f"{column.title}, Scale-VAE less BN-VAE", less, 0.0))
     if not checks:
         return None
-    premises = [
-        premise(above(f"MI of {called(method)}, nats", _information(found[method]), _COLLAPSED))
-        for method in (BATCH_NORM, SCALED)
-    ]
+    premises = [results.standing(called(m), found[m]) for m in (BATCH_NORM, SCALED)]
     return decide("scale-tab5", found[SCALED][0].spec.scale, [*premises, *checks])
 
 

@@ -21,14 +21,13 @@ from posterior_collapse.pages.show import number, spread
 from posterior_collapse.papers import (
     Check,
     Finding,
-    Interval,
-    Outcome,
     above,
     answer,
     below,
     between,
     decide,
     printed,
+    stated,
 )
 from posterior_collapse.reference import Result
 from posterior_collapse.reference import results as kept
@@ -177,7 +176,7 @@ def _paired(found: Found, first: str, second: str, name: str, factor: float = 1.
 
 def _open(quantity: str, why: str) -> Check:
     """What the table prints and no result is there for yet: it keeps a verdict from "holds"."""
-    return Check(quantity, "as printed", Interval(0.0, 0.0, 0.0, 0), Outcome.OPEN, why)
+    return stated(quantity, "as printed", None, why)
 
 
 _LOSSES = (

@@ -42,8 +42,6 @@ from posterior_collapse.pages.show import number, spread
 from posterior_collapse.papers import (
     Check,
     Finding,
-    Interval,
-    Outcome,
     above,
     answer,
     below,
@@ -52,6 +50,7 @@ from posterior_collapse.papers import (
     lost,
     premise,
     printed,
+    stated,
 )
 from posterior_collapse.plots import COLOURS
 from posterior_collapse.reference import Result
@@ -176,24 +175,19 @@ def decide_statistics() -> Finding:
         held = int(row["dev"] + row["test"])
         if not name or not datasets.available(name):
             why = "no copy of this corpus" if not name else "no data folder"
-            checks.append(_exact(f"{title}: sentences", f"{held:,} for dev and test", None, why))
+            checks.append(stated(f"{title}: sentences", f"{held:,} for dev and test", None, why))
             continue
         data = datasets.load(name)
         read = data.card.counts["sentences read"]
         told = f"{title}: sentences in the files for dev and test"
-        checks.append(_exact(told, f"{held:,}", read == held, f"{read:,}"))
+        checks.append(stated(told, f"{held:,}", read == held, f"{read:,}"))
         if not pd.isna(row["classes"]):
             wanted = int(row["classes"])
             found = 0 if data.train.labels is None else len(data.train.labels.unique())
-            checks.append(_exact(f"{title}: classes", str(wanted), found == wanted, str(found)))
+            checks.append(stated(f"{title}: classes", str(wanted), found == wanted, str(found)))
     rule = f"{_sized(list(sizes['train']))} sentences"
-    checks.append(_exact("training files", rule, None, "could not be had"))
+    checks.append(stated("training files", rule, None, "could not be had"))
     return decide("igp-tab1", "exact", checks)
-
-
-def _exact(quantity: str, rule: str, holds: bool | None, found: str) -> Check:
-    outcome = Outcome.OPEN if holds is None else Outcome.HOLDS if holds else Outcome.FAILS
-    return Check(quantity, rule, Interval(0.0, 0.0, 0.0, 1), outcome, found)
 
 
 def _every(quantity: str, values: Sequence[float], low: float, high: float) -> Check:
@@ -205,7 +199,7 @@ def _every(quantity: str, values: Sequence[float], low: float, high: float) -> C
     holds = all(low <= value <= high for value in values)
     rule = f"each run between {low:g} and {high:g}" if low < high else f"each run {low:g}"
     found = ", ".join(number(value) for value in values)
-    return premise(_exact(quantity, rule, holds, found))
+    return premise(stated(quantity, rule, holds, found))
 
 
 def lost_table() -> pd.DataFrame:

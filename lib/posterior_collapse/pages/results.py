@@ -2,16 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
 from posterior_collapse.errors import BadInput
 from posterior_collapse.pages.parameters import Page
+from posterior_collapse.papers import Check, premise, stated
 from posterior_collapse.reference import Result, results
 from posterior_collapse.runs import Run, Spec, train_or_load
 
-__all__ = ["best", "from_run", "histories", "reference", "runs", "this_build"]
+__all__ = [
+    "COLLAPSE",
+    "best",
+    "collapsed",
+    "from_run",
+    "histories",
+    "reference",
+    "runs",
+    "standing",
+    "this_build",
+]
+
+COLLAPSE = 0.05  # nats of mutual information; a run with no more has collapsed
+
+
+def collapsed(result: Result) -> bool:
+    """Whether the codes hold next to nothing that a decoder could use."""
+    return float(result.metrics["mutual_information"]) <= COLLAPSE
+
+
+def standing(
+    told: str, group: Sequence[Result], lost: Callable[[Result], bool] = collapsed
+) -> Check:
+    """Premise: no seed of a model has collapsed.
+
+    It is asked of every seed, not of a mean: many good seeds would hide one that collapsed.
+
+    Args:
+        told: name of the model, for readers.
+        group: its results, several of a seed allowed.
+        lost: whether one has collapsed, where the mutual information alone does not say.
+    """
+    seeds = {result.spec.seed for result in group}
+    gone = {result.spec.seed for result in group if lost(result)}
+    quantity, found = f"{told}: seeds that collapsed", f"{len(gone)} of {len(seeds)}"
+    return premise(stated(quantity, "none", not gone, found))
 
 
 def from_run(run: Run) -> Result:

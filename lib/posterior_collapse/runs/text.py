@@ -36,13 +36,13 @@ from posterior_collapse.runs.monitor import Recorder
 from posterior_collapse.runs.spec import Spec, load_data
 from posterior_collapse.training import new_state, train
 
-__all__ = ["Measured", "language_model", "measure_text"]
+__all__ = ["SHARES", "Measured", "labels_of", "language_model", "measure_text"]
 
 _ORDERS = (1, 2, 3, 4)
 _EXAMPLES = 5  # sentences that are kept to be shown
 _JUDGED = 2000  # generated sentences whose log-probability is kept one by one
 _POINTS = 7  # codes on the way from one sentence to another, ends included
-_SHARES = (0.001, 0.01, 0.1, 1.0)  # labelled training examples (Zhang et al. 2021, figure 3)
+SHARES = (0.001, 0.01, 0.1, 1.0)  # labelled training examples (Zhang et al. 2021, figure 3)
 _STARTS = 5  # random starts of the perceptron; the paper has 10
 _BATCH = 32  # of the perceptron: there are a thousand codes, where the paper has ten thousand
 _SUBSETS = 5  # random choices of the labelled examples, over which accuracies are averaged
@@ -175,17 +175,13 @@ def _between(data: TextDataset, model: VAE, part: Split, generator: torch.Genera
     )
     rows = text_metrics.of_split(_back(ways))
     lines = [rows[start : start + _POINTS] for start in range(0, len(rows), _POINTS)]
-    before = [one for line in lines for one in line[:-1]]
-    after = [one for line in lines for one in line[1:]]
-    different = [len(set(line)) / _POINTS for line in lines]
+    found = text_metrics.smoothness(lines)
     words = data.vocabulary.words
     shown = [" ".join(words[int(one)] for one in row) for row in lines[0]]
     metrics = {
-        "interpolation_overlap": text_metrics.overlap(before, after),
-        "interpolation_ends": text_metrics.overlap(
-            *zip(*((x[0], x[-1]) for x in lines), strict=True)
-        ),
-        "interpolation_distinct": float(np.mean(different)),
+        "interpolation_overlap": found.neighbours,
+        "interpolation_ends": found.ends,
+        "interpolation_distinct": found.different,
     }
     return Measured(metrics, {"text_interpolation": np.array(shown)})
 
@@ -320,6 +316,11 @@ def _agreement(train: Split, part: Split, written: Split, imputed: Split) -> dic
     }
 
 
+def labels_of(share: float, examples: int, classes: int) -> int:
+    """How many labelled examples a share is: never fewer than there are classes."""
+    return max(classes, round(share * examples))
+
+
 def _few_shot(train: Tensor, labels: Tensor, test: Tensor, wanted: Tensor) -> dict[str, float]:
     """Accuracies of a linear probe with a share of the labels, at least as many as classes.
 
@@ -329,8 +330,8 @@ def _few_shot(train: Tensor, labels: Tensor, test: Tensor, wanted: Tensor) -> di
     classes = int(labels.max()) + 1
     chooser = torch.Generator().manual_seed(0)
     found = {}
-    for share in _SHARES:
-        count = max(classes, round(share * len(train)))
+    for share in SHARES:
+        count = labels_of(share, len(train), classes)
         times = _SUBSETS if count < len(train) else 1
         accuracies = []
         for _ in range(times):
