@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -97,6 +98,34 @@ def test_an_unknown_recipe_is_refused(copy: Path, store: Path) -> None:
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert 'unknown recipe with reference runs "text-gramar"; did you mean' in done.stderr
     assert not store.exists()
+
+
+def test_results_of_another_version_are_measured_again(copy: Path, store: Path) -> None:
+    assert compute(copy, store, "--jobs", "2").returncode == 0
+    results = copy / "data" / "results" / "text-grammar"
+    true = {path: json.loads(path.read_text()) for path in results.glob("*.json")}
+    assert "0 of 3 results to measure again" in compute(copy, store, "--again").stdout
+    for path, content in true.items():
+        old = json.loads(json.dumps(content))
+        old["provenance"]["sources"] = "0" * 64
+        old["metrics"]["nll"] = -1.0
+        path.write_text(json.dumps(old))
+    lost = next(store.glob("runs/text-grammar--ae--*"))
+    lost.rename(store / "elsewhere")
+    done = compute(copy, store, "--again", "--recipe", "text-grammar")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "3 of 3 results to measure again" in done.stdout
+    assert "the weights of text-grammar--ae--smoke--seed0 are not in the store" in done.stderr
+    for path, content in true.items():
+        found = json.loads(path.read_text())
+        if path.name.startswith("ae--"):  # left as it was
+            assert found["metrics"]["nll"] == -1.0 and "measured" not in found["provenance"]
+            continue
+        assert found["metrics"] == content["metrics"] and found["history"] == content["history"]
+        measured = found["provenance"]["measured"]
+        assert measured["sources"] == content["provenance"]["sources"]
+        assert found["provenance"]["key"] == content["provenance"]["key"]
+    assert "1 of 3 results to measure again" in compute(copy, store, "--again").stdout
 
 
 @pytest.fixture

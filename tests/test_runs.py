@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +22,14 @@ from posterior_collapse import recipes
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
 from posterior_collapse.runs import (
     DamagedRun,
+    Run,
     Spec,
     build_model,
     choose_device,
+    find_run,
     is_complete,
     load_run,
+    measure_again,
     run_folder,
     store_root,
     train_or_load,
@@ -50,6 +53,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     _start(folder).wait()
     return folder
+
+
+@pytest.fixture
+def run(whole: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """That run; nobody may write to its store."""
+    monkeypatch.setenv("POSTERIOR_COLLAPSE_STORE", str(whole))
+    return load_run(SPEC)
 
 
 def _start(store: Path) -> subprocess.Popen[str]:
@@ -302,3 +312,96 @@ def test_decoded_sentences_are_no_choice_by_length(store: Path) -> None:
     assert found["n_tokens"] == int((test.lengths[:count] - 1).sum())
     shortest = test.lengths.sort().values[:count]
     assert found["n_tokens"] > int((shortest - 1).sum())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "method"),
+    [
+        ("lagging-grammar", "lagging"),  # the posterior mean space
+        ("igp-grammar", "igp+target-kl(c=4)"),  # text, labels and a judge
+        ("five-gaussians-sorted", "bn-vae(gamma=1)"),  # means of mini-batches
+        ("digits", "vae"),  # images and classifiers
+        ("text-grammar", "scale-vae(des_std=1, f_epo=1)"),
+    ],
+)
+def test_measuring_again_finds_the_same(store: Path, recipe: str, method: str) -> None:
+    """With the same measures: the numbers depend on the weights and the seed alone."""
+    before = train_or_load(Spec(recipe, method, "smoke", 0), progress=False)
+    after = measure_again(before)
+    assert set(after.metrics) == set(before.metrics)
+    np.testing.assert_equal(after.metrics, before.metrics)
+    assert set(after.arrays) == set(before.arrays)
+    for name, values in before.arrays.items():
+        np.testing.assert_array_equal(after.arrays[name], values, err_msg=name)
+    measured = after.provenance.pop("measured")
+    assert after.provenance == before.provenance
+    assert measured["sources"] == before.provenance["sources"]
+    assert {"finished", "hardware", "device", "torch"} <= set(measured)
+
+
+def test_measuring_again_takes_new_measures(run: Run) -> None:
+    """And drops those that are no more; what training recorded stays."""
+    old = replace(
+        run,
+        metrics={**run.metrics, "nll": 0.0, "of old": 1.0},
+        arrays={**run.arrays, "of old": np.zeros(1)},
+        provenance={**run.provenance, "sources": "0" * 64},
+    )
+    new = measure_again(old)
+    assert new.metrics == run.metrics and set(new.arrays) == set(run.arrays)
+    assert new.provenance["sources"] == "0" * 64  # of the training
+    assert new.provenance["measured"]["sources"] == run.provenance["sources"]
+    assert old.metrics["nll"] == 0.0  # the run that was given stays as it was
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"method": "another"}, "method"),
+        ({"data": "0" * 64}, "data"),
+        ({"setup": {"batch_size": 7}}, "batch_size"),
+    ],
+)
+def test_a_run_that_is_trained_otherwise_now_is_not_measured_again(
+    run: Run, changed: dict, message: str
+) -> None:
+    told = dict(run.provenance)
+    for name, value in changed.items():
+        told[name] = told[name] | value if isinstance(value, dict) else value
+    with pytest.raises(BadInput, match=f"{message}; it has to be trained anew"):
+        measure_again(replace(run, provenance=told))
+
+
+def test_measures_alone_may_change_in_a_recipe(run: Run) -> None:
+    setup = run.provenance["setup"] | {"nll_samples": 1, "probes": True}
+    old = replace(run, provenance=run.provenance | {"setup": setup})
+    assert measure_again(old).metrics == run.metrics
+
+
+def test_every_constant_of_a_recipe_is_of_training_or_of_measures() -> None:
+    """A new one has to be put into one of the two: a forgotten one would let weights pass."""
+    measures = {
+        "nll_samples",
+        "nll_sentences",
+        "mi_samples",
+        "probes",
+        "classifiers",
+        "samples",
+        "grid_points",
+        "grid_every",
+        "trajectory_points",
+        "trajectory_updates",
+        "means_points",
+        "means_every",
+        "wording",
+    }
+    assert measures | set(work._TRAINING) == {f.name for f in fields(recipes.Setup)}
+    assert not measures & set(work._TRAINING)
+
+
+def test_a_run_of_another_version_is_found_by_its_key(run: Run, store: Path) -> None:
+    key = "f" * 64
+    shutil.copytree(run.folder, store / "runs" / f"{SPEC.label()}--{key[:16]}")
+    assert find_run(SPEC, key).metrics == run.metrics
+    with pytest.raises(FileNotFoundError, match="no finished run"):
+        load_run(SPEC)

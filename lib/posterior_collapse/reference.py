@@ -2,7 +2,8 @@
 
 Each is a JSON file of metrics, history and provenance, and an npz file of the arrays that figures
 need, under ``data/results/<recipe>/``.
-``python -m posterior_collapse.reference`` computes them again; it goes on where it was stopped.
+``python -m posterior_collapse.reference`` computes those that are missing; it goes on where it was
+stopped. With ``--again`` it measures those that are there with this version's measures.
 """
 
 from __future__ import annotations
@@ -29,7 +30,16 @@ from numpy.typing import NDArray
 from posterior_collapse import benchmarks, warm
 from posterior_collapse.errors import BadInput, PosteriorCollapseError, nearest
 from posterior_collapse.papers import repository
-from posterior_collapse.runs import Run, Spec, build_model, evaluate_run, train_or_load
+from posterior_collapse.runs import (
+    Run,
+    Spec,
+    build_model,
+    evaluate_run,
+    find_run,
+    measure_again,
+    train_or_load,
+)
+from posterior_collapse.runs.spec import sources_digest
 from posterior_collapse.runs.work import one_thread
 
 __all__ = ["Result", "export", "load", "overview", "repeat_evaluation", "results"]
@@ -183,14 +193,40 @@ def results(recipe: str, method: str, scale: str) -> list[Result]:
 
 def _compute(spec: Spec) -> Path:
     """Train one run, evaluate it as its item asks, and keep it."""
-    run = train_or_load(spec)
-    repeated = spec.recipe == "lagging-synthetic" and spec.seed == 0
+    return _keep(train_or_load(spec))
+
+
+def _measure(spec: Spec) -> Path:
+    """Measure the weights of one result again, and keep what is found in its place.
+
+    Raises:
+        BadInput: no weights are stored, or this version would train them otherwise.
+    """
+    return _keep(measure_again(_stored(spec)))
+
+
+def _keep(run: Run) -> Path:
+    repeated = run.spec.recipe == "lagging-synthetic" and run.spec.seed == 0
     return export(run, repeat_evaluation(run, _REPEATS) if repeated else [])
 
 
-def _command(spec: Spec) -> list[str]:
+def _stored(spec: Spec) -> Run:
+    """The run that a reference result was made of, whatever version trained it."""
+    try:
+        return find_run(spec, load(spec).provenance["key"])
+    except FileNotFoundError as error:
+        raise BadInput(f"the weights of {spec.label()} are not in the store") from error
+
+
+def _is_current(spec: Spec) -> bool:
+    """Whether this version measured a result, if it did not train it."""
+    told = load(spec).provenance
+    return bool(told.get("measured", told)["sources"] == sources_digest())
+
+
+def _command(spec: Spec, *words: str) -> list[str]:
     """Command that computes one result in a process of its own."""
-    module = [sys.executable, "-m", "posterior_collapse.reference"]
+    module = [sys.executable, "-m", "posterior_collapse.reference", *words]
     return warm.command([*module, "--only", json.dumps(spec.__dict__)])
 
 
@@ -241,30 +277,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", help="one spec, as JSON")
     parser.add_argument("--recipe", action="append", help="only these recipes; may be repeated")
-    parser.add_argument("--list", action="store_true", help="compute nothing; say what is there")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--list", action="store_true", help="compute nothing; say what is there")
+    what.add_argument(
+        "--again",
+        action="store_true",
+        help="measure the stored weights of results that another version measured; train nothing",
+    )
     given = parser.parse_args(arguments)
     try:
         if given.only:
-            print(f"[reference] {_compute(Spec(**json.loads(given.only)))}", flush=True)
+            one = _measure if given.again else _compute
+            print(f"[reference] {one(Spec(**json.loads(given.only)))}", flush=True)
             return 0
         wanted = _wanted(given.recipe)
+        there = [spec for spec in wanted if _path(spec).is_file()]
+        old = [spec for spec in there if not _is_current(spec)] if given.again else []
     except PosteriorCollapseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if given.list:
         print(overview(wanted).to_string(index=False, float_format="%.1f", na_rep="?"))
         return 0
-    missing = [spec for spec in wanted if not _path(spec).is_file()]
+    if given.again:
+        print(f"[reference] {len(old)} of {len(there)} results to measure again", flush=True)
+        return _each([_command(spec, "--again") for spec in old], given.jobs)
+    missing = [spec for spec in wanted if spec not in there]
     print(f"[reference] {len(missing)} of {len(wanted)} results to compute", flush=True)
+    return _each([_command(spec) for spec in missing], given.jobs)
+
+
+def _each(commands: Sequence[Sequence[str]], jobs: int) -> int:
+    """Run commands, several at a time; the worst of their exit codes."""
     os.environ["OMP_NUM_THREADS"] = "1"
     with (
         warm.serve(_WARM) as forks,
-        ThreadPoolExecutor(given.jobs) as pool,
+        ThreadPoolExecutor(jobs) as pool,
     ):
         environment = {**os.environ, **forks}
         waiting = [
-            pool.submit(subprocess.run, _command(spec), check=False, env=environment)
-            for spec in missing
+            pool.submit(subprocess.run, command, check=False, env=environment)
+            for command in commands
         ]
         try:
             codes = [done.result().returncode for done in as_completed(waiting)]

@@ -4,12 +4,13 @@ from posterior_collapse.runs.spec import Spec, choose_device, load_data
 from posterior_collapse.runs.store import (
     DamagedRun,
     Run,
+    find_run,
     is_complete,
     load_run,
     run_folder,
     store_root,
 )
-from posterior_collapse.runs.work import build_model, evaluate_run, train_or_load
+from posterior_collapse.runs.work import build_model, evaluate_run, measure_again, train_or_load
 
 __all__ = [
     "DamagedRun",
@@ -18,9 +19,11 @@ __all__ = [
     "build_model",
     "choose_device",
     "evaluate_run",
+    "find_run",
     "is_complete",
     "load_data",
     "load_run",
+    "measure_again",
     "run_folder",
     "store_root",
     "train_or_load",

@@ -28,6 +28,7 @@ from posterior_collapse.runs.spec import Spec
 __all__ = [
     "DamagedRun",
     "Run",
+    "find_run",
     "is_complete",
     "load_run",
     "partial_folder",
@@ -75,7 +76,11 @@ def store_root() -> Path:
 
 def run_folder(spec: Spec) -> Path:
     """Folder of a finished run, whether it exists yet or not."""
-    return store_root() / "runs" / f"{spec.label()}--{spec.key()[:16]}"
+    return _folder(spec, spec.key())
+
+
+def _folder(spec: Spec, key: str) -> Path:
+    return store_root() / "runs" / f"{spec.label()}--{key[:16]}"
 
 
 def partial_folder(spec: Spec) -> Path:
@@ -152,7 +157,17 @@ def load_run(spec: Spec) -> Run:
         FileNotFoundError: there is none.
         DamagedRun: a file is missing or its checksum is wrong.
     """
-    folder = run_folder(spec)
+    return find_run(spec, spec.key())
+
+
+def find_run(spec: Spec, key: str) -> Run:
+    """Read a finished run by the key it was trained under, which may be of an earlier version.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedRun: a file is missing or its checksum is wrong.
+    """
+    folder = _folder(spec, key)
     if not folder.is_dir():
         raise FileNotFoundError(f"no finished run at {folder}")
     _check(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import logging
 import os
 import platform
@@ -24,7 +25,7 @@ from tqdm import tqdm
 
 from posterior_collapse import __version__, datasets
 from posterior_collapse.datasets import ImageDataset, ImageSplit, Split
-from posterior_collapse.errors import PosteriorCollapseError
+from posterior_collapse.errors import BadInput, PosteriorCollapseError
 from posterior_collapse.estimators import evaluate, evaluate_scaled
 from posterior_collapse.networks import VAE, ImageDecoder
 from posterior_collapse.posteriors import Scaled, gaussian_code
@@ -43,7 +44,7 @@ from posterior_collapse.runs.store import (
     store_root,
     write_run,
 )
-from posterior_collapse.runs.text import measure_text
+from posterior_collapse.runs.text import Measured, measure_text
 from posterior_collapse.training import (
     DamagedCheckpoint,
     State,
@@ -53,7 +54,30 @@ from posterior_collapse.training import (
     train,
 )
 
-__all__ = ["build_model", "evaluate_run", "load_data", "one_thread", "train_or_load"]
+__all__ = [
+    "build_model",
+    "evaluate_run",
+    "load_data",
+    "measure_again",
+    "one_thread",
+    "train_or_load",
+]
+
+# What of a set-up decides the weights; the rest says what is measured.
+_TRAINING = (
+    "dataset",
+    "train",
+    "valid",
+    "test",
+    "max_length",
+    "max_vocabulary",
+    "network",
+    "latent_dim",
+    "batch_size",
+    "optimisation",
+    "partition",
+)
+_RECORDED = ("grid_", "trajectory_", "means_")  # names of arrays that training records
 
 _LOG = logging.getLogger(__name__)
 
@@ -433,26 +457,94 @@ def _finish(
     spec: Spec, state: State, recorder: Recorder, spent: Spent, device: torch.device
 ) -> None:
     """Evaluate the best parameters and store everything."""
-    model = state.model
-    generator = torch.Generator(device).manual_seed(spec.seed)
-    measured = evaluate_run(spec, model, generator) | _probe(spec, model) | _classify(spec, model)
-    if spec.setup.grid_points:
-        final = mean_space(model, recorder.grid)
-        recorder.records["final_model_mean"] = list(final.model.mean.float())
-        recorder.records["final_model_std"] = list(final.model.variance.sqrt().float())
-        recorder.records["final_log_evidence"] = list(final.model.log_evidence.float())
-        recorder.records["final_inference_mean"] = list(final.inference_mean.float())
-        recorder.records["final_inference_std"] = list(final.inference_variance.sqrt().float())
+    found = _measure(spec, state.model, recorder.grid)
     arrays = {name: np.asarray(values.cpu()) for name, values in recorder.arrays().items()}
+    metrics = {**found.metrics, "epochs": state.epoch, "updates": state.iteration}
+    weights = dict(state.model.state_dict())
+    told = _provenance(spec, spent, device)
+    write_run(spec, weights, metrics, state.history, arrays | found.arrays, told)
+
+
+def _measure(spec: Spec, model: VAE, grid: Sequence[Tensor]) -> Measured:
+    """All that is measured of a trained model; training recorded the rest.
+
+    Args:
+        spec: the run.
+        model: with its best parameters.
+        grid: batches of the sentences that the posterior mean space shows.
+    """
+    device = next(model.parameters()).device
+    generator = torch.Generator(device).manual_seed(spec.seed)
+    metrics = evaluate_run(spec, model, generator) | _probe(spec, model) | _classify(spec, model)
+    arrays: dict[str, NDArray[Any]] = _space(model, grid) if spec.setup.grid_points else {}
     evaluated = cast(VAE, spec.choices.training.evaluated(model))
     arrays |= _samples(spec, model, generator) | _codes(spec, evaluated)
     if "samples" in arrays:
-        measured |= _likeness(spec, arrays["samples"])
+        metrics |= _likeness(spec, arrays["samples"])
     text = measure_text(spec, evaluated, generator, partial(_judge, spec, device))
-    measured, arrays = measured | text.metrics, arrays | text.arrays
-    metrics = {**measured, "epochs": state.epoch, "updates": state.iteration}
-    weights = dict(model.state_dict())
-    write_run(spec, weights, metrics, state.history, arrays, _provenance(spec, spent, device))
+    return Measured(metrics | text.metrics, arrays | text.arrays)
+
+
+def _space(model: VAE, grid: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
+    """The posterior mean space at the end of training."""
+    final = mean_space(model, grid)
+    found = {
+        "final_model_mean": final.model.mean,
+        "final_model_std": final.model.variance.sqrt(),
+        "final_log_evidence": final.model.log_evidence,
+        "final_inference_mean": final.inference_mean,
+        "final_inference_std": final.inference_variance.sqrt(),
+    }
+    return {name: np.asarray(x.float().cpu()) for name, x in found.items()}
+
+
+def measure_again(run: Run, device: str = "auto") -> Run:
+    """Measure a stored run's weights with the measures of this version, and train nothing.
+
+    Only the language model that judges generated text is trained, where the store has none of
+    this version.
+
+    Args:
+        run: a finished run; what training recorded of it stays.
+        device: auto, cpu, cuda or mps.
+
+    Returns:
+        The run with new metrics and arrays, not stored. Its provenance tells under ``measured``
+        which sources measured it, where and when; all else is of its training.
+
+    Raises:
+        BadInput: this version would train the run otherwise, so that its name is another model's.
+    """
+    spec, chosen = run.spec, choose_device(device)
+    _refuse_other_training(run)
+    model = build_model(spec)
+    model.load_state_dict(run.weights())
+    model.to(chosen).eval()
+    valid = _batches(load_data(spec.setup).valid, 128, chosen)
+    with one_thread(chosen):
+        found = _measure(spec, model, first_examples(valid, spec.setup.grid_points))
+    stays = {name: run.metrics[name] for name in ("epochs", "updates")}
+    recorded = {name: x for name, x in run.arrays.items() if name.startswith(_RECORDED)}
+    return replace(
+        run,
+        metrics=found.metrics | stays,
+        arrays=recorded | found.arrays,
+        provenance=run.provenance | {"measured": _here(chosen)},
+    )
+
+
+def _refuse_other_training(run: Run) -> None:
+    """Stop where the recipe, the method or the data are not those that a run was trained with."""
+    setup = json.loads(json.dumps(asdict(run.spec.setup)))
+    before = run.provenance
+    changed = [name for name in _TRAINING if before["setup"].get(name) != setup[name]]
+    changed += ["method"] * (before["method"] != repr(run.spec.choices))
+    changed += ["data"] * (before["data"] != load_data(run.spec.setup).digest)
+    if changed:
+        raise BadInput(
+            f"{run.spec.label()} was trained otherwise than this version does: "
+            f"{', '.join(changed)}; it has to be trained anew to be measured"
+        )
 
 
 def _processor() -> str:
@@ -466,14 +558,23 @@ def _processor() -> str:
 
 def _provenance(spec: Spec, spent: Spent, device: torch.device) -> dict[str, Any]:
     """Where a run's numbers come from."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
         "spec": asdict(spec),
         "setup": asdict(spec.setup),
         "method": repr(spec.choices),
         "key": spec.key(),
-        "sources": sources_digest(),
         "data": load_data(spec.setup).digest,
+        "seconds": round(spent.seconds, 1),
+        "cpu_seconds": round(spent.cpu_seconds, 2),
+        **_here(device),
+    }
+
+
+def _here(device: torch.device) -> dict[str, Any]:
+    """The sources and the machine that compute now, and when."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "sources": sources_digest(),
         "library": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -482,7 +583,5 @@ def _provenance(spec: Spec, spent: Spent, device: torch.device) -> dict[str, Any
         "hardware": name,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "seconds": round(spent.seconds, 1),
-        "cpu_seconds": round(spent.cpu_seconds, 2),
         "finished": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
