@@ -164,6 +164,8 @@ def test_shown_html_escapes_text_and_carries_alt_and_verdict(basic, aggressive) 
         (0.0, "0.000"),
         (-1.25, "−1.250"),
         (1e-6, "1.0e−06"),
+        (-0.00044, "−0.0004"),
+        (2e7, "2.0e+07"),
         (float("inf"), "∞"),
         (None, "–"),
         (5, "5"),

@@ -23,14 +23,20 @@ __all__ = ["figure", "number", "provenance", "spread", "table", "verdict"]
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number for a reader: fixed digits, scientific where those hide it, a dash for none."""
+    """A number for a reader: fixed digits, more where those hide it, a dash for none.
+
+    Very small and very large numbers are scientific.
+    """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, (bool, str)):
         return str(value)
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    if value != 0 and (abs(value) < 0.5 * 10**-digits or abs(value) >= 1e7):
+    hidden = value != 0 and abs(value) < 0.5 * 10**-digits
+    if hidden and abs(value) >= 1e-4:
+        return f"{value:.1g}".replace("-", "−")
+    if hidden or abs(value) >= 1e7:
         return f"{value:.1e}".replace("-", "−")
     text = f"{value:d}" if isinstance(value, int) else f"{value:.{digits}f}"
     return text.replace("-", "−")
