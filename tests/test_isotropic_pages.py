@@ -21,7 +21,7 @@ from posterior_collapse.pages import isotropic as shared
 from posterior_collapse.pages import isotropic_labels as labels
 from posterior_collapse.pages import isotropic_text as text
 from posterior_collapse.pages import sources
-from posterior_collapse.papers import Finding, Outcome, Verdict
+from posterior_collapse.papers import Finding, Outcome, Verdict, below
 from posterior_collapse.plots import png
 from posterior_collapse.reference import Result
 from posterior_collapse.runs import Spec
@@ -477,6 +477,23 @@ def test_both_perplexities_are_asked_for_in_one_case() -> None:
     assert failed(decided(labels.decide_generation, stock)) == [
         "DBpedia and Yahoo Question: share of cases in which both perplexities are lower for IGP"
     ]
+
+
+def test_perplexities_are_compared_by_their_logarithm() -> None:
+    """Those of an autoencoder's random sentences differ by thousands, and all are far too high."""
+    group, random = made(), (1500.0, 2800.0, 7500.0)
+    for recipe in (DBPEDIA, YAHOO):
+        for one, high in zip(group[recipe]["ae"], random, strict=True):
+            one.metrics["greedy_forward_perplexity"] = high
+    checks = [c for c in decided(labels.decide_generation, group).checks if "less AE" in c.quantity]
+    assert len(checks) == 8 and {c.outcome for c in checks} == {Outcome.HOLDS}
+    diagonal = next(
+        c for c in checks if c.quantity == "DBpedia, C = 5: log forward perplexity, DGP less AE"
+    )
+    told = np.mean([math.log(60.0 / high) for high in random])
+    assert diagonal.measured.mean == pytest.approx(told, abs=1e-4)
+    plain = below("their difference", [60.0 - high for high in random], 0.0)
+    assert plain.outcome is Outcome.OPEN
 
 
 def test_reverse_perplexity_is_larger_at_a_lower_target() -> None:

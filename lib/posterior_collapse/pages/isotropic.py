@@ -231,6 +231,20 @@ def _metric(name: str, factor: float = 1.0) -> Callable[[Result], float | None]:
     return found
 
 
+def _nats(name: str) -> Callable[[Result], float | None]:
+    """The logarithm of a perplexity, nats a word.
+
+    A perplexity that is 100 higher is worlds apart from 5 and nothing beside 5000, and over seeds
+    it is skewed: only its logarithm can be subtracted and averaged.
+    """
+
+    def found(result: Result) -> float | None:
+        value = result.metrics.get(name)
+        return None if value is None else math.log(float(value))
+
+    return found
+
+
 def _ratio(first: str, second: str) -> Callable[[Result], float | None]:
     def found(result: Result) -> float | None:
         one, other = result.metrics.get(first), result.metrics.get(second)
@@ -288,6 +302,8 @@ MEASURES: dict[str, Callable[[Result], float | None]] = {
     "real": _metric("real_perplexity"),
     "forward": _metric("greedy_forward_perplexity"),
     "reverse": _metric("greedy_reverse_perplexity"),
+    "forward_nats": _nats("greedy_forward_perplexity"),
+    "reverse_nats": _nats("greedy_reverse_perplexity"),
     "sampled_forward": _metric("sampled_forward_perplexity"),
     "sampled_reverse": _metric("sampled_reverse_perplexity"),
     "few_0.001": _metric("few_shot_0.001", 100.0),

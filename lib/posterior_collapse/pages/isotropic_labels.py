@@ -631,18 +631,19 @@ def _both_lower(pair: Pair) -> _BySeed:
 def _forward_below_ae(pair: Pair) -> list[Check]:
     checks = []
     for name, method in (("DGP", pair.diagonal), ("IGP", pair.isotropic)):
-        if less := list(_apart(pair.found, method, "ae", "forward").values()):
-            checks.append(below(f"{pair.told}: forward perplexity, {name} less AE", less, 0.0))
+        if less := list(_apart(pair.found, method, "ae", "forward_nats").values()):
+            told = f"{pair.told}: log forward perplexity, {name} less AE"
+            checks.append(below(told, less, 0.0))
     return checks
 
 
 def _low_target_costs(own: Sequence[Pair]) -> list[_BySeed]:
-    """Reverse perplexity at the lowest C less that at the highest, for DGP and for IGP."""
+    """Log reverse perplexity at the lowest C less that at the highest, for DGP and for IGP."""
     if len(own) < 2:
         return []
     low, high = own[0], own[-1]
     both = ((low.diagonal, high.diagonal), (low.isotropic, high.isotropic))
-    return [_apart(low.found, first, second, "reverse") for first, second in both]
+    return [_apart(low.found, first, second, "reverse_nats") for first, second in both]
 
 
 def decide_generation(group: Group) -> Finding | None:
@@ -651,6 +652,7 @@ def decide_generation(group: Group) -> Finding | None:
     In most cases, C and data sets, both perplexities are lower for IGP than for DGP: a count.
     Forward perplexity is lower for DGP and for IGP than for AE in each case.
     Reverse perplexity is usually larger at a lower C: an average over posteriors and data sets.
+    Differences are of logarithms, nats a word; where one is lower than the other is the same.
     """
     some = _about(group, _LABELLED)
     own, names = _all_pairs(some), _compared(some)
@@ -662,7 +664,7 @@ def decide_generation(group: Group) -> Finding | None:
         checks += _forward_below_ae(pair)
     costs = [cost for row in _each(some).values() for cost in _low_target_costs(row)]
     if means := _average(costs):
-        told = f"{names}, average over posteriors: reverse perplexity, lowest C less highest"
+        told = f"{names}, average over posteriors: log reverse perplexity, lowest C less highest"
         checks.append(above(told, means, 0.0))
     return _finding("igp-tab4", group, checks)
 
