@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -215,6 +216,15 @@ def test_few_examples_of_a_label(labels) -> None:
     result = linear_probe(x, wanted, x, wanted)
     assert result.n_train == len(labels) and result.l2 in probes.L2_GRID
     assert result.accuracy >= result.majority_accuracy
+
+
+def test_one_example_a_label_warns_of_nothing() -> None:
+    """As with the fewest labels of a share: a warning in a page would say nothing to readers."""
+    wanted = torch.arange(30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = linear_probe(5.0 * torch.eye(30), wanted, 5.0 * torch.eye(30), wanted, (1.0,))
+    assert result.accuracy == 1.0
 
 
 def test_a_test_label_that_training_lacks_counts_as_wrong() -> None:

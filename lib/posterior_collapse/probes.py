@@ -182,7 +182,11 @@ def _path(features: Array, labels: Labels, grid: Sequence[float]) -> Iterator[Lo
     """
     model = LogisticRegression(max_iter=2_000, tol=1e-5, warm_start=True)
     for l2 in grid:
-        yield model.set_params(C=1.0 / l2).fit(features, labels)
+        with warnings.catch_warnings():
+            # With few labels it suspects that the classes are numbers to be predicted.
+            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+            model.set_params(C=1.0 / l2).fit(features, labels)
+        yield model
 
 
 def _log_probabilities(fit: LogisticRegression, features: Array) -> Array:
