@@ -312,6 +312,22 @@ def test_perplexity_of_a_model_without_preference_is_its_vocabulary() -> None:
     assert text_metrics.perplexity(model, text) == pytest.approx(7.0)
 
 
+def test_a_perplexity_that_no_float_holds_is_none() -> None:
+    """A model sure of itself gives the other words above 709 nats, and e^710 is above any float."""
+    model = language_model()
+    with torch.no_grad():
+        model.decoder.words.weight.mul_(1e6)
+    found = []
+    for word in range(EOS + 1, 7):
+        text = Split(torch.tensor([[BOS, word]]), torch.tensor([2]))
+        nats, value = text_metrics.sentence_nats(model, text).item(), None
+        if nats < 709.0:
+            value = pytest.approx(math.exp(nats))
+        assert text_metrics.perplexity(model, text) == value
+        found.append(nats)
+    assert max(found) > 710.0
+
+
 def test_perplexity_refuses_other_models() -> None:
     text = Split(torch.tensor([[BOS, 5, EOS]]), torch.tensor([3]))
     with pytest.raises(BadInput, match="latent variable of 2 dimensions, whose ELBO only bounds"):

@@ -38,6 +38,7 @@ __all__ = [
     "evaluating",
     "importance_weighted_nll",
     "mutual_information",
+    "perplexity",
     "posterior_moments_1d",
 ]
 
@@ -554,7 +555,7 @@ def evaluate(
         n_sentences=len(kl),
         n_decoded=n,
         n_tokens=n_tokens,
-        perplexity=_perplexity(nll * n / n_tokens) if n_tokens and nll is not None else None,
+        perplexity=perplexity(nll * n / n_tokens) if n_tokens and nll is not None else None,
         num_samples=num_samples,
         mi_samples=mi_samples,
         **latent,
@@ -659,7 +660,7 @@ def _measure_latent(
     return fields
 
 
-def _perplexity(nats: float) -> float | None:
+def perplexity(nats: float) -> float | None:
     """exp of nats per word; None where no float holds it."""
     return math.exp(nats) if nats < _LARGEST_EXPONENT else None
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from sacrebleu.metrics import BLEU
 
+from posterior_collapse import estimators
 from posterior_collapse.datasets.arrays import EOS, Split, equal_length_rows
 from posterior_collapse.errors import BadInput
 from posterior_collapse.estimators import evaluating
@@ -309,14 +310,14 @@ def sentence_nats(model: VAE, split: Split) -> torch.Tensor:
     return found
 
 
-def perplexity(model: VAE, split: Split) -> float:
+def perplexity(model: VAE, split: Split) -> float | None:
     """exp of the average -log p(word) of a language model, EOS counted as a word.
 
     Of a model trained on real text and generated sentences it is the forward perplexity, of one
     trained on generated sentences and the test text the reverse one (Zhang et al. 2021,
-    section 4.3).
+    section 4.3).  None where no float holds it, above 709 nats per word.
 
     Args, raises: as :func:`sentence_nats`.
     """
     total = sentence_nats(model, split).sum().item()
-    return math.exp(total / int((split.lengths - 1).sum()))
+    return estimators.perplexity(total / int((split.lengths - 1).sum()))

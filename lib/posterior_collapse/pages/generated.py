@@ -188,7 +188,8 @@ def all_table(found: Found, way: str) -> pd.DataFrame:
 def _of_people(every: Sequence[Result], row: Column) -> str:
     """What the test set scores; the same sentences and the same judge for every result."""
     name = _REAL.get(row.title, "")
-    real = [result.metrics[name] for result in every if name in result.metrics]
+    found = [result.metrics.get(name) for result in every]
+    real = [value for value in found if value is not None]
     return number(row.factor * float(np.mean(real)) if real else None, row.digits)
 
 

@@ -6,7 +6,7 @@ The recipe's :class:`posterior_collapse.recipes.Wording` says how much of it is 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -56,14 +56,14 @@ _WAYS: dict[str, Callable[..., Generated]] = {
 class Measured(NamedTuple):
     """Numbers and arrays of one run."""
 
-    metrics: dict[str, float]
+    metrics: Mapping[str, float | None]  # None: a perplexity that no float holds
     arrays: dict[str, NDArray[Any]]
 
     def __add__(self, other: object) -> Measured:
         """Both together."""
         if not isinstance(other, Measured):
             return NotImplemented
-        return Measured(self.metrics | other.metrics, self.arrays | other.arrays)
+        return Measured({**self.metrics, **other.metrics}, self.arrays | other.arrays)
 
 
 def language_model(spec: Spec, split: Split, epochs: int) -> VAE:
@@ -252,7 +252,7 @@ def _generated(
     several = min(wording.generated, len(data.test))
     total = Measured({}, {})
     if judge is not None:
-        total.metrics["real_perplexity"] = text_metrics.perplexity(judge, data.test)
+        total += Measured({"real_perplexity": text_metrics.perplexity(judge, data.test)}, {})
     for name, way in _WAYS.items():
         prefix = f"{name}_"
         decode = partial(way, max_length=longest)
@@ -265,10 +265,9 @@ def _generated(
             total += _judged(spec, wording, judge, written, data, prefix)
     real = text_metrics.of_split(_head(data.test, several))
     known = text_metrics.of_split(data.train)
-    total.metrics.update({f"real_distinct_{n}": text_metrics.distinct(real, n) for n in (1, 2, 3)})
-    total.metrics.update({f"real_gram_{n}": text_metrics.gram(real, known, n) for n in (2, 3, 4)})
-    total.metrics["real_entropy"] = text_metrics.entropy(real)
-    return total
+    people = {f"real_distinct_{n}": text_metrics.distinct(real, n) for n in (1, 2, 3)}
+    people |= {f"real_gram_{n}": text_metrics.gram(real, known, n) for n in (2, 3, 4)}
+    return total + Measured(people | {"real_entropy": text_metrics.entropy(real)}, {})
 
 
 def _shape(model: VAE, part: Split) -> dict[str, float]:
@@ -394,11 +393,11 @@ def _written(
     completed, cut = _imputed(data, model, part, generator)
     total += completed
     total += _between(data, model, _head(part, 200), generator)
-    total.metrics.update(_shape(model, test))
+    total += Measured(_shape(model, test), {})
     if data.train.labels is None or data.test.labels is None:
         return total
     original = _on(part, torch.device("cpu"))
-    total.metrics.update(_agreement(data.train, original, written, cut))
+    total += Measured(_agreement(data.train, original, written, cut), {})
     return total + _labelled(spec, data, model, test, generator)
 
 

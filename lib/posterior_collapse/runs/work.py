@@ -482,7 +482,7 @@ def _measure(spec: Spec, model: VAE, grid: Sequence[Tensor]) -> Measured:
     if "samples" in arrays:
         metrics |= _likeness(spec, arrays["samples"])
     text = measure_text(spec, evaluated, generator, partial(_judge, spec, device))
-    return Measured(metrics | text.metrics, arrays | text.arrays)
+    return Measured({**metrics, **text.metrics}, arrays | text.arrays)
 
 
 def _space(model: VAE, grid: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
@@ -527,7 +527,7 @@ def measure_again(run: Run, device: str = "auto") -> Run:
     recorded = {name: x for name, x in run.arrays.items() if name.startswith(_RECORDED)}
     return replace(
         run,
-        metrics=found.metrics | stays,
+        metrics={**found.metrics, **stays},
         arrays=recorded | found.arrays,
         provenance=run.provenance | {"measured": _here(chosen)},
     )
