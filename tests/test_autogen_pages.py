@@ -418,8 +418,10 @@ def test_table_5_holds_where_every_column_has_its_printed_winner() -> None:
     assert told.verdict is Verdict.HOLDS
     assert [check.premise for check in told.checks] == [True] * 2 + [False] * 8
     rules = {check.quantity.partition(",")[0]: check.rule.split()[0] for check in told.checks}
-    assert rules["PPL"] == rules["Entropy"] == rules["Dist-1"] == rules["Gram-2"] == "above"
+    assert rules["log PPL"] == rules["Entropy"] == rules["Dist-1"] == rules["Gram-2"] == "above"
     assert rules["Gram-3"] == rules["Gram-4"] == "below"
+    [nats] = [check.measured for check in told.checks if check.quantity.startswith("log PPL")]
+    assert nats.mean == pytest.approx(math.log(275.0 / 260.0))
 
 
 @pytest.mark.parametrize("name", list(PRINTED))

@@ -6,6 +6,7 @@ do not say how z becomes words.  What is measured here is defined in :mod:`text_
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -67,8 +68,9 @@ class Column(NamedTuple):
     digits: int
 
 
+_PPL = "ppl"
 COLUMNS = (
-    Column("PPL", "ppl", "forward_perplexity", 1.0, 1),
+    Column("PPL", _PPL, "forward_perplexity", 1.0, 1),
     *(Column(f"Gram-{n}, %", f"gram_{n}", f"gram_{n}", 100.0, 2) for n in (2, 3, 4)),
     Column("Entropy", "entropy", "entropy", 1.0, 2),
     *(Column(f"Dist-{n}, %", f"dist_{n}", f"distinct_{n}", 100.0, 2) for n in (1, 2, 3)),
@@ -235,11 +237,15 @@ def factor_table(shown: Mapping[str, Found]) -> pd.DataFrame:
 
 
 def _less(found: Found, column: Column, way: str) -> list[float]:
-    """Scale-VAE less BN-VAE, seed by seed; seeds that one lacks are left out."""
+    """Scale-VAE less BN-VAE, seed by seed; seeds that one lacks are left out.
+
+    Of perplexities the logarithms are compared, nats a word: over seeds a perplexity is skewed.
+    """
     name = f"{way}_{column.metric}"
+    scale = math.log if column.printed == _PPL else (lambda value: column.factor * value)
     others = {r.spec.seed: r.metrics.get(name) for r in found.get(BATCH_NORM, ())}
     pairs = [(r.metrics.get(name), others.get(r.spec.seed)) for r in found.get(SCALED, ())]
-    return [column.factor * (a - b) for a, b in pairs if a is not None and b is not None]
+    return [scale(a) - scale(b) for a, b in pairs if a is not None and b is not None]
 
 
 def _printed_less(column: Column) -> float:
@@ -285,7 +291,8 @@ def decide_table(found: Found, way: str = "sampled") -> Finding | None:
     for column in COLUMNS:
         if less := _less(found, column, _way(way)):
             rule = above if _printed_less(column) > 0.0 else below
-            checks.append(rule(f"{column.title}, Scale-VAE less BN-VAE", less, 0.0))
+            told = f"log {column.title}" if column.printed == _PPL else column.title
+            checks.append(rule(f"{told}, Scale-VAE less BN-VAE", less, 0.0))
     if not checks:
         return None
     premises = [results.standing(called(m), found[m]) for m in (BATCH_NORM, SCALED)]
