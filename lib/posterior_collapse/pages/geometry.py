@@ -31,15 +31,7 @@ from posterior_collapse.geometry import (
 from posterior_collapse.pages import results
 from posterior_collapse.pages.parameters import Page
 from posterior_collapse.pages.show import number, spread
-from posterior_collapse.papers import (
-    Check,
-    Finding,
-    above,
-    below,
-    between,
-    decide,
-    stated,
-)
+from posterior_collapse.papers import Check, Finding, above, below, between, decide, stated
 from posterior_collapse.plots import COLOURS
 from posterior_collapse.reference import Result
 from posterior_collapse.reference import results as kept

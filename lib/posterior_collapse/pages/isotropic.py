@@ -21,11 +21,7 @@ from posterior_collapse.gaussian import kl_to_standard_normal
 from posterior_collapse.pages import results
 from posterior_collapse.pages.parameters import Page
 from posterior_collapse.pages.show import spread
-from posterior_collapse.papers import (
-    Finding,
-    decide,
-    stated,
-)
+from posterior_collapse.papers import Finding, decide, stated
 from posterior_collapse.reference import Result
 from posterior_collapse.reference import results as kept
 
