@@ -93,6 +93,22 @@ def test_verdicts_follow_from_checks(checks: list[papers.Check], verdict: Verdic
     assert papers.answer("a question", "quick", checks).verdict is verdict
 
 
+def test_a_verdict_that_says_nothing_says_why() -> None:
+    def reason(*checks: papers.Check) -> str:
+        found = decide("lagging-fig2", "quick", checks)
+        assert bool(found.reason) == (found.verdict is Verdict.NOT_RUN)
+        assert papers.answer("a question", "quick", checks).reason == found.reason
+        return found.reason
+
+    assert reason(HOLDS) == reason(FAILS, OPEN) == reason(HOLDS, OPEN) == ""
+    assert "no interval over 2 seeds decides a check" in reason(OPEN, below("d", [1.0], 2.0))
+    assert reason(below("d", [1.0], 2.0)) == "one seed decides nothing"
+    assert reason(papers.stated("e", "two seeds", None, "none")) == "there are no results"
+    lost = papers.premise(papers.stated("seeds that collapsed", "none", False, "1 of 3"))
+    assert reason(lost, HOLDS, papers.premise(HOLDS)).endswith("(seeds that collapsed: 1 of 3)")
+    assert reason(papers.premise(OPEN), HOLDS).endswith("(c)")
+
+
 def test_a_stated_check_has_words_in_place_of_an_interval() -> None:
     checks = [papers.stated("classes", "4", holds, "found") for holds in (True, False, None)]
     assert [c.outcome for c in checks] == [Outcome.HOLDS, Outcome.FAILS, Outcome.OPEN]

@@ -46,6 +46,7 @@ __all__ = [
 ]
 
 CONFIDENCE = 0.95
+_PREMISE = "premise: "
 
 
 class Outcome(enum.StrEnum):
@@ -148,7 +149,7 @@ def premise(check: Check) -> Check:
     Where it holds it earns nothing, as it is not the claim.
     Where it does not, the claim is about a situation that was not reached, and is not decided.
     """
-    return replace(check, quantity=f"premise: {check.quantity}", premise=True)
+    return replace(check, quantity=f"{_PREMISE}{check.quantity}", premise=True)
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ class Finding:
     scale: str
     checks: tuple[Check, ...]
     verdict: Verdict
-    reason: str = ""  # why there are no checks
+    reason: str = ""  # why nothing is said of the claim; empty where something is
 
 
 def _verdict(checks: Sequence[Check]) -> Verdict:
@@ -178,6 +179,22 @@ def _verdict(checks: Sequence[Check]) -> Verdict:
     return Verdict.PARTLY if Outcome.HOLDS in outcomes else Verdict.FAILS
 
 
+def _reason(checks: Sequence[Check]) -> str:
+    """Why checks say nothing of a claim, in words; empty where they do."""
+    if _verdict(checks) is not Verdict.NOT_RUN:
+        return ""
+    missed = [check for check in checks if check.premise and check.outcome is not Outcome.HOLDS]
+    if missed:
+        told = (
+            f"{c.quantity.removeprefix(_PREMISE)}: {c.found}".removesuffix(": ") for c in missed
+        )
+        return f"what the claim takes for granted was not reached ({'; '.join(told)})"
+    seeds = max(check.measured.n for check in checks)
+    if seeds > 1:
+        return f"it was run, and no interval over {seeds} seeds decides a check"
+    return "one seed decides nothing" if seeds else "there are no results"
+
+
 def decide(item: str, scale: str, checks: Sequence[Check]) -> Finding:
     """The verdict on an item of the inventory.
 
@@ -191,7 +208,7 @@ def decide(item: str, scale: str, checks: Sequence[Check]) -> Finding:
     Raises:
         BadInput: the item is unknown, or there is no check beside premises.
     """
-    return Finding(item, claim(item), scale, tuple(checks), _verdict(checks))
+    return Finding(item, claim(item), scale, tuple(checks), _verdict(checks), _reason(checks))
 
 
 def answer(question: str, scale: str, checks: Sequence[Check]) -> Finding:
@@ -202,7 +219,7 @@ def answer(question: str, scale: str, checks: Sequence[Check]) -> Finding:
     Raises:
         BadInput: there is no check beside premises.
     """
-    return Finding("", question, scale, tuple(checks), _verdict(checks))
+    return Finding("", question, scale, tuple(checks), _verdict(checks), _reason(checks))
 
 
 def beyond(item: str, scale: str, reason: str) -> Finding:

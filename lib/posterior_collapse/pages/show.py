@@ -147,12 +147,13 @@ def _item(found: Finding) -> str:
 
 
 def _evidence(found: Finding) -> str:
-    """The checks of a verdict, or why there are none."""
+    """The checks of a verdict, and why they decide nothing or there are none."""
+    reason = f"<p>Reason: {html.escape(found.reason)}.</p>" if found.reason else ""
     if not found.checks:
-        return f"<p>Reason: {html.escape(found.reason)}.</p>"
+        return reason
     rows = "".join(_check_row(check) for check in found.checks)
     return (
-        '<div class="pc-table"><table><thead><tr><th>measured</th><th>rule</th>'
+        f'{reason}<div class="pc-table"><table><thead><tr><th>measured</th><th>rule</th>'
         "<th>found [95 % interval]</th><th>check</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
     )

@@ -60,7 +60,7 @@ class Box(NamedTuple):
     scale: str
     verdict: str
     page: str  # source notebook, relative to the root
-    reason: str = ""  # why nothing is checked; empty where something is
+    reason: str = ""  # why nothing is said of the claim; empty where something is
 
 
 class Status(NamedTuple):
@@ -193,7 +193,7 @@ def _status(item: str, found: Sequence[Box], pages: Sequence[str]) -> Status:
     scales = ", ".join(dict.fromkeys(box.scale for box in chosen))
     verdict = overall([box.verdict for box in chosen])
     given = "; ".join(dict.fromkeys(box.reason for box in chosen if box.reason))
-    reason = (given or "no check is decided") if verdict in _UNDECIDED else ""
+    reason = given if verdict in _UNDECIDED else ""
     return Status(item, verdict, scales, tuple(dict.fromkeys(box.page for box in found)), reason)
 
 
