@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import linecache
 import os
 import re
 import subprocess
@@ -10,6 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from posterior_collapse import methods
+from posterior_collapse.errors import BadInput
 
 PAGE = Path(__file__).parents[1] / "book" / "add-a-method.md"
 
@@ -79,6 +83,49 @@ def test_an_own_method_trains_and_is_in_every_table(source: str, tmp_path: Path)
     file.write_text(source.replace("2.0 *", "4.0 *"))
     changed = json.loads(run(["-c", REPORT], tmp_path, file).stdout)
     assert changed["own"] != with_own["own"] and changed["key"] == plain["key"]
+
+
+EDITED = """
+import os
+from pathlib import Path
+from posterior_collapse.runs import Spec
+
+file = Path(os.environ["POSTERIOR_COLLAPSE_METHODS"])
+file.write_text(file.read_text().replace("2.0 *", "4.0 *"))  # after it was imported
+print(Spec("text-grammar", "hinge", "smoke").key())
+"""
+
+
+def test_a_key_is_of_the_file_that_was_imported(source: str, tmp_path: Path) -> None:
+    """A reader edits the file while a notebook's kernel has the old one."""
+    file = tmp_path / "my_methods.py"
+    file.write_text(source)
+    unedited = "\n".join(line for line in EDITED.splitlines() if "write_text" not in line)
+    before = run(["-c", unedited], tmp_path, file)
+    edited = run(["-c", EDITED], tmp_path, file)
+    after = run(["-c", unedited], tmp_path, file)
+    assert [done.returncode for done in (before, edited, after)] == [0, 0, 0], edited.stderr
+    assert before.stdout == edited.stdout != after.stdout
+
+
+def cell(source: str, name: str) -> None:
+    """Run a notebook's cell: IPython gives it a name and puts its text into linecache."""
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    exec(compile(source, name, "exec"), {"__name__": "__main__"})
+
+
+def test_a_method_of_a_cell_can_be_edited(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(methods, "_TABLE", dict(methods._TABLE))
+    digests = []
+    for number, text in enumerate((source, source, source.replace("2.0 *", "4.0 *"))):
+        cell(text, f"<cell-{number}>")
+        digests.append(methods.own_digests("hinge(floor=3)"))
+    assert digests[0] == digests[1] != digests[2]
+    assert all(len(one) == 1 for one in digests)
+    with pytest.raises(BadInput, match='"vae" is already in the table'):
+        cell(source.replace('"hinge"', '"vae"'), "<cell-9>")
+    with pytest.raises(BadInput, match="into a file or a notebook's cell"):
+        exec(compile(source, "<prompt>", "exec"), {"__name__": "__main__"})
 
 
 def test_wrong_own_files_are_clear_errors(source: str, tmp_path: Path) -> None:

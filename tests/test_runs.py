@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from posterior_collapse import recipes
+from posterior_collapse import digests, recipes
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
 from posterior_collapse.runs import (
     DamagedRun,
@@ -242,7 +242,7 @@ def test_comments_and_docstrings_do_not_retrain() -> None:
     code = 'def f(x):\n    """Old."""\n    return x + 1\n'
     same = 'def f(x):\n\n    """New text."""\n    return x + 1  # why\n'
     other = "def f(x):\n    return x + 2\n"
-    strip = spec_module._without_docstrings
+    strip = digests.without_docstrings
     assert strip(code) == strip(same) != strip(other)
 
 

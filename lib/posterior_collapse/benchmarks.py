@@ -174,7 +174,7 @@ def sweep(name: str) -> tuple[str, ...]:
 
 def own() -> tuple[str, ...]:
     """Methods of a reader's own: each is a row of every table, with its defaults."""
-    return tuple(name for name in methods.names() if methods.describe(name).origin)
+    return tuple(name for name in methods.names() if methods.describe(name).own)
 
 
 def expand(wanted: Sequence[str]) -> tuple[str, ...]:

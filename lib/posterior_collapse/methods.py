@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from posterior_collapse.digests import code_digest
 from posterior_collapse.errors import BadInput, nearest
 from posterior_collapse.networks.base import Latent
 from posterior_collapse.objectives import (
@@ -65,7 +66,7 @@ __all__ = [
     "describe",
     "get",
     "names",
-    "origins",
+    "own_digests",
     "parameters",
     "register",
     "title",
@@ -99,7 +100,7 @@ class Entry:
     formula: str = ""  # LaTeX of what is maximised
     cost: str = ""  # of an update, against a VAE's
     promise: str = ""  # what its paper promises
-    origin: str = ""  # file of a reader's own method; empty for the library's
+    own: str = ""  # digest of the source of a reader's own method; empty for the library's
 
 
 _TABLE: dict[str, Entry] = {}
@@ -110,20 +111,24 @@ def register(
 ) -> Callable[[Callable[..., Method]], Callable[..., Method]]:
     """Enter a function that returns a :class:`Method` into the table.
 
+    A reader's own method may be entered again, as where a notebook's cell is run again.
+
     Args:
         name, title, paper, equation: of the row.
         told: changes, formula, cost, promise: what a reader is told; see :class:`Entry`.
 
     Raises:
-        BadInput: the name is taken.
+        BadInput: the library has a method of that name; the source of a reader's own
+            method cannot be read.
     """
 
     def enter(make: Callable[..., Method]) -> Callable[..., Method]:
-        if name in _TABLE and _TABLE[name].make is not make:
+        if name in _TABLE and not _TABLE[name].own:
             raise BadInput(f'the method "{name}" is already in the table')
         file = make.__code__.co_filename
-        origin = "" if file == __file__ else file
-        _TABLE[name] = Entry(name, title, paper, equation, make, **told, origin=origin)
+        # Now, while the file is what runs: later a reader may have edited it.
+        own = "" if file == __file__ else code_digest(file)
+        _TABLE[name] = Entry(name, title, paper, equation, make, **told, own=own)
         return make
 
     return enter
@@ -179,9 +184,9 @@ def title(text: str) -> str:
     return " + ".join(shown)
 
 
-def origins(text: str) -> list[str]:
-    """Files of the reader's own methods among the parts of a method string."""
-    found = {describe(part).origin for part in _parts(text)}
+def own_digests(text: str) -> list[str]:
+    """Digests of the sources of the reader's own methods among the parts of a method string."""
+    found = {describe(part).own for part in _parts(text)}
     return sorted(found - {""})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
 import json
@@ -13,6 +12,7 @@ import torch
 
 import posterior_collapse
 from posterior_collapse import datasets, methods, recipes
+from posterior_collapse.digests import without_docstrings
 from posterior_collapse.errors import BadInput, nearest
 from posterior_collapse.methods import Method
 from posterior_collapse.recipes import Setup
@@ -81,7 +81,7 @@ class Spec:
             "seed": self.seed,
             "data": load_data(self.setup).digest,
             "sources": sources_digest(),
-            "own": [_file_digest(origin) for origin in methods.origins(self.method)],
+            "own": methods.own_digests(self.method),
             "torch": torch.__version__.split("+")[0],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -105,28 +105,6 @@ def load_data(setup: Setup) -> datasets.TextDataset | datasets.ImageDataset:
     return _data(setup.dataset, sizes, setup.max_length, setup.max_vocabulary)
 
 
-def _without_docstrings(source: str) -> str:
-    """Source as a syntax tree's text: comments, layout and docstrings do not retrain anything."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:]
-    return ast.dump(tree)
-
-
-@functools.lru_cache(maxsize=8)
-def _file_digest(file: str) -> str:
-    """Digest of a reader's own methods."""
-    text = _without_docstrings(Path(file).read_text(encoding="utf-8"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 @functools.lru_cache(maxsize=1)
 def sources_digest() -> str:
     """Hex digest of the sources that decide a trained model and its measurements."""
@@ -136,7 +114,7 @@ def sources_digest() -> str:
         path = root / name
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             digest.update(file.relative_to(root).as_posix().encode())
-            digest.update(_without_docstrings(file.read_text(encoding="utf-8")).encode())
+            digest.update(without_docstrings(file.read_text(encoding="utf-8")).encode())
     return digest.hexdigest()
 
 
