@@ -12,7 +12,7 @@ import torch
 from posterior_collapse import methods
 from posterior_collapse.runs import Spec, build_model, train_or_load, work
 
-LIBRARY = [name for name in methods.names() if not methods.describe(name).origin]
+LIBRARY = [name for name in methods.names() if not methods.describe(name).own]
 # As cheap as the method allows; the rest have their defaults.
 CHEAP = {
     "lagging": "lagging(max_inner=4, window=2)",

@@ -524,35 +524,27 @@ def decide_partitions(found: Found) -> Finding | None:
         return None
 
     def rise(method: str, name: str, recipe: str = _SORTED) -> list[float]:
-        """How much a measure rises from fixed random batches, seed by seed."""
+        """How much a measure rises from fixed random batches, seed by seed; NaN of a collapse."""
         measured = functools.partial(_standing_value, name)
-        found = _differences(rows[recipe][method], rows[_FIXED][method], measured)
-        return _worst(found, _LOST[method])
+        return _differences(rows[recipe][method], rows[_FIXED][method], measured)
 
     needed = ((_BN, _SORTED), (_SCALE, _SORTED), (_SCALE, _REDRAWN))
     if not all(rise(method, "clutter", recipe) for method, recipe in needed):
         return None
-    moved = _worst([_standing_value("moved", run) for run in rows[_SORTED][_BN]], _LOST[_BN])
+    moved = [_standing_value("moved", run) for run in rows[_SORTED][_BN]]
+    redrawn = rise(_SCALE, "clutter", _REDRAWN)
     checks = [
         _standing(_BN, rows[_FIXED][_BN]),
         _standing(_SCALE, rows[_FIXED][_SCALE]),
-        above("BN-VAE: rise of clutter, evaluation", rise(_BN, "clutter"), 0.1),
-        above("BN-VAE: rise of clutter, training's batches", rise(_BN, "batch_clutter"), 0.1),
-        above("BN-VAE, sorted batches: displacement", moved, 0.1),
-        below("Scale-VAE: rise of clutter, evaluation", rise(_SCALE, "clutter"), 0.1),
-        below("Scale-VAE: rise of clutter, training's batches", rise(_SCALE, "batch_clutter"), 0.1),
-        below(
-            "Scale-VAE, redrawn batches: rise of clutter, evaluation",
-            rise(_SCALE, "clutter", _REDRAWN),
-            0.1,
-        ),
+        _counted(_BN, "rise of clutter, evaluation", rise(_BN, "clutter")),
+        _counted(_BN, "rise of clutter, training's batches", rise(_BN, "batch_clutter")),
+        _counted(_BN, "displacement", moved),
+        _counted(_SCALE, "rise of clutter, evaluation", rise(_SCALE, "clutter")),
+        _counted(_SCALE, "rise of clutter, training's batches", rise(_SCALE, "batch_clutter")),
+        _counted(_SCALE, "rise of clutter with redrawn batches, evaluation", redrawn),
     ]
     scale = rows[_FIXED][_BN][0].spec.scale
     return decide("scale-fig-latent", scale, checks)
-
-
-# What a collapsed seed counts as, so that it counts against the claim.
-_LOST = {_BN: 0.0, _SCALE: 1.0}
 
 
 def _standing_value(name: str, result: Result) -> float:
@@ -560,9 +552,21 @@ def _standing_value(name: str, result: Result) -> float:
     return math.nan if _collapsed(result) else _MEASURES[name](result)
 
 
-def _worst(values: Sequence[float], lost: float) -> list[float]:
-    """The values, with ``lost`` in place of NaN."""
-    return [lost if math.isnan(value) else value for value in values]
+class _Claimed(NamedTuple):
+    compare: Callable[[str, Sequence[float], float], Check]
+    lost: float  # what a collapsed seed counts as, against the claim
+
+
+_CLAIMED = {_BN: _Claimed(above, 0.0), _SCALE: _Claimed(below, 1.0)}
+
+
+def _counted(method: str, told: str, values: Sequence[float]) -> Check:
+    """A check against 0.1 that counts seeds that collapsed, NaN, and says how many there are."""
+    compare, lost = _CLAIMED[method]
+    quantity, gone = f"{called(method)}: {told}", sum(map(math.isnan, values))
+    if gone:
+        quantity += f" ({gone} collapsed, counted as {lost:g})"
+    return compare(quantity, [lost if math.isnan(value) else value for value in values], 0.1)
 
 
 RULES = (decide_spaces, decide_partitions)
