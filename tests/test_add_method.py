@@ -124,6 +124,8 @@ def test_a_method_of_a_cell_can_be_edited(source: str, monkeypatch: pytest.Monke
     assert all(len(one) == 1 for one in digests)
     with pytest.raises(BadInput, match='"vae" is already in the table'):
         cell(source.replace('"hinge"', '"vae"'), "<cell-9>")
+    with pytest.raises(BadInput, match='"hinge" is already in the table'):
+        cell(source.replace("def hinge(", "def other("), "<cell-10>")
     with pytest.raises(BadInput, match="into a file or a notebook's cell"):
         exec(compile(source, "<prompt>", "exec"), {"__name__": "__main__"})
 

@@ -111,19 +111,20 @@ def register(
 ) -> Callable[[Callable[..., Method]], Callable[..., Method]]:
     """Enter a function that returns a :class:`Method` into the table.
 
-    A reader's own method may be entered again, as where a notebook's cell is run again.
+    A reader's own function may be entered again, as where a notebook's cell is run again.
 
     Args:
         name, title, paper, equation: of the row.
         told: changes, formula, cost, promise: what a reader is told; see :class:`Entry`.
 
     Raises:
-        BadInput: the library has a method of that name; the source of a reader's own
-            method cannot be read.
+        BadInput: the name is taken; the source of a reader's own method cannot be read.
     """
 
     def enter(make: Callable[..., Method]) -> Callable[..., Method]:
-        if name in _TABLE and not _TABLE[name].own:
+        taken = _TABLE.get(name)
+        again = taken is not None and taken.own and taken.make.__qualname__ == make.__qualname__
+        if taken is not None and not again:
             raise BadInput(f'the method "{name}" is already in the table')
         file = make.__code__.co_filename
         # Now, while the file is what runs: later a reader may have edited it.
