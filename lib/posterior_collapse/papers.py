@@ -192,7 +192,10 @@ def _reason(checks: Sequence[Check]) -> str:
     seeds = max(check.measured.n for check in checks)
     if seeds > 1:
         return f"it was run, and no interval over {seeds} seeds decides a check"
-    return "one seed decides nothing" if seeds else "there are no results"
+    if seeds == 1:
+        return "one seed decides nothing"
+    found = dict.fromkeys(check.found for check in checks if check.outcome is Outcome.OPEN)
+    return f"nothing is there to decide a check ({'; '.join(found)})"
 
 
 def decide(item: str, scale: str, checks: Sequence[Check]) -> Finding:

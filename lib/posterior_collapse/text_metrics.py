@@ -18,7 +18,6 @@ from sacrebleu.metrics import BLEU
 from posterior_collapse import estimators
 from posterior_collapse.datasets.arrays import EOS, Split, equal_length_rows
 from posterior_collapse.errors import BadInput
-from posterior_collapse.estimators import evaluating
 from posterior_collapse.networks.base import VAE
 from posterior_collapse.networks.text import TextDecoder
 
@@ -302,7 +301,7 @@ def sentence_nats(model: VAE, split: Split) -> torch.Tensor:
     if not len(split):
         raise BadInput("the text holds no sentence; at least one is needed")
     found = torch.empty(len(split), dtype=torch.float64)
-    with evaluating(model):
+    with estimators.evaluating(model):
         for rows in equal_length_rows(split, _SENTENCES_PER_CALL):
             x = split.tokens[rows, : int(split.lengths[rows[0]])].to(decoder.words.weight.device)
             none = torch.zeros(1, len(x), 0, dtype=decoder.words.weight.dtype, device=x.device)

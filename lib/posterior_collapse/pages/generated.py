@@ -242,10 +242,10 @@ def _less(found: Found, column: Column, way: str) -> list[float]:
     Of perplexities the logarithms are compared, nats a word: over seeds a perplexity is skewed.
     """
     name = f"{way}_{column.metric}"
-    scale = math.log if column.printed == _PPL else (lambda value: column.factor * value)
+    unit = math.log if column.printed == _PPL else (lambda value: column.factor * value)
     others = {r.spec.seed: r.metrics.get(name) for r in found.get(BATCH_NORM, ())}
     pairs = [(r.metrics.get(name), others.get(r.spec.seed)) for r in found.get(SCALED, ())]
-    return [scale(a) - scale(b) for a, b in pairs if a is not None and b is not None]
+    return [unit(a) - unit(b) for a, b in pairs if a is not None and b is not None]
 
 
 def _printed_less(column: Column) -> float:
