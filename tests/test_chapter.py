@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,6 +175,20 @@ def test_shown_html_escapes_text_and_carries_alt_and_verdict(basic, aggressive) 
 )
 def test_numbers_are_written_for_readers(value: float | None, text: str) -> None:
     assert show.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([], "–"),
+        ([0.1], "0.1"),
+        ([94.4] * 3, "94.4 (0.0)"),  # pandas' own deviation of these is not 0
+        ([1.0, math.nan, 1.0], "1.0 (0.0)"),
+        ([1.0, 2.0], "1.5 (0.7)"),
+    ],
+)
+def test_equal_values_have_no_spread(values: list[float], text: str) -> None:
+    assert show.spread(values, 1) == text
 
 
 # --- with a real run ------------------------------------------------------------------------------

@@ -49,7 +49,9 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
         return "–"
     if len(series) == 1:
         return number(float(series.iloc[0]), digits)
-    return f"{number(float(series.mean()), digits)} ({number(float(series.std()), digits)})"
+    # Of equal values pandas finds a deviation of 1e-14, which says nothing but how it sums.
+    deviation = 0.0 if series.nunique() == 1 else float(series.std())
+    return f"{number(float(series.mean()), digits)} ({number(deviation, digits)})"
 
 
 def figure(shown: Figure, caption: str, alt: str) -> HTML:
