@@ -820,7 +820,7 @@ def test_a_collapsed_model_earns_nothing_in_figure_1() -> None:
     for method, name in ((BN, "BN-VAE"), (DU, "DU-VAE")):
         found = page.decide_spaces(spaces(**{BN: wide} | {method: COLLAPSED}))
         assert found is not None and found.verdict is Verdict.NOT_RUN
-        assert f"premise: {name}: seeds that collapsed" in failed(found)
+        assert f"{name}: seeds that collapsed" in failed(found)
         assert outcomes(found)[f"{name}: blue off centre"] is Outcome.OPEN
     # The paper claims that aggressive training does not collapse, so there it is a failure.
     found = page.decide_spaces(spaces(**{AGGRESSIVE: COLLAPSED}))
@@ -900,8 +900,8 @@ def test_rule_for_partitions_follows_the_codes() -> None:
 
 
 PREMISES = {
-    BN: "premise: BN-VAE: seeds that collapsed",
-    SCALE: "premise: Scale-VAE: seeds that collapsed",
+    BN: "BN-VAE: seeds that collapsed",
+    SCALE: "Scale-VAE: seeds that collapsed",
 }
 
 

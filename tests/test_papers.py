@@ -12,6 +12,7 @@ from scipy import stats
 
 from posterior_collapse import papers
 from posterior_collapse.errors import BadInput
+from posterior_collapse.pages import show
 from posterior_collapse.pages.uncertainty import variance_interval
 from posterior_collapse.papers import Outcome, Verdict, above, below, between, decide, interval
 
@@ -108,6 +109,13 @@ def test_a_verdict_that_says_nothing_says_why() -> None:
     lost = papers.premise(papers.stated("seeds that collapsed", "none", False, "1 of 3"))
     assert reason(lost, HOLDS, papers.premise(HOLDS)).endswith("(seeds that collapsed: 1 of 3)")
     assert reason(papers.premise(OPEN), HOLDS).endswith("(c)")
+
+
+def test_a_premise_is_marked_for_readers_only() -> None:
+    one = papers.premise(papers.stated("classes", "4", True, "found"))
+    assert one.quantity == "classes"
+    shown = show.verdict(decide("lagging-fig2", "quick", [one, HOLDS])).data
+    assert shown.count("premise: ") == 1 and ">premise: classes<" in shown
 
 
 def test_a_stated_check_has_words_in_place_of_an_interval() -> None:

@@ -46,7 +46,6 @@ __all__ = [
 ]
 
 CONFIDENCE = 0.95
-_PREMISE = "premise: "
 
 
 class Outcome(enum.StrEnum):
@@ -149,7 +148,7 @@ def premise(check: Check) -> Check:
     Where it holds it earns nothing, as it is not the claim.
     Where it does not, the claim is about a situation that was not reached, and is not decided.
     """
-    return replace(check, quantity=f"{_PREMISE}{check.quantity}", premise=True)
+    return replace(check, premise=True)
 
 
 @dataclass(frozen=True)
@@ -185,9 +184,7 @@ def _reason(checks: Sequence[Check]) -> str:
         return ""
     missed = [check for check in checks if check.premise and check.outcome is not Outcome.HOLDS]
     if missed:
-        told = (
-            f"{c.quantity.removeprefix(_PREMISE)}: {c.found}".removesuffix(": ") for c in missed
-        )
+        told = (f"{c.quantity}: {c.found}".removesuffix(": ") for c in missed)
         return f"what the claim takes for granted was not reached ({'; '.join(told)})"
     seeds = max(check.measured.n for check in checks)
     if seeds > 1:

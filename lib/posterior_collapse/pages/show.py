@@ -137,8 +137,9 @@ def _found(check: Check) -> str:
 
 
 def _check_row(check: Check) -> str:
+    told = f"premise: {check.quantity}" if check.premise else check.quantity
     return (
-        f"<tr><th scope='row'>{html.escape(check.quantity)}</th><td>{html.escape(check.rule)}</td>"
+        f"<tr><th scope='row'>{html.escape(told)}</th><td>{html.escape(check.rule)}</td>"
         f"<td>{_found(check)}</td>"
         f"<td class='pc-{check.outcome.name.lower()}'>{check.outcome.value}</td></tr>"
     )
