@@ -183,7 +183,8 @@ def test_numbers_are_written_for_readers(value: float | None, text: str) -> None
         ([], "–"),
         ([0.1], "0.1"),
         ([94.4] * 3, "94.4 (0.0)"),  # pandas' own deviation of these is not 0
-        ([1.0, math.nan, 1.0], "1.0 (0.0)"),
+        ([1.0, 1.0 - 2**-53, math.nan], "1.0 (0.0)"),
+        ([1e-6, 2e-6], "1.5e−06 (7.1e−07)"),
         ([1.0, 2.0], "1.5 (0.7)"),
     ],
 )

@@ -180,7 +180,7 @@ def truth_figure() -> Figure:
     """The density that z comes from, and the z of a thousand test sequences."""
     z, component = _truth()
     centres = np.array(five_gaussians.CENTRES)
-    figure = Figure(figsize=(6.4, 3.5), layout="constrained")
+    figure = Figure(figsize=(6.4, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2)
     spreads = np.full_like(centres, five_gaussians.SPREAD)
     _contours(left, aggregate_density(centres, spreads, _AXIS))
