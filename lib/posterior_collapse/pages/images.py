@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +56,8 @@ Found = Mapping[str, Sequence[Result]]  # method -> its results, one a seed
 DATASETS = ("digits", "fashion-mnist", "mnist")
 _TABLES = {"fashion-mnist": "table6", "mnist": "table12"}
 _TITLES = {"fashion-mnist": "Fashion-MNIST", "mnist": "MNIST", "digits": "digits of 8 × 8 pixels"}
-_LOST = {"iwae(k=5)": "k, second", "iwae(k=50)": "k, third"}  # our reading of the lost k
+# Our reading of the lost k.
+_LOST = {"iwae(k=1)": "k, first", "iwae(k=5)": "k, second", "iwae(k=50)": "k, third"}
 _QUANTITIES = (
     # title, metric, column of the printed table, factor, digits
     ("Rec", "reconstruction", "rec", 1.0, 2),
@@ -179,31 +180,54 @@ def _open(quantity: str, why: str) -> Check:
     return stated(quantity, "as printed", None, why)
 
 
-_LOSSES = (
-    # name, column of the printed table, metric, bound in percent
-    ("Rec", "rec", "reconstruction", 2.0),
-    ("KL", "kl", "kl", 5.0),
+_CLASSIFIERS = (("linear", "classifier_linear"), ("perceptron", "classifier_perceptron"))
+
+
+def _percent(metric: str) -> Callable[[Result, float], float]:
+    """How far a metric is from a printed number, in percent of that."""
+
+    def apart(result: Result, target: float) -> float:
+        return 100.0 * (float(result.metrics[metric]) / target - 1.0)
+
+    return apart
+
+
+def _units_apart(result: Result, target: float) -> float:
+    return float(result.metrics["active_units"]) - target
+
+
+def _points_apart(result: Result, target: float) -> float:
+    """How far the accuracy is from a printed one, of the classifier that comes nearer to it."""
+    both = (100.0 * float(result.metrics[metric]) - target for _, metric in _CLASSIFIERS)
+    return min(both, key=abs)
+
+
+_PRINTED = (
+    # name, column of the printed table, distance of a result, its unit, bound
+    ("Rec", "rec", _percent("reconstruction"), "%", 2.0),
+    ("KL", "kl", _percent("kl"), "%", 5.0),
+    ("AU", "au", _units_apart, "units", 1.0),
+    ("accuracy of the nearer classifier", "accuracy", _points_apart, "points", 2.0),
 )
 
 
 def _as_printed(found: Found, rows: pd.DataFrame) -> list[Check]:
-    """Rec and KL of every printed row within a few percent of the printed ones."""
+    """Every number of every printed row within a bound of the printed one."""
     checks = []
     for method in benchmarks.IMAGES:
         if not found.get(method):
-            told = f"{called(method)}: Rec and KL against the printed"
-            checks.append(_open(told, "no result yet"))
+            checks.append(_open(f"{called(method)}: against the printed row", "no result yet"))
             continue
-        for name, column, metric, bound in _LOSSES:
-            target, values = _printed(rows, method, column), _values(found[method], metric)
-            if target is not None and values:
-                apart = [100.0 * (value / target - 1.0) for value in values]
-                told = f"{called(method)}: {name} against the printed {target:g}, %"
+        for name, column, distance, unit, bound in _PRINTED:
+            target = _printed(rows, method, column)
+            known = column == "au" and "igp" in method  # _units asks for these, and for exactly 32
+            if target is not None and not known:
+                apart = [distance(result, target) for result in found[method]]
+                told = f"{called(method)}: {name} against the printed {target:g}, {unit}"
                 checks.append(between(told, apart, -bound, bound))
     return checks
 
 
-_CLASSIFIERS = (("linear", "classifier_linear"), ("perceptron", "classifier_perceptron"))
 _DIMENSIONS = 32
 # Every printed objective with both posteriors: (IGP, DGP).
 _PAIRS = (("igp", "vae"), *((f"igp+{method}", method) for method in _LOST))
@@ -245,10 +269,14 @@ def _accuracies(found: Found, rows: pd.DataFrame, first: str, second: str) -> li
 
 
 def decide_table(item: str, dataset: str, found: Found) -> Finding | None:
-    """Tables 6 and 12: units, losses and classification of every printed row but k = 1.
+    """Tables 6 and 12: units, losses and classification of every printed row.
 
     None without a printed table, or without results of IGP and VAE with the same seed.
     A printed row without a result leaves its checks undecided.
+
+    An accuracy on a fifth of the test set, 2,000 images, has a standard error of up to one point,
+    and no classifier is certain to be the paper's.  So the one that comes nearer to the printed
+    accuracy, seed by seed, may be two points from it.
 
     Where the paper prints that IGP classifies better (Fashion-MNIST) or worse (MNIST), the rule
     asks for the same sign of the difference, seed by seed.
