@@ -229,9 +229,11 @@ def test_every_page_opens_from_disk_in_silence(browser: Browser, pages: list[Pat
         assert others == [], page.name
 
 
+PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+
+
 def test_pages_fit_on_a_phone(browser: Browser, site: Path, root: Path) -> None:
-    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-    browser.call("Emulation.setDeviceMetricsOverride", **size)
+    browser.call("Emulation.setDeviceMetricsOverride", **PHONE)
     for name in [*sources.toc_notebooks(root), "book/index.md"]:
         browser.open((site / name).with_suffix(".html").as_uri())
         assert browser.run("document.documentElement.scrollWidth") <= 390, name
@@ -270,6 +272,29 @@ def test_sliders_move_without_a_kernel(
     browser.run("document.querySelector('.widget-play button').click() || true")
     browser.wait(f"{CAPTION} != {after!r}")
     assert browser.errors() == []
+
+
+def test_five_panels_in_a_row_scroll_on_a_phone(
+    browser: Browser, site: Path, vendored: None
+) -> None:
+    """They keep their height, and while the slider moves they stay where they were scrolled to."""
+    browser.call("Emulation.setDeviceMetricsOverride", **PHONE)
+    try:
+        browser.open((site / "notebooks" / "du" / "geometry.html").as_uri())
+        before = browser.wait(CAPTION)
+        picture = "document.querySelector('figure.frame img')"
+        browser.wait(f"{picture}.offsetHeight >= 9 * 16 - 1")
+        assert browser.run("document.documentElement.scrollWidth") <= PHONE["width"]
+        stack = f"{picture}.closest('.widget-box')"
+        browser.run(f"{stack}.scrollLeft = 100")
+        browser.run(FOCUS)
+        press(browser, "ArrowRight")
+        browser.wait(f"{CAPTION} != {before!r}")
+        assert browser.run(f"{stack}.scrollLeft") == 100
+        label = "document.querySelector('figure.frame figcaption').getBoundingClientRect().left"
+        assert browser.run(label) >= 0
+    finally:
+        browser.call("Emulation.clearDeviceMetricsOverride")
 
 
 def test_without_scripts_still_frames_are_shown(browser: Browser, site: Path) -> None:

@@ -58,6 +58,17 @@ def test_stills_are_the_first_the_middle_and_the_last(count: int, shown: list[in
     ] == shown
 
 
+@pytest.mark.parametrize(("width", "least"), [(100, ""), (240, ""), (300, " min-width: 27rem;")])
+def test_a_flat_picture_scrolls_rather_than_shrinks(width: int, least: str) -> None:
+    """On a phone five panels in a row would be too small to see anything."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, 100)).save(buffer, format="PNG")
+    found = sliders.still_frames([sliders.as_webp(buffer.getvalue())], ["a"], "Alt")
+    assert f'style="max-width: 100%; height: auto;{least}"' in found
+    place = "position: sticky; left: 0; width: fit-content;" if least else "text-align: center;"
+    assert f'<figcaption style="{place}">a<' in found
+
+
 def test_labels_and_descriptions_cannot_break_out_of_the_page() -> None:
     found = sliders.still_frames([sliders.as_webp(png(0))], ["<b>&"], 'a "quote" <i>')
     assert "<b>" not in found and "<i>" not in found

@@ -23,6 +23,8 @@ __all__ = ["as_webp", "slider", "still_frames"]
 _DPI = 80
 _MILLISECONDS = 600  # per frame while playing: slow enough to read the label
 _STILLS = 3
+_FLAT = 2.5  # width over height, from which a picture scrolls rather than shrinks
+_LEAST_HEIGHT = 9  # rem, of such a picture
 
 
 def as_webp(figure: Any, dpi: int = _DPI) -> bytes:
@@ -60,24 +62,25 @@ def as_webp(figure: Any, dpi: int = _DPI) -> bytes:
     return min(forms, key=len)
 
 
-def _img(picture: bytes, alt: str) -> str:
-    """An image element that holds its picture and is never wider than the page."""
-    size = Image.open(io.BytesIO(picture)).size
+def _figure(picture: bytes, alt: str, label: str) -> str:
+    """A frame with its label: it fits the page, or scrolls where it is too flat for a phone.
+
+    Panels in a row would shrink until nothing can be seen in them.
+    """
+    width, height = Image.open(io.BytesIO(picture)).size
+    flat = width / height
+    wide = flat > _FLAT
+    least = f" min-width: {_LEAST_HEIGHT * flat:.0f}rem;" if wide else ""
+    # The label stays in sight while its picture scrolls.
+    place = "position: sticky; left: 0; width: fit-content;" if wide else "text-align: center;"
     data = base64.b64encode(picture).decode()
     return (
+        '<figure class="frame" style="margin: 0;">'
         # the theme's class for pictures that the dark mode must leave as they are
         f'<img class="dark-light" src="data:image/webp;base64,{data}" '
-        f'alt="{html.escape(alt, quote=True)}" '
-        f'width="{size[0]}" height="{size[1]}" style="max-width: 100%; height: auto;">'
-    )
-
-
-def _figure(picture: bytes, alt: str, label: str) -> str:
-    """A frame with its label."""
-    caption = f'<figcaption style="text-align: center;">{html.escape(label)}</figcaption>'
-    return (
-        f'<figure class="frame" style="margin: 0;">{_img(picture, f"{alt} {label}")}{caption}'
-        "</figure>"
+        f'alt="{html.escape(f"{alt} {label}", quote=True)}" '
+        f'width="{width}" height="{height}" style="max-width: 100%; height: auto;{least}">'
+        f'<figcaption style="{place}">{html.escape(label)}</figcaption></figure>'
     )
 
 
@@ -98,7 +101,7 @@ def _widgets(pictures: Sequence[bytes], labels: Sequence[str], description: str,
         for picture, label in zip(pictures, labels, strict=True)
     ]
     stack = ipywidgets.Stack(
-        frames, selected_index=0, layout=ipywidgets.Layout(width="100%", overflow="hidden")
+        frames, selected_index=0, layout=ipywidgets.Layout(width="100%", overflow="auto hidden")
     )
     bar = ipywidgets.IntSlider(
         value=0,
