@@ -283,7 +283,7 @@ def test_five_panels_in_a_row_scroll_on_a_phone(
         browser.open((site / "notebooks" / "du" / "geometry.html").as_uri())
         before = browser.wait(CAPTION)
         picture = "document.querySelector('figure.frame img')"
-        browser.wait(f"{picture}.offsetHeight > 8.5 * 16")  # rem; without it 97 pixels
+        browser.wait(f"{picture}.offsetHeight >= 9 * 16 - 1")  # 9 rem; without them 97 pixels
         assert browser.run("document.documentElement.scrollWidth") <= PHONE["width"]
         stack = f"{picture}.closest('.widget-box')"
         browser.run(f"{stack}.scrollLeft = 100")

@@ -58,7 +58,7 @@ def test_stills_are_the_first_the_middle_and_the_last(count: int, shown: list[in
     ] == shown
 
 
-@pytest.mark.parametrize(("width", "least"), [(100, ""), (240, ""), (300, " min-width: 27rem;")])
+@pytest.mark.parametrize(("width", "least"), [(100, ""), (240, ""), (300, " min-width: 27.0rem;")])
 def test_a_flat_picture_scrolls_rather_than_shrinks(width: int, least: str) -> None:
     """On a phone five panels in a row would be too small to see anything."""
     buffer = io.BytesIO()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -183,29 +184,30 @@ def _open(quantity: str, why: str) -> Check:
 _CLASSIFIERS = (("linear", "classifier_linear"), ("perceptron", "classifier_perceptron"))
 
 
-def _percent(metric: str) -> Callable[[Result, float], float]:
+def _percent_apart(metric: str, result: Result, target: float) -> float:
     """How far a metric is from a printed number, in percent of that."""
-
-    def apart(result: Result, target: float) -> float:
-        return 100.0 * (float(result.metrics[metric]) / target - 1.0)
-
-    return apart
+    return 100.0 * (float(result.metrics[metric]) / target - 1.0)
 
 
 def _units_apart(result: Result, target: float) -> float:
+    """How many active units there are more than printed."""
     return float(result.metrics["active_units"]) - target
 
 
+def _points(result: Result, target: float) -> list[float]:
+    """How far the accuracies are from a printed one, in points: linear, perceptron."""
+    return [100.0 * float(result.metrics[metric]) - target for _, metric in _CLASSIFIERS]
+
+
 def _points_apart(result: Result, target: float) -> float:
-    """How far the accuracy is from a printed one, of the classifier that comes nearer to it."""
-    both = (100.0 * float(result.metrics[metric]) - target for _, metric in _CLASSIFIERS)
-    return min(both, key=abs)
+    """The same of the classifier that comes nearer."""
+    return min(_points(result, target), key=abs)
 
 
 _PRINTED = (
     # name, column of the printed table, distance of a result, its unit, bound
-    ("Rec", "rec", _percent("reconstruction"), "%", 2.0),
-    ("KL", "kl", _percent("kl"), "%", 5.0),
+    ("Rec", "rec", functools.partial(_percent_apart, "reconstruction"), "%", 2.0),
+    ("KL", "kl", functools.partial(_percent_apart, "kl"), "%", 5.0),
     ("AU", "au", _units_apart, "units", 1.0),
     ("accuracy of the nearer classifier", "accuracy", _points_apart, "points", 2.0),
 )
@@ -319,9 +321,7 @@ def decide_classifier(stored: Mapping[str, Found]) -> Finding | None:
 
 def _nearer(result: Result, target: float) -> float:
     """Distance of the linear accuracy to a printed one less that of the perceptron's, points."""
-    linear, perceptron = (
-        abs(100.0 * float(result.metrics[metric]) - target) for _, metric in _CLASSIFIERS
-    )
+    linear, perceptron = map(abs, _points(result, target))
     return linear - perceptron
 
 

@@ -50,9 +50,9 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
     if len(series) == 1:
         return number(float(series.iloc[0]), digits)
     # Of equal values pandas finds a deviation of 1e-14 or so: that is rounding, and shown as 0.
-    rounded = 1e-12 * float(series.abs().max())
     deviation = float(series.std())
-    deviation = 0.0 if deviation <= rounded else deviation
+    if deviation <= 1e-12 * float(series.abs().max()):
+        deviation = 0.0
     return f"{number(float(series.mean()), digits)} ({number(deviation, digits)})"
 
 

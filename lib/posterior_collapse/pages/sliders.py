@@ -70,7 +70,7 @@ def _figure(picture: bytes, alt: str, label: str) -> str:
     width, height = Image.open(io.BytesIO(picture)).size
     flat = width / height
     wide = flat > _FLAT
-    least = f" min-width: {_LEAST_HEIGHT * flat:.0f}rem;" if wide else ""
+    least = f" min-width: {_LEAST_HEIGHT * flat:.1f}rem;" if wide else ""
     # The label stays in sight while its picture scrolls.
     place = "position: sticky; left: 0; width: fit-content;" if wide else "text-align: center;"
     data = base64.b64encode(picture).decode()
