@@ -20,6 +20,7 @@ from posterior_collapse.objectives import (
     ELBO,
     AutoGen,
     Constant,
+    Cyclical,
     FreeBits,
     ImportanceWeighted,
     Linear,
@@ -282,6 +283,27 @@ def test_names_stand_for_the_papers_choices() -> None:
     assert isinstance(methods.get("du-iaf").posterior, Flow)
 
 
+def test_annealing_gives_its_schedule_to_another_objective() -> None:
+    for text, expected in (
+        ("free-bits(threshold=0.2)+anneal(start=0)", FreeBits(0.2, Linear(0.0))),
+        ("anneal(start=0)+beta-vae(beta=0.4)", ELBO(Linear(0.0, end=0.4))),
+        ("autogen(m=2)+cyclical(cycles=3)", AutoGen(2.0, Cyclical(3))),
+    ):
+        assert methods.get(text).objective == expected
+    by_epochs = methods.get("free-bits+anneal(start=0, epochs=5)")
+    assert by_epochs == methods.get("free-bits(anneal=5)")
+    assert methods.title("free-bits+anneal") == "Free bits + annealing"
+
+
+def test_annealing_takes_the_recipes_number_of_updates() -> None:
+    schedule = Linear(0.0, end=0.5)
+    assert schedule(Progress(250, 100, 1000)) == 0.125
+    assert schedule(Progress(5000, 100, 1000)) == 0.5
+    assert schedule(Progress(250, 100)) == 0.125  # without one, the papers' ten epochs
+    assert Cyclical(2, rise=0.5)(Progress(1250, 100, 1000)) == 0.5
+    assert Cyclical(2, rise=0.5)(Progress(2000, 100, 1000)) == 1.0
+
+
 def test_joined_methods_take_one_choice_from_each() -> None:
     joined = methods.get("igp+iwae(k=7)+sa-vae(steps=2)+skip-vae")
     assert joined.posterior == Isotropic() and joined.objective == ImportanceWeighted(7)
@@ -290,7 +312,9 @@ def test_joined_methods_take_one_choice_from_each() -> None:
     assert methods.title("igp+iwae(k=7)") == "IGP + IWAE (k = 7)"
     assert methods.parameters("bn-vae(gamma=0.6)+anneal(epochs=3)") == {"gamma": 0.6, "epochs": 3}
     for text, slot in (
-        ("free-bits+anneal", "objective"),
+        ("free-bits+autogen", "objective"),
+        ("anneal+cyclical", "objective"),
+        ("beta-vae(beta=0.4)+cyclical", "objective"),
         ("bn-vae+igp", "posterior"),
         ("lagging+sa-vae", "training"),
         ("mog+scale-vae", "prior"),

@@ -30,11 +30,21 @@ class Progress(NamedTuple):
 
     iteration: int  # updates of the generator so far
     batches_per_epoch: int
+    annealing: int | None = None  # the recipe's length of annealing in updates; None: ten epochs
 
     @property
     def epochs(self) -> float:
         """Epochs done so far, as a fraction."""
         return self.iteration / self.batches_per_epoch
+
+    @property
+    def annealed(self) -> float:
+        """Share of the recipe's annealing that is over; above 1 after it.
+
+        Without a length of its own a recipe anneals for ten epochs (He et al. 2019, appendix B).
+        """
+        length = 10 * self.batches_per_epoch if self.annealing is None else self.annealing
+        return self.iteration / length
 
 
 class Stochastic(nn.Module):

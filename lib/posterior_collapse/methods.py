@@ -3,8 +3,9 @@
 To add a method, write one function here; if it needs a new choice, add that to its slot.
 A method is asked for by a string, ``"vae"`` or ``"lagging(window=10)"``.
 Methods that use different slots are joined by a plus: ``"lagging+anneal"``, ``"igp+iwae(k=5)"``.
-A method that has an objective of its own takes ``anneal=10`` instead, the epochs of a linear rise
-of the KL weight from 0, since annealing is an objective as well.
+A schedule of the KL weight is no slot of its own, but part of an objective: joined with a method
+that has another objective, ``"free-bits+anneal"``, annealing gives its schedule to that one.
+There ``anneal=10`` says the same with the epochs of a linear rise from 0.
 """
 
 from __future__ import annotations
@@ -212,12 +213,34 @@ def get(text: str) -> Method:
             if choice == getattr(plain, slot.name):
                 continue
             if slot.name in chosen:
+                joined = _annealed(chosen[slot.name][1], choice)
+                if joined is not None:
+                    chosen[slot.name] = (f"{chosen[slot.name][0]}+{part}", joined)
+                    continue
                 raise BadInput(
                     f'the parts of "{text}" both choose the {slot.name}: "{chosen[slot.name][0]}" '
                     f'and "{part}"; joined methods use different slots'
                 )
             chosen[slot.name] = (part, choice)
     return replace(plain, **{name: choice for name, (_, choice) in chosen.items()})  # type: ignore[arg-type]
+
+
+def _annealed(first: object, second: object) -> Objective | None:
+    """An objective under the schedule of another one, which is the ELBO and nothing else.
+
+    The weight rises to that which the objective has by itself.
+    None where neither of the two is that: each wants something else of the objective.
+    """
+    for schedule, other in ((first, second), (second, first)):
+        weight = getattr(schedule, "weight", None)
+        own = getattr(other, "weight", None)
+        if not isinstance(schedule, ELBO) or isinstance(weight, Constant):
+            continue
+        if isinstance(own, Constant) and isinstance(weight, Linear):
+            return replace(other, weight=replace(weight, end=own.value))  # type: ignore[type-var]
+        if own == Constant(1.0):
+            return replace(other, weight=weight)  # type: ignore[type-var]
+    return None
 
 
 def _parts(text: str) -> list[str]:
@@ -315,8 +338,8 @@ def _vae() -> Method:
     cost=_AS_VAE,
     promise="The decoder learns to use z before the KL costs its full price.",
 )
-def _anneal(start: float = 0.1, epochs: float = 10.0) -> Method:
-    return Method(objective=ELBO(Linear(start, epochs)))
+def _anneal(start: float = 0.1, epochs: float = 0.0) -> Method:
+    return Method(objective=ELBO(Linear(start, epochs or None)))
 
 
 @register(
@@ -329,8 +352,8 @@ def _anneal(start: float = 0.1, epochs: float = 10.0) -> Method:
     cost=_AS_VAE,
     promise="Each cycle starts from a code that is better than the last one's.",
 )
-def _cyclical(cycles: int = 4, epochs: float = 10.0, rise: float = 0.5) -> Method:
-    return Method(objective=ELBO(Cyclical(cycles, epochs, rise)))
+def _cyclical(cycles: int = 4, epochs: float = 0.0, rise: float = 0.5) -> Method:
+    return Method(objective=ELBO(Cyclical(cycles, epochs or None, rise)))
 
 
 @register(
