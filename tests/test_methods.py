@@ -29,7 +29,18 @@ from posterior_collapse.objectives import (
     TargetKL,
     TargetKLPerSentence,
 )
-from posterior_collapse.posteriors import BatchNormed, DiversityUncertainty, Flow, Isotropic, Scaled
+from posterior_collapse.posteriors import (
+    BatchNormed,
+    DiversityUncertainty,
+    Flow,
+    Isotropic,
+    MeanOfFactors,
+    OwnEpochs,
+    OwnGradient,
+    OwnThroughout,
+    OwnUpdates,
+    Scaled,
+)
 from posterior_collapse.training import (
     Aggressive,
     Joint,
@@ -278,7 +289,13 @@ def test_names_stand_for_the_papers_choices() -> None:
     code = methods.get("du-vae-code(from_epoch=4)").posterior
     assert code == DiversityUncertainty(0.5, 0.8, from_epoch=4, evaluation_floor=0.0)
     assert methods.get("bn-vae(gamma=0, shift=0.7)").posterior == BatchNormed(0, 0.7)
-    assert methods.get("scale-vae(des_std=1.1, f_epo=7)").posterior == Scaled(1.1, 7)
+    assert methods.get("scale-vae(des_std=1.1, f_epo=7)").posterior == Scaled(1.1, OwnEpochs(7))
+    assert methods.get("scale-vae").posterior == Scaled(0.7, OwnUpdates(3100))
+    late = methods.get("scale-vae-letter(own_updates=2500.0)").posterior
+    assert late == Scaled(0.7, OwnUpdates(2500), MeanOfFactors())
+    assert methods.get("scale-vae-own").posterior == Scaled(0.7, OwnThroughout())
+    stopped = methods.get("scale-vae-stopped(f_epo=1)").posterior
+    assert stopped == Scaled(0.7, OwnEpochs(1), gradient=OwnGradient.STOPPED)
     assert methods.get("skip-vae").latent is Latent.SKIP
     assert isinstance(methods.get("du-iaf").posterior, Flow)
 
@@ -334,6 +351,9 @@ def test_joined_methods_take_one_choice_from_each() -> None:
         ("igp+iwea", 'did you mean "iwae"'),
         ("du-vae(p=1.2)", r"\(0, 1\]"),
         ("iwae(k=2.5)", "whole number"),
+        ("scale-vae(f_epo=1.5)", "whole number, given 1.5"),
+        ("scale-vae(own_updates=0)", "at least 1, given 0"),
+        ("scale-vae(f_epo=1, own_updates=3100)", "given both: 1 and 3100"),
         ("iwae(k=0)", "at least 1, given 0"),
         ("target-kl(c=-1)", "c >= 0 .* given -1"),
         ("igp-start(epochs=0)", "above 0 and finite, given 0"),

@@ -31,16 +31,24 @@ from posterior_collapse.networks import TextNetwork
 from posterior_collapse.posteriors import (
     ALPHA,
     LARGEST_FACTOR,
+    Average,
     BatchNormed,
     Constrained,
     Delta,
     Diagonal,
     DiagonalNormal,
     DiversityUncertainty,
+    FactorOfMeanSpread,
     Flow,
     Flowed,
     FlowHead,
     Isotropic,
+    MeanOfFactors,
+    OwnEpochs,
+    OwnGradient,
+    OwnPhase,
+    OwnThroughout,
+    OwnUpdates,
     PointMass,
     Posterior,
     Scaled,
@@ -66,7 +74,10 @@ EVERY: list[Posterior] = [
     BatchNormed(0.0, shift=0.7),
     DiversityUncertainty(0.5, 0.8),
     DiversityUncertainty(0.5, 0.8, from_epoch=2.0, evaluation_floor=0.0),
-    Scaled(0.7, 2),
+    Scaled(0.7, OwnEpochs(2)),
+    Scaled(0.7, OwnUpdates(4)),
+    Scaled(0.7, OwnUpdates(1), MeanOfFactors()),
+    Scaled(0.7, OwnThroughout(), gradient=OwnGradient.STOPPED),
     Flow(hidden=8),
     Flow(base=BatchNormed(0.6, eps=1e-8), hidden=8),
     Flow(base=DiversityUncertainty(0.6, 0.7), hidden=8),
@@ -227,9 +238,11 @@ def test_draw_without_a_generator_follows_the_global_state(choice: Posterior) ->
         lambda: DiversityUncertainty(evaluation_floor=-0.1),
         lambda: DiversityUncertainty(eps=-1.0),
         lambda: Scaled(0.0),
-        lambda: Scaled(1.0, 0),
-        lambda: Scaled(1.0, 1.5),  # type: ignore[arg-type]
-        lambda: Scaled(1.0, 1, 2),
+        lambda: OwnEpochs(0),
+        lambda: OwnEpochs(1.5),  # type: ignore[arg-type]
+        lambda: OwnUpdates(0),
+        lambda: OwnUpdates(True),
+        lambda: Scaled(1.0, ddof=2),
         lambda: Flow(blocks=0),
         lambda: Flow(hidden=0),
         lambda: Flow(base=Scaled()),
@@ -642,7 +655,7 @@ def test_a_dimension_that_is_switched_off_is_not_scaled_up_for_ever() -> None:
     head = transparent(Scaled(0.7), 4, 2)
     factor = head(code).factor
     assert factor[0] == 1.0 and 0.0 < factor[1] < 100.0
-    assert head.batches.tolist() == [0, 1]
+    assert head.weight.tolist() == [0.0, 8.0]  # type: ignore[operator, union-attr]
 
 
 @pytest.mark.parametrize("name", ["scale_not_a_bound", "scale_f1"])
@@ -686,45 +699,109 @@ def test_a_dimension_without_spread_is_left_as_it_is() -> None:
     assert all(torch.equal(value, before[name]) for name, value in head.named_buffers())
 
 
-def test_scaling_follows_algorithm_1() -> None:
-    """Written out with lists: epochs of 4 batches, a factor of its own for each in the first 2."""
-    own_epochs = 2
-    head = transparent(Scaled(0.7, own_epochs), 4, 2)
-    average: Tensor | None = None
+# What the batches of an epoch give for the shared factor, written out by hand.
+AVERAGES: dict[Average, Callable[[list[Tensor]], Tensor]] = {
+    MeanOfFactors(): lambda codes: torch.stack([0.7 / code.std(0) for code in codes]).mean(0),
+    FactorOfMeanSpread(): lambda codes: (
+        0.7
+        * sum(len(code) for code in codes)
+        / torch.stack([len(code) * code.std(0) for code in codes]).sum(0)
+    ),
+}
+
+
+@pytest.mark.parametrize("average", AVERAGES, ids=str)
+@pytest.mark.parametrize(
+    ("own", "own_epochs"),
+    [
+        (OwnEpochs(2), 2),
+        (OwnUpdates(5), 2),  # four batches an epoch: the phase ends with the epoch
+        (OwnUpdates(8), 2),
+        (OwnUpdates(9), 3),
+        (OwnUpdates(1), 1),
+        (OwnThroughout(), 99),
+    ],
+    ids=str,
+)
+def test_scaling_follows_algorithm_1(average: Average, own: OwnPhase, own_epochs: int) -> None:
+    """Written out with lists: epochs of 4 batches of several sizes."""
+    head = transparent(Scaled(0.7, own, average), 4, 2)
+    shared: Tensor | None = None
     for epoch in range(5):
-        seen = []
+        seen: list[Tensor] = []
         for batch in range(4):
             begin_update(head, Progress(4 * epoch + batch, 4))
-            code = (1.0 + epoch) * normal(6, 4, seed=10 * epoch + batch)
-            factor = 0.7 / code[:, :2].std(0)
-            seen.append(factor)
+            code = (1.0 + epoch) * normal(3 + 2 * batch, 4, seed=10 * epoch + batch)
+            seen.append(code[:, :2])
             q = head.train()(code)
-            used = factor if epoch < own_epochs else average
+            used = 0.7 / code[:, :2].std(0) if epoch < own_epochs else shared
             torch.testing.assert_close(q.factor, used)
             torch.testing.assert_close(q.mean, used * code[:, :2])
             # evaluation uses what the decoder is being trained with
-            kept = torch.stack(seen).mean(0) if epoch < own_epochs else average
+            kept = AVERAGES[average](seen) if epoch < own_epochs else shared
             torch.testing.assert_close(head.eval()(code[:2]).factor, kept)
-        average = torch.stack(seen).mean(0)
+        shared = AVERAGES[average](seen)
+
+
+def test_the_mean_spread_is_robust_where_the_mean_of_factors_is_not() -> None:
+    """A remainder of two nearly equal sentences, and a first batch before any update."""
+    usual = [normal(32, 2, seed=seed) for seed in range(20)]
+    odd = [1e-5 * normal(32, 2, seed=98), 1e-3 * normal(2, 2, seed=99)]
+    clean = 0.7 / torch.stack([code.std(0) for code in usual]).mean(0)
+    found = {}
+    for average in AVERAGES:
+        head = transparent(Scaled(0.7, OwnEpochs(1), average), 4, 2)
+        for code in [*odd, *usual]:
+            head(torch.cat([code, code], dim=-1))
+        found[average] = head.factor / clean  # type: ignore[operator]
+    assert (found[MeanOfFactors()] > 1000.0).all()  # type: ignore[operator]
+    assert (found[FactorOfMeanSpread()] < 1.06).all()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("average", AVERAGES, ids=str)
+def test_with_the_shared_factor_training_reports_the_spread_that_batches_have(
+    average: Average,
+) -> None:
+    head = transparent(Scaled(0.7, OwnUpdates(1), average), 4, 2)
+    epochs = [[normal(size, 4, seed=10 * epoch + size) for size in (9, 4)] for epoch in range(2)]
+    told = []
+    for step, code in enumerate(itertools.chain(*epochs)):
+        begin_update(head, Progress(step, 2))
+        head(code)
+        told.append(head.report())  # type: ignore[operator, union-attr]
+    first, later = told[1], told[3]
+    assert first["own_factors"] == 1.0 and later["own_factors"] == 0.0
+    assert first["batch_std"] == pytest.approx(0.7)
+    factor = AVERAGES[average]([code[:, :2] for code in epochs[0]])
+    spreads = [(factor * code[:, :2]).std(0) for code in epochs[1]]
+    mean = (9 * spreads[0] + 4 * spreads[1]).mean() / 13
+    assert later["batch_std"] == pytest.approx(mean.item())
+    assert later["factor_mean"] == pytest.approx(factor.mean().item())
+    assert later["factor_largest"] == pytest.approx(factor.max().item())
 
 
 def test_the_gradient_goes_through_a_batchs_own_factor_and_not_through_an_average() -> None:
-    head = transparent(Scaled(0.7), 2, 1)
     code = normal(6, 2).requires_grad_()
 
-    def slope(weight: Callable[[Tensor], Tensor]) -> Tensor:
+    def slope(head: nn.Module, weight: Callable[[Tensor], Tensor]) -> Tensor:
         mean = code[:, :1]
         (wanted,) = torch.autograd.grad((weight(mean) * mean).pow(3).sum(), code)
         (found,) = torch.autograd.grad(head(code).mean.pow(3).sum(), code)
         torch.testing.assert_close(found, wanted)
         return found
 
-    own = slope(lambda mean: 0.7 / mean.std())
+    head = transparent(Scaled(0.7), 2, 1)
+    own = slope(head, lambda mean: 0.7 / mean.std())
     # the scale of the means has no influence on what the decoder sees: nothing pulls along them
     assert (own * code)[:, 0].sum().abs() < 1e-12
     begin_update(head, Progress(1, 1))
     fixed = head.factor.item()  # type: ignore[operator]
-    slope(lambda mean: mean.new_tensor(fixed))
+    slope(head, lambda mean: mean.new_tensor(fixed))
+    stopped = transparent(Scaled(0.7, gradient=OwnGradient.STOPPED), 2, 1)
+    pulled = slope(stopped, lambda mean: (0.7 / mean.std()).detach())
+    assert (pulled * code)[:, 0].sum().abs() > 0.1
+    both = [transparent(Scaled(0.7, gradient=g), 2, 1)(code).mean for g in OwnGradient]
+    assert torch.equal(*both)  # the same numbers, with other gradients
 
 
 def test_a_reloaded_older_state_goes_on_from_its_own_averages() -> None:
@@ -982,7 +1059,7 @@ def test_smaller_means_cost_scale_vae_nothing_while_a_batch_has_its_own_factor(
     share: float, seed: int
 ) -> None:
     """What the decoder sees stays, and the KL falls: no means are small enough."""
-    head: Any = built(Scaled(0.9, 2), seed=seed)
+    head: Any = built(Scaled(0.9, OwnEpochs(2)), seed=seed)
     features = normal(8, FEATURES, seed=seed)
     before = head.train()(features)
     with torch.no_grad():

@@ -1,7 +1,7 @@
 """What training tells the modules of a model: a source of noise, and how far it has come.
 
 A module that draws noise is :class:`Stochastic`; one whose work changes while training goes on
-has a method ``begin_update``.
+has a method ``begin_update``, and one that has something to tell of an epoch a method ``report``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = [
     "begin_update",
     "initialised_by_recipe",
     "keeps_initial_values",
+    "reports",
     "use_generator",
 ]
 
@@ -121,6 +122,16 @@ def begin_update(model: nn.Module, progress: Progress) -> None:
         begin = getattr(module, "begin_update", None)
         if begin is not None:
             begin(progress)
+
+
+def reports(model: nn.Module) -> dict[str, float]:
+    """What modules of a model tell of the epoch so far: those with a method ``report``."""
+    found: dict[str, float] = {}
+    for module in model.modules():
+        report = getattr(module, "report", None)
+        if report is not None:
+            found |= report()
+    return found
 
 
 def keeps_initial_values(module: nn.Module) -> nn.Module:

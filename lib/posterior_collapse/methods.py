@@ -46,6 +46,12 @@ from posterior_collapse.posteriors import (
     DiversityUncertainty,
     Flow,
     Isotropic,
+    MeanOfFactors,
+    OwnEpochs,
+    OwnGradient,
+    OwnPhase,
+    OwnThroughout,
+    OwnUpdates,
     PointMass,
     Posterior,
     Scaled,
@@ -256,7 +262,7 @@ def _make(text: str) -> Method:
     for parameter, value in values.items():
         if parameter not in allowed:
             raise BadInput(nearest(parameter, allowed, f"parameter of {entry.name}"))
-        whole = allowed[parameter].annotation in (int, "int")
+        whole = allowed[parameter].annotation in (int, "int", "int | None")
         if whole and not float(value).is_integer():
             raise BadInput(f'{parameter} is a whole number, given {value} in "{text}"')
         if whole:
@@ -604,19 +610,100 @@ def _du_iaf(gamma: float = 0.6, p: float = 0.7) -> Method:
     "Scale-VAE",
     "Song et al. 2024",
     "L_scale, algorithm 1",
-    changes="The decoder sees means that are scaled up; the KL sees them as they are.",
+    changes="The decoder sees means that are scaled up; the KL sees them as they are. The shared "
+    "factor is des_std over the mean Std.",
     formula=r"\mathbb{E}_{\hat q(z|x)}[\log p(x|z)] - \mathrm{KL}(q(z|x) \,\|\, \mathcal{N}(0, I)),"
     r"\quad \hat\mu_d = f_d\, \mu_d",
     cost=_AS_VAE,
     promise="More mutual information without a higher KL; the objective bounds no likelihood.",
 )
-def _scale_vae(des_std: float = 0.7, f_epo: int = 1, anneal: float = 0.0) -> Method:
+def _scale_vae(
+    des_std: float = 0.7,
+    f_epo: int | None = None,
+    own_updates: int | None = None,
+    anneal: float = 0.0,
+) -> Method:
+    return _scaled(Scaled(des_std, _own_phase(f_epo, own_updates)), anneal)
+
+
+_OWN_UPDATES = 3100  # an epoch of the paper's Yahoo, for which its f_epo is 1
+
+
+def _own_phase(f_epo: int | None, own_updates: int | None) -> OwnPhase:
+    """Epochs or updates with factors of their own; the paper's number of updates if unsaid."""
+    if f_epo is not None and own_updates is not None:
+        raise BadInput(
+            f"f_epo or own_updates says how long batches have their own factors, given both: "
+            f"{f_epo} and {own_updates}"
+        )
+    if f_epo is not None:
+        return OwnEpochs(f_epo)
+    return OwnUpdates(_OWN_UPDATES if own_updates is None else own_updates)
+
+
+def _scaled(posterior: Scaled, anneal: float) -> Method:
     # The prior is the one from which the paper generates; a valid bound needs it (theory, S6).
     return Method(
-        posterior=Scaled(des_std, f_epo),
+        posterior=posterior,
         prior=ScaledStandardNormal(),
         objective=ScaledELBO(_weight(anneal)),
     )
+
+
+_L_SCALE = r"\mathbb{E}_{\hat q(z|x)}[\log p(x|z)] - \mathrm{KL}(q(z|x) \,\|\, \mathcal{N}(0, I)),"
+
+
+@register(
+    "scale-vae-letter",
+    "Scale-VAE, mean of factors",
+    "Song et al. 2024",
+    "L_scale, algorithm 1",
+    changes="As Scale-VAE; the shared factor is the mean of the batches' factors.",
+    formula=_L_SCALE + r"\quad \bar f_d = \mathbb{E}\, [\mathrm{des\_std} / \mathrm{Std}(\mu_d)]",
+    cost=_AS_VAE,
+    promise="The average as algorithm 1 is written; one batch without spread decides it.",
+)
+def _scale_vae_letter(
+    des_std: float = 0.7,
+    f_epo: int | None = None,
+    own_updates: int | None = None,
+    anneal: float = 0.0,
+) -> Method:
+    return _scaled(Scaled(des_std, _own_phase(f_epo, own_updates), MeanOfFactors()), anneal)
+
+
+@register(
+    "scale-vae-own",
+    "Scale-VAE, own factors throughout",
+    "Song et al. 2024, without the second phase",
+    "L_scale",
+    changes="As Scale-VAE, with a factor of its own for every batch to the end.",
+    formula=_L_SCALE + r"\quad f_d = \mathrm{des\_std} / \mathrm{Std}(\mu_d)",
+    cost=_AS_VAE,
+    promise="None: the comparison that shows what the shared factor is for.",
+)
+def _scale_vae_own(des_std: float = 0.7, anneal: float = 0.0) -> Method:
+    return _scaled(Scaled(des_std, OwnThroughout()), anneal)
+
+
+@register(
+    "scale-vae-stopped",
+    "Scale-VAE, gradient of f stopped",
+    "Song et al. 2024",
+    "L_scale, algorithm 1",
+    changes="As Scale-VAE, with no gradient through a batch's own factor.",
+    formula=_L_SCALE + r"\quad \nabla f_d = 0",
+    cost=_AS_VAE,
+    promise="None: the other reading of algorithm 1, which does not say where gradients go.",
+)
+def _scale_vae_stopped(
+    des_std: float = 0.7,
+    f_epo: int | None = None,
+    own_updates: int | None = None,
+    anneal: float = 0.0,
+) -> Method:
+    own = _own_phase(f_epo, own_updates)
+    return _scaled(Scaled(des_std, own, gradient=OwnGradient.STOPPED), anneal)
 
 
 # Priors.

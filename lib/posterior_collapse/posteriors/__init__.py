@@ -34,11 +34,25 @@ from posterior_collapse.posteriors.normed import (
     DiversityUncertainty,
     DiversityUncertaintyHead,
 )
-from posterior_collapse.posteriors.scaled import LARGEST_FACTOR, Scaled, ScaledHead
+from posterior_collapse.posteriors.scaled import (
+    LARGEST_FACTOR,
+    Average,
+    FactorOfMeanSpread,
+    MeanOfFactors,
+    OwnEpochs,
+    OwnGradient,
+    OwnPhase,
+    OwnThroughout,
+    OwnUpdates,
+    Scaled,
+    ScaledHead,
+    batch_spread,
+)
 
 __all__ = [
     "ALPHA",
     "LARGEST_FACTOR",
+    "Average",
     "BatchNormed",
     "BatchNormedHead",
     "Constrained",
@@ -49,11 +63,18 @@ __all__ = [
     "DiagonalNormal",
     "DiversityUncertainty",
     "DiversityUncertaintyHead",
+    "FactorOfMeanSpread",
     "Flow",
     "FlowHead",
     "Flowed",
     "Isotropic",
     "IsotropicHead",
+    "MeanOfFactors",
+    "OwnEpochs",
+    "OwnGradient",
+    "OwnPhase",
+    "OwnThroughout",
+    "OwnUpdates",
     "PointMass",
     "PointMassHead",
     "Posterior",
@@ -62,6 +83,7 @@ __all__ = [
     "ScaledNormal",
     "Untied",
     "UntiedHead",
+    "batch_spread",
     "draw",
     "gaussian_code",
 ]

@@ -332,7 +332,7 @@ def evaluate_run(
         encoded=encoded,
     )._asdict()
     if isinstance(spec.choices.posterior, Scaled):
-        extra = evaluate_scaled(measured, decoded, generator, setup.nll_samples)
+        extra = evaluate_scaled(measured, decoded, generator, setup.nll_samples, setup.batch_size)
         found |= {f"scaled_{name}": value for name, value in extra._asdict().items()}
     return found
 

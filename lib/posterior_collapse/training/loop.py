@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
 from posterior_collapse.errors import BadInput, nearest
-from posterior_collapse.layers import begin_update, use_generator
+from posterior_collapse.layers import begin_update, reports, use_generator
 from posterior_collapse.networks.base import VAE
 from posterior_collapse.objectives import Model, Objective
 from posterior_collapse.training.state import State
@@ -172,6 +172,7 @@ def _close_epoch(
             "learning_rate": state.learning_rate,
             "aggressive": aggressive,
             "inner_steps": state.inner_steps / len(state.permutation),  # type: ignore[arg-type]
+            **reports(state.model),
         }
     )
     training.after_epoch(state, found.mutual_information)
