@@ -26,7 +26,7 @@ from tqdm import tqdm
 from posterior_collapse import __version__, datasets
 from posterior_collapse.datasets import ImageDataset, ImageSplit, Split
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
-from posterior_collapse.estimators import evaluate, evaluate_scaled
+from posterior_collapse.estimators import evaluate_each, evaluate_scaled
 from posterior_collapse.networks import VAE, ImageDecoder
 from posterior_collapse.posteriors import Scaled, gaussian_code
 from posterior_collapse.probes import classify_codes, probe_curve, split_means
@@ -314,6 +314,16 @@ def evaluate_run(
         those of :class:`posterior_collapse.estimators.ScaledEvaluation` with "scaled_" before
         them.
     """
+    return dict(_evaluated(spec, model, generator, sentences).metrics)
+
+
+def _evaluated(
+    spec: Spec, model: VAE, generator: torch.Generator, sentences: int | None = None
+) -> Measured:
+    """As :func:`evaluate_run`, with the likelihoods of the decoded examples as arrays.
+
+    They are in the same order for every method and seed, so that methods can be paired by example.
+    """
     setup = spec.setup
     device = next(model.parameters()).device
     test = load_data(setup).test
@@ -322,7 +332,7 @@ def evaluate_run(
     decoded = _batches(test.take(rows[:count]), 128, device)
     encoded = _batches(test.take(rows[count:]), 512, device) if count < len(test) else []
     measured = spec.choices.training.evaluated(model)
-    found: dict[str, Any] = evaluate(
+    each = evaluate_each(
         measured,
         decoded,
         generator,
@@ -330,11 +340,13 @@ def evaluate_run(
         mi_samples=setup.mi_samples,
         aggregate=setup.batch_size,
         encoded=encoded,
-    )._asdict()
+    )
+    found: dict[str, Any] = each.totals._asdict()
+    arrays = {} if each.nll is None else {"each_nll": each.nll.float().cpu().numpy()}
     if isinstance(spec.choices.posterior, Scaled):
         extra = evaluate_scaled(measured, decoded, generator, setup.nll_samples, setup.batch_size)
         found |= {f"scaled_{name}": value for name, value in extra._asdict().items()}
-    return found
+    return Measured(found, arrays)
 
 
 def _probe(spec: Spec, model: VAE) -> dict[str, float]:
@@ -475,8 +487,10 @@ def _measure(spec: Spec, model: VAE, grid: Sequence[Tensor]) -> Measured:
     """
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(spec.seed)
-    metrics = evaluate_run(spec, model, generator) | _probe(spec, model) | _classify(spec, model)
+    totals = _evaluated(spec, model, generator)
+    metrics = totals.metrics | _probe(spec, model) | _classify(spec, model)
     arrays: dict[str, NDArray[Any]] = _space(model, grid) if spec.setup.grid_points else {}
+    arrays |= totals.arrays
     evaluated = cast(VAE, spec.choices.training.evaluated(model))
     arrays |= _samples(spec, model, generator) | _codes(spec, evaluated)
     if "samples" in arrays:
