@@ -877,3 +877,31 @@ def _text_yahoo() -> Recipe:
         "He et al. 2019, appendix B.2, at a small scale",
         _benchmark_scales("yahoo", 20, 2000, labelled=False),
     )
+
+
+@_enter("text-snli")
+def _text_snli() -> Recipe:
+    return Recipe(
+        "text-snli",
+        "all methods on SNLI sentences",
+        "He et al. 2019, appendix B.2, on other data and at a small scale",
+        _benchmark_scales("snli", None, 2000, labelled=False),
+    )
+
+
+@_enter("text-yelp-sgd")
+def _text_yelp_sgd() -> Recipe:
+    """The papers' optimiser at a small scale: what a free choice of the recipe decides."""
+    adam = _benchmark_scales("yelp-short", None, 2000, labelled=False)
+    sgd = {
+        name: replace(
+            setup, optimisation=replace(setup.optimisation, optimiser="sgd", learning_rate=1.0)
+        )
+        for name, setup in adam.items()
+    }
+    return Recipe(
+        "text-yelp-sgd",
+        "some methods on Short Yelp, by stochastic gradient descent",
+        "Shen et al. 2021, section 5, at a small scale",
+        sgd,
+    )
