@@ -68,7 +68,6 @@ OTHERS = (
     "autogen(m=1)",
     "target-kl(c=3, ramp=1000)",
     "target-kl-sentence(c=3, ramp=1000)",
-    f"du-vae-code(gamma=0.6, p=0.8, from_epoch={EPOCHS})+{ANNEAL}",
     f"delta-vae(delta=0.1)+{ANNEAL}",
     f"delta-vae-ar(delta=0.1)+{ANNEAL}",
     f"sa-vae(steps=5)+{ANNEAL}",
