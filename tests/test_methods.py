@@ -40,7 +40,9 @@ from posterior_collapse.posteriors import (
     OwnThroughout,
     OwnUpdates,
     Scaled,
+    Spread,
 )
+from posterior_collapse.priors import GaussianMixture, Mixing
 from posterior_collapse.training import (
     Aggressive,
     Joint,
@@ -286,8 +288,10 @@ def test_names_stand_for_the_papers_choices() -> None:
     assert methods.get("encoder-rate(factor=4)").training == Joint(4)
     assert methods.get("sa-vae(steps=10)").training == SemiAmortised(10, 1.0, 0.5, 5.0)
     assert methods.get("du-vae(gamma=0.6, p=0.9)").posterior == DiversityUncertainty(0.6, 0.9)
-    code = methods.get("du-vae-code(from_epoch=4)").posterior
-    assert code == DiversityUncertainty(0.5, 0.8, from_epoch=4, evaluation_floor=0.0)
+    assert methods.get("du-iaf").posterior == Flow(
+        base=DiversityUncertainty(0.6, 0.7, eps=1e-8, spread=Spread.SOFTPLUS)
+    )
+    assert methods.get("mog-equal(components=3)").prior == GaussianMixture(3, Mixing.EQUAL)
     assert methods.get("bn-vae(gamma=0, shift=0.7)").posterior == BatchNormed(0, 0.7)
     assert methods.get("scale-vae(des_std=1.1, f_epo=7)").posterior == Scaled(1.1, OwnEpochs(7))
     assert methods.get("scale-vae").posterior == Scaled(0.7, OwnUpdates(3100))
@@ -297,7 +301,6 @@ def test_names_stand_for_the_papers_choices() -> None:
     stopped = methods.get("scale-vae-stopped(f_epo=1)").posterior
     assert stopped == Scaled(0.7, OwnEpochs(1), gradient=OwnGradient.STOPPED)
     assert methods.get("skip-vae").latent is Latent.SKIP
-    assert isinstance(methods.get("du-iaf").posterior, Flow)
 
 
 def test_annealing_gives_its_schedule_to_another_objective() -> None:

@@ -55,12 +55,14 @@ from posterior_collapse.posteriors import (
     PointMass,
     Posterior,
     Scaled,
+    Spread,
     Untied,
 )
 from posterior_collapse.priors import (
     AutoRegressive,
     GaussianMixture,
     IsotropicGaussianMixture,
+    Mixing,
     Prior,
     ScaledStandardNormal,
     StandardNormal,
@@ -465,6 +467,7 @@ def _iwae(k: int = 5, anneal: float = 0.0) -> Method:
     cost="as a VAE, and all pairs of a batch in the latent space",
     promise="Diverse and smooth posteriors, so informative ones.",
 )
+# The code has gamma 1 for Yahoo, 2 for Yelp, and 0.5 for OMNIGLOT only.
 def _mae(
     gamma: float = 1.0, eta: float = 0.2, free_bits: float = 0.0, anneal: float = 0.0
 ) -> Method:
@@ -514,23 +517,8 @@ def _bn_vae(gamma: float = 0.6, shift: float | None = None) -> Method:
     cost="as a VAE, and a batch norm and a dropout of D numbers",
     promise="Diverse posteriors with low uncertainty, without another loss term.",
 )
-def _du_vae(gamma: float = 0.5, p: float = 0.8) -> Method:
+def _du_vae(gamma: float = 0.5, p: float = 0.8) -> Method:  # Yelp; Yahoo: 0.6 and 0.8
     return Method(posterior=DiversityUncertainty(gamma, p))
-
-
-@register(
-    "du-vae-code",
-    "DU-VAE as in its code",
-    "Shen et al. 2021, code",
-    "(6), (9)",
-    changes="As DU-VAE, with floor and dropout only after some epochs, and no floor in evaluation.",
-    formula=rf"{_ELBO},\quad \hat\mu, \hat\sigma^2 \text{{ as in DU-VAE after annealing}}",
-    cost="as a VAE, and a batch norm and a dropout of D numbers",
-    promise="What the paper promises of DU-VAE: its numbers come from this code.",
-)
-def _du_vae_code(gamma: float = 0.5, p: float = 0.8, from_epoch: float = 10.0) -> Method:
-    choice = DiversityUncertainty(gamma, p, from_epoch=from_epoch, evaluation_floor=0.0)
-    return Method(posterior=choice)
 
 
 @register(
@@ -588,7 +576,7 @@ def _vae_iaf(threshold: float = 0.0, anneal: float = 0.0) -> Method:
     promise="None: the comparison that shows that batch norm alone does not help a flow.",
 )
 def _iaf_bn(gamma: float = 0.6) -> Method:
-    return Method(posterior=Flow(base=BatchNormed(gamma, eps=1e-8)))
+    return Method(posterior=Flow(base=BatchNormed(gamma, eps=1e-8, spread=Spread.SOFTPLUS)))
 
 
 @register(
@@ -602,7 +590,8 @@ def _iaf_bn(gamma: float = 0.6) -> Method:
     promise="The gains of DU-VAE with a flow.",
 )
 def _du_iaf(gamma: float = 0.6, p: float = 0.7) -> Method:
-    return Method(posterior=Flow(base=DiversityUncertainty(gamma, p, eps=1e-8)))
+    base = DiversityUncertainty(gamma, p, eps=1e-8, spread=Spread.SOFTPLUS)
+    return Method(posterior=Flow(base=base))
 
 
 @register(
@@ -749,6 +738,35 @@ def _mog(components: int = 5) -> Method:
 )
 def _moig(components: int = 5) -> Method:
     return Method(prior=IsotropicGaussianMixture(components))
+
+
+@register(
+    "mog-equal",
+    "MoG prior with equal weights",
+    "Zhang et al. 2021, code",
+    "appendix C",
+    changes="The prior is a mixture of diagonal Gaussians whose weights stay equal.",
+    formula=rf"{_ELBO},\quad p(z) = \tfrac{{1}}{{K}} \sum_k "
+    r"\mathcal{N}(m_k, \mathrm{diag}\, s_k^2)",
+    cost="as a VAE; the KL is estimated from the draw",
+    promise="As MoG: its numbers come from this form, whose components start near one another.",
+)
+def _mog_equal(components: int = 5) -> Method:
+    return Method(prior=GaussianMixture(components, Mixing.EQUAL))
+
+
+@register(
+    "moig-equal",
+    "MoIG prior with equal weights",
+    "Zhang et al. 2021, code",
+    "appendix C",
+    changes="The prior is a mixture of isotropic Gaussians whose weights stay equal.",
+    formula=rf"{_ELBO},\quad p(z) = \tfrac{{1}}{{K}} \sum_k \mathcal{{N}}(m_k, s_k^2 I)",
+    cost="as a VAE; the KL is estimated from the draw",
+    promise="As MoIG: its numbers come from this form, whose components start near one another.",
+)
+def _moig_equal(components: int = 5) -> Method:
+    return Method(prior=IsotropicGaussianMixture(components, Mixing.EQUAL))
 
 
 # Training, and the decoder.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from posterior_collapse.datasets import Partition
 from posterior_collapse.errors import BadInput, nearest
+from posterior_collapse.layers import FirstValues
 from posterior_collapse.networks import ImageNetwork, Network, TextNetwork
 from posterior_collapse.training import Optimisation
 
@@ -55,6 +56,8 @@ class Setup:
     means_points: int = 0  # examples whose posteriors are kept: validation's while training goes on
     means_every: tuple[int, ...] = ()  # updates after which those are recorded
     wording: Wording | None = None  # measures of reconstructed and generated text
+    # Examples of the smallest batch that is trained on; None is what the posterior asks for.
+    least_batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,8 @@ def _five_scales(partition: Partition) -> dict[str, Setup]:
         test=2000,
         max_length=None,
         max_vocabulary=None,
-        network=TextNetwork(embedding=50, hidden=50, dropout=0.5),  # code
+        # Code; the first values are the same for all methods here, those with a batch norm too.
+        network=TextNetwork(50, 50, 0.5, first_values=FirstValues.RECIPE),
         latent_dim=2,
         batch_size=32,  # code
         # Code: as for text, where the rate falls from epoch 15 on, and 50 epochs.
@@ -222,6 +226,7 @@ def _five_scales(partition: Partition) -> dict[str, Setup]:
         partition=partition,
         means_points=1000,
         means_every=_FIVE_EVERY,
+        least_batch=1,  # of the last batch of a component when batches are sorted
     )
     quick = replace(
         paper,
@@ -242,7 +247,7 @@ def _five_scales(partition: Partition) -> dict[str, Setup]:
         train=160,
         valid=64,
         test=64,
-        network=TextNetwork(embedding=12, hidden=16, dropout=0.5),
+        network=TextNetwork(12, 16, 0.5, first_values=FirstValues.RECIPE),
         optimisation=replace(quick.optimisation, max_epochs=2),
         nll_samples=10,
         nll_sentences=24,
