@@ -180,8 +180,7 @@ def bounded(found: Interval, low: float = -math.inf, high: float = math.inf) -> 
     slack = 1e-9 * max(1.0, abs(found.mean))  # of rounding
     if not low - slack <= found.mean <= high + slack:
         raise BadInput(f"a mean of {found.mean} is outside its bounds [{low}, {high}]")
-    ends = (min(max(end, low), high) for end in (found.low, found.high))
-    return Interval(found.mean, *ends, found.n)
+    return Interval(found.mean, max(found.low, low), min(found.high, high), found.n)
 
 
 def share(successes: int, trials: int) -> Interval:
@@ -210,7 +209,8 @@ def correlation(values: Sequence[float]) -> Interval:
     if array.size == 0 or not (np.abs(array) <= 1.0 + 1e-9).all():
         raise BadInput(f"correlations are in [-1, 1], given {list(values)}")
     found = interval(np.arctanh(np.clip(array, -_NEAR_ONE, _NEAR_ONE)).tolist())
-    return Interval(*(math.tanh(end) for end in found[:3]), found.n)
+    mean, least, most = (math.tanh(end) for end in (found.mean, found.low, found.high))
+    return Interval(mean, least, most, found.n)
 
 
 def correlation_over_pairs(value: float, pairs: int) -> Interval:
