@@ -109,7 +109,6 @@ _OPINIONS = (
 )
 _EFFECTS = ("annoy disappoint bore upset", "please delight impress charm")
 _ADVERBS = ("badly poorly carelessly terribly", "beautifully perfectly nicely brilliantly")
-_ENDS = ({".": 0.85, "!": 0.15}, {".": 0.65, "!": 0.35})
 # Words by person, by time and by place.
 _PERSONS = {  # subject, possessive, object
     "i": ("i", "my", "me"),
@@ -123,16 +122,10 @@ _TIMES = {  # auxiliary, adverbs
     "future": ("will", "tomorrow soon later"),
     "chance": ("might", "perhaps maybe possibly"),
 }
-_PLACES = {  # nationality, cities
-    "france": ("french", "paris lyon lille"),
-    "italy": ("italian", "rome milan venice"),
-    "spain": ("spanish", "madrid seville granada"),
-    "japan": ("japanese", "tokyo kyoto osaka"),
-}
 # Words of every sentence.
 _SHARED_NOUNS = "place staff event show"
 _SHARED_ADJECTIVES = "new usual famous local"
-_COMMON = {"THE": "the this that", "SEEM": "seem look stay", "WITH": "with", "IN": "in"}
+_COMMON = {"THE": "the this that", "SEEM": "seem look stay", "WITH": "with"}
 _SHARED_NOUN_SHARE = 0.12
 _ADJECTIVE_SHARES = (0.45, 0.43, 0.12)  # sentiment, topic and sentiment, shared
 
@@ -140,16 +133,15 @@ TOPICS = tuple(_NOUNS)
 LABEL_NAMES = tuple(f"{topic}/{feeling}" for topic in TOPICS for feeling in SENTIMENTS)
 
 _EVENTS = {
-    ("WHO", "AUX", "FELT", "THE", "NATION", "NOUN"): 0.3,
-    ("THE", "NATION", "NOUN", "AUX", "PLEASE", "US"): 0.2,
-    ("MY", "NATION", "NOUN", "AUX", "SEEM", "ADJ"): 0.25,
-    ("MY", "NATION", "ROLE", "AUX", "DO", "ADV"): 0.25,
+    ("WHO", "AUX", "FELT", "THE", "NOUN"): 0.3,
+    ("THE", "NOUN", "AUX", "PLEASE", "US"): 0.2,
+    ("MY", "NOUN", "AUX", "SEEM", "ADJ"): 0.25,
+    ("MY", "ROLE", "AUX", "DO", "ADV"): 0.25,
 }
 _SETTINGS = {
-    ("WITH", "MY", "ADJ", "ROLE", "IN", "CITY", "WHEN"): 0.3,
-    ("WHEN", "IN", "CITY", "WITH", "MY", "ADJ", "ROLE"): 0.3,
-    ("IN", "CITY", "WITH", "MY", "ADJ", "ROLE"): 0.2,
-    ("WHEN", "WITH", "MY", "ADJ", "ROLE"): 0.2,
+    ("WITH", "MY", "ADJ", "ROLE", "WHEN"): 0.4,
+    ("WHEN", "WITH", "MY", "ADJ", "ROLE"): 0.4,
+    ("WITH", "MY", "ADJ", "ROLE"): 0.2,
 }
 
 
@@ -301,7 +293,7 @@ def _weights(words: str, share: float = 1.0, most: int | None = None) -> dict[st
 
 
 def _slots(
-    topic: str, feeling: int, person: str, time: str, place: str, most: int | None
+    topic: str, feeling: int, person: str, time: str, most: int | None
 ) -> dict[str, Mapping[str, float]]:
     """p(word | kind) of every kind of word for one combination of properties.
 
@@ -310,14 +302,12 @@ def _slots(
         feeling: 0 or 1.
         person: in _PERSONS.
         time: in _TIMES.
-        place: in _PLACES.
         most: how many words of each list are used; None takes all.
     """
     own, mixed, shared = _ADJECTIVE_SHARES
     cut = partial(_weights, most=most)
     subject, possessive, thing = _PERSONS[person]
     auxiliary, adverbs = _TIMES[time]
-    nationality, cities = _PLACES[place]
     return {
         "NOUN": cut(_NOUNS[topic], 1 - _SHARED_NOUN_SHARE) | cut(_SHARED_NOUNS, _SHARED_NOUN_SHARE),
         "ROLE": cut(_ROLES[topic]),
@@ -328,14 +318,11 @@ def _slots(
         "FELT": cut(_OPINIONS[feeling]),
         "PLEASE": cut(_EFFECTS[feeling]),
         "ADV": cut(_ADVERBS[feeling]),
-        "END": _ENDS[feeling],
         "WHO": {subject: 1.0},
         "MY": {possessive: 1.0},
         "US": {thing: 1.0},
         "AUX": {auxiliary: 1.0},
         "WHEN": cut(adverbs),
-        "NATION": {nationality: 1.0},
-        "CITY": cut(cities),
         **{kind: cut(words) for kind, words in _COMMON.items()},
     }
 
@@ -357,12 +344,11 @@ def _wire() -> tuple[list[str], Tensor, Tensor]:
         return firsts, lasts
 
     (begins, joints), (follows, lasts) = lay(_EVENTS), lay(_SETTINGS)
-    kinds.append("END")
-    end = len(kinds) - 1
+    end = len(kinds)
     arrows += [(a, b, p) for a in joints for b, p in follows]
-    arrows += [(a, end, 1.0) for a in lasts] + [(end, end + 1, 1.0)]
-    start = torch.zeros(end + 1, dtype=torch.float64)
-    move = torch.zeros(end + 1, end + 2, dtype=torch.float64)
+    arrows += [(a, end, 1.0) for a in lasts]
+    start = torch.zeros(end, dtype=torch.float64)
+    move = torch.zeros(end, end + 1, dtype=torch.float64)
     for state, probability in begins:
         start[state] = probability
     for source, target, probability in arrows:
@@ -384,7 +370,7 @@ def english_short() -> Grammar:
 
 def _assemble(most: int | None) -> Grammar:
     """The grammar with the first ``most`` words of each list, or with all of them."""
-    every = [*itertools.product(TOPICS, (0, 1), _PERSONS, _TIMES, _PLACES)]
+    every = [*itertools.product(TOPICS, (0, 1), _PERSONS, _TIMES)]
     tables = [_slots(*one, most) for one in every]
     words = tuple(dict.fromkeys(w for t in tables for slot in t.values() for w in slot))
     index = {word: position for position, word in enumerate(words)}
