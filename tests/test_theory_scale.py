@@ -246,7 +246,7 @@ def test_a_batch_without_spread_keeps_the_factor_finite() -> None:
 
 
 def test_the_module_under_test_is_that_of_the_method() -> None:
-    head = Scaled(0.7, 1, 1).build(3, 3)
+    head = Scaled(0.7).build(3, 3)
     assert type(head) is type(scale._head(3, 0.7, 1))
 
 
