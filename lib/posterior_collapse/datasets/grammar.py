@@ -1,31 +1,30 @@
 """Embedded labelled text: sentences of a probabilistic grammar whose likelihood is known.
 
-A sentence has five properties, drawn uniformly and independently: a topic (6), a sentiment (2),
-a person (4), a time (4) and a place (4).  Topic and sentiment are the label, which is
-``topic * 2 + sentiment``; the other three are hidden.  Given all five a left-to-right automaton
+A sentence has four properties, drawn uniformly and independently: a topic (6), a sentiment (2),
+a person (4) and a time (4).  Topic and sentiment are the label, which is
+``topic * 2 + sentiment``; the other two are hidden.  Given all four a left-to-right automaton
 writes one word per state:
 
-    sentence = event setting END
-    event    = WHO AUX FELT THE NATION NOUN | THE NATION NOUN AUX PLEASE US | ...
-    setting  = WITH MY ADJ ROLE IN CITY WHEN | WHEN IN CITY WITH MY ADJ ROLE | ...
+    sentence = event setting
+    event    = WHO AUX FELT THE NOUN | THE NOUN AUX PLEASE US | MY NOUN AUX SEEM ADJ | ...
+    setting  = WITH MY ADJ ROLE WHEN | WHEN WITH MY ADJ ROLE | WITH MY ADJ ROLE
 
-    we will praise the italian soup with our friendly chef in rome tomorrow .
+    we will praise the soup with our friendly chef tomorrow
 
 Which words a state can write depends on the properties: nouns, roles and verbs on the topic,
 opinions and adverbs on the sentiment, adjectives on both; pronouns on the person, auxiliaries and
-adverbs of time on the time, nationalities and cities on the place.  Every event shows all five
-properties, and every setting shows at least four of them again in other words, half a sentence
-later.  So there are two ways to know the words of a setting, to remember five things over the
-event or to be told by a latent code; and no left context tells the words of the event, so that
-only a code can.  Inside a list the word of rank r has weight 1 / (r + 3).  Some nouns and
-adjectives are common to all topics.
+adverbs of time on the time.  Every event shows all four properties, and a setting shows them again
+in other words (one in five leaves out the time).  No left context tells the properties that an
+event shows: only a latent code can.  Those of the setting are known to whoever remembers the event,
+five words back, or reads the code.  Inside a list the word of rank r has weight 1 / (r + 3).
+Some nouns and adjectives are common to all topics.
 
 The data set "grammar-short" has two words in each list.
 
 The walk is a hidden Markov model, so log p(sentence) is an exact sum over properties and walks:
 the forward algorithm gives it.  Its mean over a split is the lowest negative log-likelihood
 that any model can expect there, and :func:`information` tells how much of it a code for the
-properties can save.
+properties saves: 5.3 of 17.6 nats, since a sentence hardly ever leaves a property open.
 """
 
 from __future__ import annotations
@@ -62,10 +61,9 @@ SHORT = "grammar-short"
 SEED = 12  # any fixed number; the digest in the registry belongs to it
 SENTIMENTS = ("negative", "positive")
 _FIRST_ID = 4  # word 0 follows the marks PAD, BOS, EOS and UNK
-_ROWS_AT_ONCE = 500  # sentences, 50 MB of probabilities
+_ROWS_AT_ONCE = 500  # sentences, some MB of probabilities
 
-# Words by topic.  Singular nouns only; a verb follows did, can, will or might, so that every subject
-# agrees with it.
+# Words by topic.  A verb follows did, can, will or might, so that every subject agrees with it.
 _NOUNS = {
     "food": "soup salad bread dinner lunch sauce pizza curry steak cake",
     "film": "film plot scene script ending trailer sequel thriller comedy drama",
@@ -109,7 +107,7 @@ _OPINIONS = (
 )
 _EFFECTS = ("annoy disappoint bore upset", "please delight impress charm")
 _ADVERBS = ("badly poorly carelessly terribly", "beautifully perfectly nicely brilliantly")
-# Words by person, by time and by place.
+# Words by person and by time.
 _PERSONS = {  # subject, possessive, object
     "i": ("i", "my", "me"),
     "we": ("we", "our", "us"),
@@ -268,7 +266,8 @@ def information(joint: Tensor, prior: Tensor) -> Tensor:
     sentences: what a code that holds c saves at most of the words, and what it must pay as KL.
 
     Args:
-        joint: (N, C), log p(sentence, c): from :func:`log_joint` or :func:`log_labels`.
+        joint: (N, C), log p(sentence, c) from :func:`log_joint` or :func:`log_labels`; the grammar
+            can write each sentence.
         prior: (C,), p(c).
 
     Returns:
