@@ -314,6 +314,14 @@ def test_decoded_sentences_are_no_choice_by_length(store: Path) -> None:
     assert found["n_tokens"] > int((shortest - 1).sum())
 
 
+def test_each_sentence_keeps_its_likelihood(store: Path) -> None:
+    """The mean of the kept values is the metric, so methods can be paired by sentence."""
+    run = train_or_load(Spec("lagging-grammar", "vae", "smoke", 0), progress=False)
+    each = run.arrays["each_nll"]
+    assert each.shape == (run.metrics["n_decoded"],)
+    assert each.mean() == pytest.approx(run.metrics["nll"], rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("recipe", "method"),
     [

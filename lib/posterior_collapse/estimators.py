@@ -27,6 +27,7 @@ __all__ = [
     "NODES_PER_CALL",
     "SEQUENCES_PER_CALL",
     "Estimate",
+    "Evaluated",
     "Evaluation",
     "Model",
     "Moments",
@@ -34,6 +35,7 @@ __all__ = [
     "aggregate_kl",
     "count_tokens",
     "evaluate",
+    "evaluate_each",
     "evaluate_scaled",
     "evaluating",
     "importance_weighted_nll",
@@ -489,7 +491,14 @@ def count_tokens(x: Any) -> int | None:
     return int((x[:, 1:] != 0).sum())
 
 
-def evaluate(
+class Evaluated(NamedTuple):
+    """An evaluation, and the likelihood of each example, by which two models can be paired."""
+
+    totals: Evaluation
+    nll: Tensor | None  # (n_decoded,), importance-weighted, nats; None as in the totals
+
+
+def evaluate_each(
     model: Model,
     batches: Iterable[Any],
     generator: torch.Generator,
@@ -497,7 +506,7 @@ def evaluate(
     mi_samples: int = 10,
     aggregate: int | None = None,
     encoded: Iterable[Any] = (),
-) -> Evaluation:
+) -> Evaluated:
     """Measure a model; each example is encoded once, and one set of samples serves all.
 
     The KL is a closed form where torch.distributions has one for the pair of distributions, and
@@ -543,7 +552,7 @@ def evaluate(
     n, dense = len(total.nll), bool(torch.isfinite(total.kl).all())
     kl = torch.cat([encoding.kl for encoding in encodings])
     nll = total.nll.mean().item() if dense else None
-    return Evaluation(
+    totals = Evaluation(
         nll=nll,
         nll_stderr=_stderr_of_mean(total.nll_stderr.square()) if dense else None,
         elbo_loss=(total.reconstruction + total.kl).mean().item() if dense else None,
@@ -560,6 +569,21 @@ def evaluate(
         mi_samples=mi_samples,
         **latent,
     )
+    return Evaluated(totals, total.nll if dense else None)
+
+
+def evaluate(
+    model: Model,
+    batches: Iterable[Any],
+    generator: torch.Generator,
+    num_samples: int = 500,
+    mi_samples: int = 10,
+    aggregate: int | None = None,
+    encoded: Iterable[Any] = (),
+) -> Evaluation:
+    """As :func:`evaluate_each`, without the examples."""
+    each = evaluate_each(model, batches, generator, num_samples, mi_samples, aggregate, encoded)
+    return each.totals
 
 
 class _Encoding(NamedTuple):

@@ -3,8 +3,9 @@
 To add a method, write one function here; if it needs a new choice, add that to its slot.
 A method is asked for by a string, ``"vae"`` or ``"lagging(window=10)"``.
 Methods that use different slots are joined by a plus: ``"lagging+anneal"``, ``"igp+iwae(k=5)"``.
-A method that has an objective of its own takes ``anneal=10`` instead, the epochs of a linear rise
-of the KL weight from 0, since annealing is an objective as well.
+A schedule of the KL weight is no slot of its own, but part of an objective: joined with a method
+that has another objective, ``"free-bits+anneal"``, annealing gives its schedule to that one.
+There ``anneal=10`` says the same with the epochs of a linear rise from 0.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import cast
 
 from posterior_collapse.digests import code_digest
 from posterior_collapse.errors import BadInput, nearest
@@ -54,12 +56,14 @@ from posterior_collapse.posteriors import (
     PointMass,
     Posterior,
     Scaled,
+    Spread,
     Untied,
 )
 from posterior_collapse.priors import (
     AutoRegressive,
     GaussianMixture,
     IsotropicGaussianMixture,
+    Mixing,
     Prior,
     ScaledStandardNormal,
     StandardNormal,
@@ -218,12 +222,35 @@ def get(text: str) -> Method:
             if choice == getattr(plain, slot.name):
                 continue
             if slot.name in chosen:
+                joined = _annealed(chosen[slot.name][1], choice)
+                if joined is not None:
+                    chosen[slot.name] = (f"{chosen[slot.name][0]}+{part}", joined)
+                    continue
                 raise BadInput(
                     f'the parts of "{text}" both choose the {slot.name}: "{chosen[slot.name][0]}" '
                     f'and "{part}"; joined methods use different slots'
                 )
             chosen[slot.name] = (part, choice)
     return replace(plain, **{name: choice for name, (_, choice) in chosen.items()})  # type: ignore[arg-type]
+
+
+def _annealed(first: object, second: object) -> Objective | None:
+    """An objective under the schedule of another one, which is the ELBO and nothing else.
+
+    The weight rises to that which the objective has by itself.
+    None where neither of the two is that: each wants something else of the objective.
+    """
+    for schedule, other in ((first, second), (second, first)):
+        own = getattr(other, "weight", None)
+        if not isinstance(schedule, ELBO) or not isinstance(own, Constant):
+            continue
+        weight = schedule.weight
+        if isinstance(weight, Linear):
+            weight = replace(weight, end=own.value)
+        elif isinstance(weight, Constant) or own.value != 1.0:
+            continue
+        return cast(Objective, replace(other, weight=weight))  # type: ignore[type-var]
+    return None
 
 
 def _parts(text: str) -> list[str]:
@@ -321,8 +348,8 @@ def _vae() -> Method:
     cost=_AS_VAE,
     promise="The decoder learns to use z before the KL costs its full price.",
 )
-def _anneal(start: float = 0.1, epochs: float = 10.0) -> Method:
-    return Method(objective=ELBO(Linear(start, epochs)))
+def _anneal(start: float = 0.1, epochs: float = 0.0) -> Method:
+    return Method(objective=ELBO(Linear(start, epochs or None)))
 
 
 @register(
@@ -335,8 +362,8 @@ def _anneal(start: float = 0.1, epochs: float = 10.0) -> Method:
     cost=_AS_VAE,
     promise="Each cycle starts from a code that is better than the last one's.",
 )
-def _cyclical(cycles: int = 4, epochs: float = 10.0, rise: float = 0.5) -> Method:
-    return Method(objective=ELBO(Cyclical(cycles, epochs, rise)))
+def _cyclical(cycles: int = 4, epochs: float = 0.0, rise: float = 0.5) -> Method:
+    return Method(objective=ELBO(Cyclical(cycles, epochs or None, rise)))
 
 
 @register(
@@ -442,6 +469,7 @@ def _iwae(k: int = 5, anneal: float = 0.0) -> Method:
     cost="as a VAE, and all pairs of a batch in the latent space",
     promise="Diverse and smooth posteriors, so informative ones.",
 )
+# The code has gamma 1 for Yahoo, 2 for Yelp, and 0.5 for OMNIGLOT only.
 def _mae(
     gamma: float = 1.0, eta: float = 0.2, free_bits: float = 0.0, anneal: float = 0.0
 ) -> Method:
@@ -491,23 +519,8 @@ def _bn_vae(gamma: float = 0.6, shift: float | None = None) -> Method:
     cost="as a VAE, and a batch norm and a dropout of D numbers",
     promise="Diverse posteriors with low uncertainty, without another loss term.",
 )
-def _du_vae(gamma: float = 0.5, p: float = 0.8) -> Method:
+def _du_vae(gamma: float = 0.5, p: float = 0.8) -> Method:  # Yelp; Yahoo: 0.6 and 0.8
     return Method(posterior=DiversityUncertainty(gamma, p))
-
-
-@register(
-    "du-vae-code",
-    "DU-VAE as in its code",
-    "Shen et al. 2021, code",
-    "(6), (9)",
-    changes="As DU-VAE, with floor and dropout only after some epochs, and no floor in evaluation.",
-    formula=rf"{_ELBO},\quad \hat\mu, \hat\sigma^2 \text{{ as in DU-VAE after annealing}}",
-    cost="as a VAE, and a batch norm and a dropout of D numbers",
-    promise="What the paper promises of DU-VAE: its numbers come from this code.",
-)
-def _du_vae_code(gamma: float = 0.5, p: float = 0.8, from_epoch: float = 10.0) -> Method:
-    choice = DiversityUncertainty(gamma, p, from_epoch=from_epoch, evaluation_floor=0.0)
-    return Method(posterior=choice)
 
 
 @register(
@@ -565,7 +578,7 @@ def _vae_iaf(threshold: float = 0.0, anneal: float = 0.0) -> Method:
     promise="None: the comparison that shows that batch norm alone does not help a flow.",
 )
 def _iaf_bn(gamma: float = 0.6) -> Method:
-    return Method(posterior=Flow(base=BatchNormed(gamma, eps=1e-8)))
+    return Method(posterior=Flow(base=BatchNormed(gamma, eps=1e-8, spread=Spread.SOFTPLUS)))
 
 
 @register(
@@ -579,7 +592,8 @@ def _iaf_bn(gamma: float = 0.6) -> Method:
     promise="The gains of DU-VAE with a flow.",
 )
 def _du_iaf(gamma: float = 0.6, p: float = 0.7) -> Method:
-    return Method(posterior=Flow(base=DiversityUncertainty(gamma, p, eps=1e-8)))
+    base = DiversityUncertainty(gamma, p, eps=1e-8, spread=Spread.SOFTPLUS)
+    return Method(posterior=Flow(base=base))
 
 
 @register(
@@ -726,6 +740,35 @@ def _mog(components: int = 5) -> Method:
 )
 def _moig(components: int = 5) -> Method:
     return Method(prior=IsotropicGaussianMixture(components))
+
+
+@register(
+    "mog-equal",
+    "MoG prior with equal weights",
+    "Zhang et al. 2021, code",
+    "appendix C",
+    changes="The prior is a mixture of diagonal Gaussians whose weights stay equal.",
+    formula=rf"{_ELBO},\quad p(z) = \tfrac{{1}}{{K}} \sum_k "
+    r"\mathcal{N}(m_k, \mathrm{diag}\, s_k^2)",
+    cost="as a VAE; the KL is estimated from the draw",
+    promise="As MoG: its numbers come from this form, whose components start near one another.",
+)
+def _mog_equal(components: int = 5) -> Method:
+    return Method(prior=GaussianMixture(components, Mixing.EQUAL))
+
+
+@register(
+    "moig-equal",
+    "MoIG prior with equal weights",
+    "Zhang et al. 2021, code",
+    "appendix C",
+    changes="The prior is a mixture of isotropic Gaussians whose weights stay equal.",
+    formula=rf"{_ELBO},\quad p(z) = \tfrac{{1}}{{K}} \sum_k \mathcal{{N}}(m_k, s_k^2 I)",
+    cost="as a VAE; the KL is estimated from the draw",
+    promise="As MoIG: its numbers come from this form, whose components start near one another.",
+)
+def _moig_equal(components: int = 5) -> Method:
+    return Method(prior=IsotropicGaussianMixture(components, Mixing.EQUAL))
 
 
 # Training, and the decoder.

@@ -46,6 +46,7 @@ __all__ = ["Result", "export", "load", "overview", "repeat_evaluation", "results
 
 # What figures need; the rest of a run's arrays stays in the store.
 _KEPT = (
+    "each_nll",
     "grid_iteration",
     "grid_model_mean",
     "grid_inference_mean",

@@ -24,6 +24,8 @@ from posterior_collapse.posteriors.heads import (
     PointMass,
     PointMassHead,
     Posterior,
+    SoftplusDiagonal,
+    Spread,
     Untied,
     UntiedHead,
 )
@@ -81,6 +83,8 @@ __all__ = [
     "Scaled",
     "ScaledHead",
     "ScaledNormal",
+    "SoftplusDiagonal",
+    "Spread",
     "Untied",
     "UntiedHead",
     "batch_spread",
