@@ -388,60 +388,6 @@ def _hiding_words(setup: Setup) -> Setup:
     return replace(setup, network=network)
 
 
-def _text(
-    dataset: str, sizes: tuple[int, int, int], vocabulary: int | None, length: int | None
-) -> dict[str, Setup]:
-    """Text at quick scale: the paper's recipe with smaller networks and less data."""
-    quick = Setup(
-        dataset=dataset,
-        train=sizes[0],
-        valid=sizes[1],
-        test=sizes[2],
-        max_length=length,
-        max_vocabulary=vocabulary,
-        network=TextNetwork(embedding=50, hidden=64, dropout=0.5),  # paper: 512 and 1024
-        latent_dim=8,  # paper: 32
-        batch_size=32,
-        optimisation=Optimisation(max_epochs=6),
-        nll_samples=100,  # paper: 500
-        nll_sentences=200,
-        mi_samples=5,
-    )
-    smoke = replace(
-        quick,
-        train=192,
-        valid=48,
-        test=48,
-        network=TextNetwork(embedding=16, hidden=24, dropout=0.5),
-        latent_dim=2,
-        optimisation=Optimisation(max_epochs=2),
-        nll_samples=10,
-        nll_sentences=24,
-        mi_samples=2,
-    )
-    return {"smoke": smoke, "quick": quick}
-
-
-@_enter("lagging-grammar")
-def _grammar() -> Recipe:
-    return Recipe(
-        "lagging-grammar",
-        "sentences of a small grammar with topic and sentiment",
-        "He et al. 2019, appendix B.2, at a small scale",
-        _embedded_scales("grammar"),
-    )
-
-
-@_enter("lagging-yahoo")
-def _yahoo() -> Recipe:
-    return Recipe(
-        "lagging-yahoo",
-        "Yahoo Answers, beginnings of documents",
-        "He et al. 2019, appendix B.2, at a small scale",
-        _text("yahoo", (2400, 500, 500), 2000, 20),
-    )
-
-
 # --- the benchmark of all methods -----------------------------------------------------------------
 
 
@@ -540,7 +486,7 @@ _SENTENCES = (6400, 16000)
 
 def _sweep_scales(dataset: str, length: int | None, vocabulary: int) -> dict[str, Setup]:
     """One set-up for each width of first weights, optimiser and number of sentences."""
-    cells = {}
+    cells = {"smoke": _smoke(_small_text(dataset, length, vocabulary, _SENTENCES[0]))}
     for count in _SENTENCES:
         for optimiser, (kind, rate) in _OPTIMISERS.items():
             for name, width in _WIDTHS.items():
