@@ -241,10 +241,11 @@ def _map_panel(axes: Axes) -> None:
         axes.plot(f, share * f + (1.0 - share) / f, style, color=COLOURS["vae"], label=f"{share:g}")
     axes.plot(f, f, color=COLOURS["guide"], linewidth=0.8)
     axes.plot(1.0, 1.0, "o", color=COLOURS["kl"])
-    axes.set(
-        xscale="log", yscale="log", xlim=(0.2, 6.0), ylim=(0.5, 6.0), xlabel="f / f*, this epoch"
-    )
-    axes.set_ylabel("f / f*, next epoch")
+    axes.set(xscale="log", yscale="log", xlim=(0.2, 6.0), ylim=(0.5, 6.0))
+    axes.set(xlabel="f / f*, this epoch", ylabel="f / f*, next epoch")
+    axes.set_xticks([0.25, 0.5, 1, 2, 4], ["¼", "½", "1", "2", "4"])
+    axes.set_yticks([0.5, 1, 2, 4], ["½", "1", "2", "4"])
+    axes.minorticks_off()
     axes.legend(title="r", fontsize=8, title_fontsize=8)
 
 

@@ -506,7 +506,7 @@ class Trained(NamedTuple):
     """Factors that the module that trains went through, one an epoch."""
 
     factors: list[float]
-    second_moments: list[float]  # E(mu^2 + sigma^2) at the end of each epoch
+    second_moments: list[float]  # E(mu^2 + sigma^2), mean over each epoch's second half
 
 
 def train_linear(
@@ -544,7 +544,7 @@ def train_linear(
     optimiser = torch.optim.Adam([head.linear.weight, decoder], lr=rate, betas=(0.5, 0.9))
     begin_update(head, Progress(updates, updates))  # the second epoch, whose factor is shared
     head.factor.fill_(start)
-    found = Trained([], [])
+    found, moments = Trained([], []), []
     for iteration in range(updates, (1 + epochs) * updates):
         begin_update(head, Progress(iteration, updates))
         optimiser.zero_grad()
@@ -555,7 +555,9 @@ def train_linear(
         assert head.linear.weight.grad is not None
         head.linear.weight.grad *= alone
         optimiser.step()
+        moments.append((q.unscaled.mean.square() + q.variance).mean().item())
         if (iteration + 1) % updates == 0:
             found.factors.append(head.factor.item())
-            found.second_moments.append((q.unscaled.mean.square() + q.variance).mean().item())
+            late = moments[-updates // 2 :]  # Adam goes on swinging around the optimum
+            found.second_moments.append(sum(late) / len(late))
     return found
