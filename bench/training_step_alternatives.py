@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from posterior_collapse.layers import dropout_mask
 from posterior_collapse.networks import VAE, TextDecoder, TextEncoder
 from posterior_collapse.training import State
 
@@ -251,9 +252,8 @@ def draw_masks(
     for k, generator in enumerate(generators):
         noise[k] = torch.randn(1, batch, sizes[0], generator=generator)[0]
         for mask in (inner, outer):
-            one = torch.empty(length - 1, batch, mask.shape[-1])
-            mask[:, k] = one.bernoulli_(keep, generator=generator)
-    return noise, inner.div_(keep), outer.div_(keep)
+            mask[:, k] = dropout_mask(mask[:, k], 1.0 - keep, generator)
+    return noise, inner, outer
 
 
 class StackedStep:

@@ -12,6 +12,8 @@ import torch
 
 from posterior_collapse import methods
 from posterior_collapse.runs import Spec, build_model, train_or_load, work
+from posterior_collapse.runs.monitor import Recorder
+from posterior_collapse.runs.spec import load_data
 
 LIBRARY = [name for name in methods.names() if not methods.describe(name).own]
 # As cheap as the method allows; the rest have their defaults.
@@ -123,3 +125,23 @@ def test_the_history_of_a_scale_vae_tells_factor_and_phase(
     # The factor of the second epoch is the average that the first one ended with.
     assert told["factor_mean"].iloc[1] == pytest.approx(told["factor_mean"].iloc[0])
     assert run.metrics["scaled_batch_std"] > 0.0
+
+
+def test_epochs_of_a_scale_vae_are_compared_by_a_bound() -> None:
+    """A larger factor with smaller means decodes the same and costs less, but is no better."""
+    spec = Spec("text-grammar", "scale-vae", "smoke")
+    model = build_model(spec).eval()
+    head = model.posterior_head
+    valid = load_data(spec.setup).valid.batches(64)
+    recorder = Recorder(spec.setup, valid, [], 0)
+    before = recorder.validate(model)
+    with torch.no_grad():
+        head.linear.weight[: spec.setup.latent_dim] /= 50.0  # type: ignore[index, union-attr, operator]
+    head.factor.fill_(50.0)  # type: ignore[operator, union-attr]
+    after = recorder.validate(model)
+    assert before.kl is not None and after.kl is not None and after.kl < before.kl
+    # log f - sigma^2 (1 - 1 / f^2) / 2 a dimension, for the variances that the model has
+    with torch.no_grad():
+        variance = torch.cat([model.posterior(x).variance for x in valid])  # type: ignore[attr-defined]
+    lost = (math.log(50.0) - 0.5 * variance * (1.0 - 1.0 / 2500.0)).sum(1).mean().item()
+    assert after.loss - before.loss == pytest.approx(lost + after.kl - before.kl, rel=1e-3)

@@ -713,6 +713,10 @@ class ScaledEvaluation(NamedTuple):
         float | None
     )  # the same within batches as training has them, which is what f is set by
     largest_factor: float  # f
+    # What holds the means where they are (theory, S9): equal where their scale is at its optimum.
+    means_price: float  # sum over dimensions of E mu^2, the slope of the trained KL in log scale
+    means_gain: float  # slope of the reconstruction in log scale of the means
+    second_moment: float  # E (mu^2 + sigma^2) of q, averaged over dimensions (theory, S10)
 
 
 class _UnitPrior:
@@ -776,6 +780,9 @@ def evaluate_scaled(
         posteriors = [model.posterior(x) for x in batches]
         factor = posteriors[0].factor  # type: ignore[attr-defined]
         means = [q.mean for q in posteriors]
+        gain = _gain_of_scale(model, batches, generator, num_samples)
+    squares = torch.cat([q.unscaled.mean for q in posteriors]).square().mean(0)  # type: ignore[attr-defined]
+    variances = torch.cat([q.variance for q in posteriors]).mean(0)
     printed, unit = found
     return ScaledEvaluation(
         trained_kl=printed.kl.mean().item(),
@@ -787,7 +794,35 @@ def evaluate_scaled(
         mean_std=torch.cat(means).std(0).mean().item(),
         batch_std=_within_batches([part for m in means for part in m.split(batch_size)]),
         largest_factor=factor.max().item(),
+        means_price=squares.sum().item(),
+        means_gain=gain,
+        second_moment=(squares + variances).mean().item(),
     )
+
+
+_STRETCH = 0.02  # of the logarithm, to both sides; the error of the slope is about its square
+
+
+def _gain_of_scale(
+    model: Model, batches: Sequence[Any], generator: torch.Generator, num_samples: int
+) -> float:
+    """dE log p(x|z) / dlog c at c = 1, where the means that the decoder sees are c f mu; nats.
+
+    A difference on the same draws: it needs no gradient, which some recurrent layers have in
+    training mode only.
+    """
+    total, examples = 0.0, 0
+    for x in batches:
+        q = model.posterior(x)
+        batch = q.batch_shape[0]
+        z = draw(q, (min(num_samples, max(1, SEQUENCES_PER_CALL // batch)),), generator)
+        sides = [
+            gaussian.widen(model.log_likelihood(x, z + math.expm1(step) * q.mean))
+            for step in (_STRETCH, -_STRETCH)
+        ]
+        total += (sides[0] - sides[1]).mean(0).sum().item() / (2.0 * _STRETCH)
+        examples += batch
+    return total / examples
 
 
 def _within_batches(means: Sequence[Tensor]) -> float | None:

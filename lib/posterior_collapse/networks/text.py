@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from posterior_collapse.layers import (
 )
 from posterior_collapse.networks.base import VAE, Latent, build_vae
 from posterior_collapse.posteriors import Posterior
+from posterior_collapse.precision import Precision, available, lowered, products
 from posterior_collapse.priors import Prior
 
 __all__ = [
@@ -44,17 +45,33 @@ class TextEncoder(nn.Module):
         vocabulary: number of words, special ones included.
         embedding: size of the word embeddings.
         hidden: size of the LSTM's state.
+        precision: of the products, in training.
     """
 
-    def __init__(self, vocabulary: int, embedding: int, hidden: int) -> None:
+    def __init__(
+        self,
+        vocabulary: int,
+        embedding: int,
+        hidden: int,
+        precision: Precision = Precision.FLOAT32,
+    ) -> None:
         super().__init__()
+        self.precision = precision
         self.embedding = nn.Embedding(vocabulary, embedding)
         self.lstm = nn.LSTM(embedding, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         """Sentences of one length (B, T) -> (B, hidden)."""
-        _, (last, _) = self.lstm(self.embedding(x.t()))
-        return last[0]
+        embedded = self.embedding(x.t())
+        with lowered(_precision(self), x.device):
+            _, (last, _) = self.lstm(embedded)
+        return cast(Tensor, last[0].to(embedded.dtype))
+
+
+def _precision(network: TextEncoder | TextDecoder) -> Precision:
+    """The precision of a network's products now: all but training is in float32."""
+    trains = network.training and torch.is_grad_enabled()
+    return network.precision if trains else Precision.FLOAT32
 
 
 # Ids of :mod:`posterior_collapse.datasets`, which this module does not import: UNK; PAD and BOS.
@@ -94,6 +111,7 @@ class TextDecoder(nn.Module):
         latent: whether z also skips the LSTM.
         word_dropout: probability that a word read is hidden, in training.
         way: whether z sets the first state.
+        precision: of the products, in training.
     """
 
     def __init__(
@@ -106,8 +124,10 @@ class TextDecoder(nn.Module):
         latent: Latent = Latent.INPUT,
         word_dropout: float = 0.0,
         way: Way = Way.STATE_AND_INPUT,
+        precision: Precision = Precision.FLOAT32,
     ) -> None:
         super().__init__()
+        self.precision = precision
         self.word_dropout = WordDropout(word_dropout, HIDDEN, SPARED)
         self.embedding = nn.Embedding(vocabulary, embedding)
         self.dropout_in = Dropout(dropout)
@@ -134,12 +154,14 @@ class TextDecoder(nn.Module):
             dim=-1,
         ).flatten(1, 2)  # (T-1, S*B, E+D)
         cell = self._first_cell(z.flatten(0, 1)).unsqueeze(0)  # (1, S*B, H)
-        outputs, _ = self.lstm(joined, (torch.tanh(cell), cell))
-        outputs = self.dropout_out(outputs)
+        precision = _precision(self)
+        with lowered(precision, x.device):
+            outputs, _ = self.lstm(joined, (torch.tanh(cell), cell))
+        outputs = self.dropout_out(outputs.to(joined.dtype))
         if self.skip:
             outputs = torch.cat([outputs, z.flatten(0, 1).expand(steps, -1, -1)], dim=-1)
         wanted = targets.unsqueeze(1).expand(steps, samples, batch).reshape(-1)
-        losses = word_losses(outputs.flatten(0, 1), self.words.weight, wanted)
+        losses = word_losses(outputs.flatten(0, 1), self.words.weight, wanted, precision)
         return -losses.view(steps, samples, batch).sum(0)
 
     def _first_cell(self, z: Tensor) -> Tensor:
@@ -177,39 +199,47 @@ class _WordLosses(torch.autograd.Function):
 
     The exponentials of the logits are kept.  A row's share of the gradient is them times a number,
     and the number can be applied after the matrix products, to rows of H instead of V.
-    So the logits are passed over once, where torch's cross-entropy writes three more arrays of
+    So the logits are passed over twice, where torch's cross-entropy writes three more arrays of
     their size.
     """
 
     @staticmethod
-    def forward(ctx: Any, outputs: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, outputs: Tensor, weight: Tensor, wanted: Tensor, precision: Precision
+    ) -> Tensor:
         """See :func:`word_losses`."""
-        logits = outputs @ weight.t()
-        own = logits.gather(1, wanted[:, None])[:, 0]
-        low, high = torch.aminmax(logits)
-        if max(-low.item(), high.item()) >= _safe_logit(logits.dtype):
-            top = logits.amax(-1)
-            logits.sub_(top[:, None])
-            own -= top
-        total = logits.exp_().sum(-1)
+        with products(precision):
+            logits = outputs @ weight.t()
+            own = logits.gather(1, wanted[:, None])[:, 0]
+            total = logits.exp_().sum(-1)
+            if not _is_safe(total):
+                logits = outputs @ weight.t()
+                top = logits.amax(-1)
+                own -= top
+                total = logits.sub_(top[:, None]).exp_().sum(-1)
         ctx.save_for_backward(outputs, weight, wanted, logits, total)
+        ctx.precision = precision
         return total.log() - own
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """Gradient of the outputs and of the weight; it can itself be differentiated."""
         outputs, weight, wanted, exponentials, total = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative is wanted, and what is kept has none
             share = torch.softmax(outputs @ weight.t(), -1) - F.one_hot(wanted, len(weight))
             share = slope[:, None] * share
-            return share @ weight, share.t() @ outputs, None
+            return share @ weight, share.t() @ outputs, None, None
         scale, slope = (slope / total)[:, None], slope[:, None]
-        of_outputs = (exponentials @ weight).mul_(scale).sub_(slope * weight[wanted])
-        of_weight = exponentials.t() @ (scale * outputs)
-        return of_outputs, of_weight.index_add_(0, wanted, slope * outputs, alpha=-1), None
+        with products(ctx.precision):
+            of_outputs = (exponentials @ weight).mul_(scale)
+            of_weight = exponentials.t() @ (scale * outputs)
+        of_outputs.sub_(slope * weight[wanted])
+        return of_outputs, of_weight.index_add_(0, wanted, slope * outputs, alpha=-1), None, None
 
 
-def word_losses(outputs: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
+def word_losses(
+    outputs: Tensor, weight: Tensor, wanted: Tensor, precision: Precision = Precision.FLOAT32
+) -> Tensor:
     """-log p(word) under a softmax over ``outputs @ weight.T``, nats.
 
     Without gradients the logits are made and used up a few rows at a time, in one buffer that
@@ -220,14 +250,18 @@ def word_losses(outputs: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
         outputs: (R, H).
         weight: (V, H).
         wanted: (R,), numbers of the words.
+        precision: of the products where a gradient is wanted; without one they are in float32.
 
     Returns:
         (R,).
     """
     if outputs.is_cuda:
-        return F.cross_entropy(outputs @ weight.t(), wanted, reduction="none")
+        with lowered(precision, outputs.device):
+            logits = outputs @ weight.t()
+        return F.cross_entropy(logits.to(outputs.dtype), wanted, reduction="none")
     if torch.is_grad_enabled():
-        return torch.as_tensor(_WordLosses.apply(outputs, weight, wanted))
+        used = available(precision, outputs.device)
+        return torch.as_tensor(_WordLosses.apply(outputs, weight, wanted, used))
     rows = max(1, _CACHED_LOGITS // len(weight))
     logits = outputs.new_empty(min(rows, len(outputs)), len(weight))
     losses = outputs.new_empty(len(outputs))
@@ -240,9 +274,15 @@ def word_losses(outputs: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
     return losses
 
 
-def _safe_logit(dtype: torch.dtype) -> float:
-    """Logits below it in size have exponentials whose products with gradients are no problem."""
-    return 0.5 * math.log(torch.finfo(dtype).max)
+def _is_safe(total: Tensor) -> bool:
+    """Whether sums of exponentials (R,) are far from over- and underflow.
+
+    So are then products of the exponentials with gradients. An exponential that is 0 or loses
+    digits is none that counts in such a sum. Not a number is not safe.
+    """
+    low, high = torch.aminmax(total)
+    room = math.sqrt(torch.finfo(total.dtype).max)
+    return low.item() > 1.0 / room and high.item() < room
 
 
 def _exponentials_fit(outputs: Tensor, weight: Tensor) -> bool:
@@ -309,6 +349,10 @@ class TextNetwork:
     word_dropout: float = 0.0  # of the words that the decoder reads
     first_values: FirstValues = FirstValues.PUBLISHED  # of batch-normed posteriors and flows
     way: Way = Way.STATE_AND_INPUT  # by which z reaches the decoder
+    precision: Precision = Precision.FLOAT32  # of the products, in training
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "precision", Precision(self.precision))  # or BadInput
 
     @property
     def features(self) -> int:
@@ -317,12 +361,13 @@ class TextNetwork:
 
     def encoder(self, size: int) -> TextEncoder:
         """``size`` is the number of words."""
-        return TextEncoder(size, self.embedding, self.hidden)
+        return TextEncoder(size, self.embedding, self.hidden, self.precision)
 
     def decoder(self, size: int, latent_dim: int, latent: Latent) -> TextDecoder:
         """``size`` is the number of words."""
         sizes = size, self.embedding, self.hidden, latent_dim
-        return TextDecoder(*sizes, self.dropout, latent, self.word_dropout, self.way)
+        ways = self.word_dropout, self.way, self.precision
+        return TextDecoder(*sizes, self.dropout, latent, *ways)
 
     def initialise(self, model: nn.Module, generator: torch.Generator) -> None:
         """Uniformly; see :func:`uniform_`."""

@@ -14,6 +14,7 @@ from posterior_collapse.runs import Run, Spec, train_or_load
 
 __all__ = [
     "COLLAPSE",
+    "alive",
     "best",
     "collapsed",
     "from_run",
@@ -32,10 +33,8 @@ def collapsed(result: Result) -> bool:
     return float(result.metrics["mutual_information"]) <= COLLAPSE
 
 
-def standing(
-    told: str, group: Sequence[Result], lost: Callable[[Result], bool] = collapsed
-) -> Check:
-    """Premise: no seed of a model has collapsed.
+def alive(told: str, group: Sequence[Result], lost: Callable[[Result], bool] = collapsed) -> Check:
+    """No seed of a model has collapsed.
 
     It is asked of every seed, not of a mean: many good seeds would hide one that collapsed.
 
@@ -47,7 +46,14 @@ def standing(
     seeds = {result.spec.seed for result in group}
     gone = {result.spec.seed for result in group if lost(result)}
     quantity, found = f"{told}: seeds that collapsed", f"{len(gone)} of {len(seeds)}"
-    return premise(stated(quantity, "none", not gone, found))
+    return stated(quantity, "none", not gone, found)
+
+
+def standing(
+    told: str, group: Sequence[Result], lost: Callable[[Result], bool] = collapsed
+) -> Check:
+    """Premise that no seed of a model has collapsed; see :func:`alive`."""
+    return premise(alive(told, group, lost))
 
 
 def from_run(run: Run) -> Result:

@@ -26,6 +26,7 @@ _DECIDING = (
     "gaussian.py",
     "generation.py",
     "layers.py",
+    "precision.py",
     "posteriors",
     "priors.py",
     "objectives.py",

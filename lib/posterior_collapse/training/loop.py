@@ -60,8 +60,8 @@ class Validation(NamedTuple):
     None marks what has no finite answer: an autoencoder's delta posterior has no KL.
     """
 
-    loss: float  # negative ELBO with KL weight 1; an autoencoder's reconstruction; L_scale
-    kl: float | None
+    loss: float  # negative ELBO with KL weight 1; an autoencoder's reconstruction
+    kl: float | None  # that of the training loss
     mutual_information: float | None
     aggregate_kl: float | None  # KL(q(z) || p(z)), the rest of the KL
     active_units: int
