@@ -1,6 +1,7 @@
-"""One joint training step of the synthetic recipe at one thread: time, operations, alternatives.
+"""One joint training step at one thread: time, operations, alternatives.
 
-A step is forward, backward, joint clipping and SGD on 16 sentences of 12 ids.
+The synthetic recipe, 16 sentences of 12 ids, beside other ways to compute its step; then the sizes
+of text, in float32 and with bfloat16 products, beside a plain step in float32 (``plain_step.py``).
 Every alternative must give the loss and the gradients of the library's step before it is timed.
 """
 
@@ -31,6 +32,7 @@ from common import (
     table,
     wait_until_quiet,
 )
+from plain_step import PlainVAE, Size, plain_stepper
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from training_step_alternatives import (
@@ -51,10 +53,13 @@ from posterior_collapse.networks import (
     TextDecoder,
     TextEncoder,
     TextNetwork,
+    build_vae,
     text_vae,
     uniform_,
 )
-from posterior_collapse.training import Joint, State, new_state
+from posterior_collapse.precision import Precision, available
+from posterior_collapse.runs.work import one_thread
+from posterior_collapse.training import Joint, Optimisation, State, new_state
 from posterior_collapse.training.steps import gradients
 
 SETUP = recipes.get("lagging-synthetic", "paper")
@@ -62,6 +67,15 @@ NETWORK = SETUP.network
 assert isinstance(NETWORK, TextNetwork)
 VOCABULARY, LENGTH, SEEDS = 1004, 12, 5
 LIBRARY = "nn.LSTM (library)"
+TEXT = {  # batch, words, vocabulary, embedding, hidden, latent
+    "short text": Size(32, 10, 2000, 48, 96, 16),
+    "Short Yelp": Size(32, 10, 9400, 48, 96, 16),
+    "Yahoo": Size(32, 20, 2000, 48, 96, 16),
+    "Yahoo, 8,000 words": Size(32, 20, 8000, 48, 96, 16),
+    "large": Size(32, 10, 9400, 128, 512, 32),
+}
+RATES = {"sgd": 1.0, "adam": 2e-3}
+PLAIN = "plain"
 Change = Callable[[VAE], None]
 Make = Callable[[Sequence[State]], StackedStep]
 
@@ -226,9 +240,9 @@ def check_operations() -> int:
     return expected
 
 
-def stepper(state: State) -> Callable[[], None]:
-    """One update of the library a call, on changing batches."""
-    batches = list(random_batches(64)[:, 0])
+def stepper(state: State, given: Sequence[Tensor] | None = None) -> Callable[[], None]:
+    """One update of the library a call, on changing batches: the synthetic recipe's, or others."""
+    batches = list(random_batches(64)[:, 0]) if given is None else given
     joint = Joint()
 
     def step() -> None:
@@ -388,6 +402,108 @@ def checked_actions(result: dict[str, Any], compile_too: bool) -> dict[str, Any]
     return actions
 
 
+def text_state(size: Size, precision: Precision, optimiser: str, dropout: float) -> State:
+    """State of the library's model at a size of text, before the first update."""
+    method = methods.get("vae")
+    network = TextNetwork(
+        size.embedding, size.hidden, dropout, (-0.1, 0.1), (-1.0, 1.0), precision=precision
+    )
+    model = build_vae(network, size.vocabulary, size.latent, method.posterior, method.prior)
+    network.initialise(model, torch.Generator().manual_seed(0))
+    settings = Optimisation(optimiser=optimiser, learning_rate=RATES[optimiser])
+    return new_state(model.train(), method.objective, method.training, settings, 1000, 0)
+
+
+def plain_model(state: State, size: Size, dropout: float) -> PlainVAE:
+    """The plain model with the parameters of the library's."""
+    plain = PlainVAE(size, dropout)
+    with torch.no_grad():
+        for own, other in zip(plain.parameters(), state.model.parameters(), strict=True):
+            own.copy_(other)
+    return plain.train()
+
+
+def text_batches(size: Size, count: int) -> list[Tensor]:
+    """Batches of random words."""
+    generator = torch.Generator().manual_seed(1)
+    shape = (count, size.batch, size.words + 1)
+    return list(torch.randint(4, size.vocabulary, shape, generator=generator))
+
+
+def check_plain(name: str, size: Size) -> dict[str, float]:
+    """The plain step against the library's in float32, without dropout and with equal noise.
+
+    Returns:
+        How far the gradient of all parameters is off in each precision, relative to its length.
+    """
+    found = {}
+    (batch,) = text_batches(size, 1)
+    for precision in Precision:
+        state = text_state(size, precision, "sgd", 0.0)
+        state.clip_norm = float("inf")
+        plain = plain_model(state, size, 0.0)
+        loss = plain(batch, torch.Generator().manual_seed(1))
+        loss.backward()
+        own = loss_and_gradients(state, batch)
+        wanted = [loss.detach(), *(p.grad for p in plain.parameters() if p.grad is not None)]
+        if precision is Precision.FLOAT32:
+            check_equal(name, own, wanted)
+        one, other = (torch.cat([g.flatten() for g in x[1:]]) for x in (own, wanted))
+        found[precision.value] = float((one - other).norm() / other.norm())
+    return found
+
+
+def text_steps(rounds: int, inner: int) -> list[dict[str, Any]]:
+    """Steps at the sizes of text: ratios to the plain step of the same turn."""
+    found = []
+    for name, size in TEXT.items():
+        errors = check_plain(name, size)
+        batches = text_batches(size, 64)
+        for optimiser, rate in RATES.items():
+            states = {p: text_state(size, p, optimiser, 0.5) for p in Precision}
+            plain = plain_model(states[Precision.FLOAT32], size, 0.5)
+            actions = {PLAIN: plain_stepper(plain, optimiser, rate, batches)}
+            actions |= {p.value: stepper(state, batches) for p, state in states.items()}
+            times = interleaved(actions, rounds, inner)
+            ratios = {
+                p.value: sorted(a / b for a, b in zip(times[p], times[PLAIN], strict=True))
+                for p in Precision
+            }
+            found.append(
+                {
+                    "case": name,
+                    "size": size._asdict(),
+                    "optimiser": optimiser,
+                    "milliseconds": {k: 1e3 * statistics.median(v) for k, v in times.items()},
+                    "ratio": {k: statistics.median(v) for k, v in ratios.items()},
+                    "quartiles": {k: statistics.quantiles(v, n=4)[::2] for k, v in ratios.items()},
+                    "gradient_error": errors,
+                }
+            )
+    return found
+
+
+def readable_text(cases: list[dict[str, Any]]) -> str:
+    """A table of the steps at the sizes of text."""
+    rows = [
+        [
+            f"{case['case']}, {case['optimiser']}",
+            *(f"{case['milliseconds'][k]:.1f}" for k in (PLAIN, *Precision)),
+            *(
+                f"{case['ratio'][p]:.2f} ({case['quartiles'][p][0]:.2f} to "
+                f"{case['quartiles'][p][1]:.2f})"
+                for p in Precision
+            ),
+            f"{case['gradient_error']['bfloat16']:.0e}",
+        ]
+        for case in cases
+    ]
+    header = ["a step of text, ms", PLAIN, *Precision, "float32 / plain", "bfloat16 / plain", "off"]
+    there = available(Precision.BFLOAT16, torch.device("cpu")) is Precision.BFLOAT16
+    note = "" if there else "\nthis processor has no bfloat16 products: both are in float32"
+    return table(header, rows) + note
+
+
 def measure(rounds: int, inner: int, compile_too: bool) -> dict[str, Any]:
     """Everything, as numbers."""
     result: dict[str, Any] = {"operations": check_operations(), "compile_seconds": {}}
@@ -466,6 +582,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--inner", type=int, default=5, help="steps a turn")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--text-only", action="store_true", help="leave the synthetic recipe out")
     parser.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -473,9 +590,14 @@ def main() -> None:
         probe()
         return
     where = machine(wait_until_quiet(patience=20.0))
-    result = {"machine": where, **measure(given.rounds, given.inner, not given.no_compile)}
-    head = f"{where['processor']}, torch {where['torch']}, one thread"
-    report(f"{head}\n{readable(result)}", result, given.json)
+    text = f"{where['processor']}, torch {where['torch']}, one thread"
+    result: dict[str, Any] = {"machine": where}
+    if not given.text_only:  # before the heap is kept, which it compares
+        result |= measure(given.rounds, given.inner, not given.no_compile)
+        text += f"\n{readable(result)}\n"
+    with one_thread(torch.device("cpu")):  # keeps the heap, as a run does; the plain step gains too
+        result["text"] = text_steps(max(2, given.rounds // 2), given.inner)
+    report(f"{text}\n{readable_text(result['text'])}", result, given.json)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,12 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from posterior_collapse import benchmarks, datasets, methods, recipes
+from posterior_collapse import differences as differing
 from posterior_collapse.errors import BadInput
 from posterior_collapse.layers import FirstValues, start_as_in_torch, starts_as_in_torch
 from posterior_collapse.networks import Latent, TextDecoder, TextNetwork, Way
+from posterior_collapse.pages import differences as shown
+from posterior_collapse.posteriors import BatchNormed, DiversityUncertainty
 from posterior_collapse.priors import AutoRegressive
 from posterior_collapse.recipes import Recipe
 from posterior_collapse.runs import Spec, build_model, train_or_load, work
@@ -43,14 +48,24 @@ def variant(monkeypatch: pytest.MonkeyPatch) -> Any:
     return enter
 
 
+# He et al.'s first values, in a network that is much smaller than theirs.
+SMALL = TextNetwork(48, 96, 0.5, (-0.01, 0.01), (-0.1, 0.1))
+
+
+@pytest.fixture
+def small(variant: Any) -> str:
+    """A recipe with that network and 16 dimensions."""
+    return str(variant("text-grammar", network=SMALL, latent_dim=16))
+
+
 # --- first values ---------------------------------------------------------------------------------
 
 
-def test_the_encoder_before_a_norm_starts_as_in_torch_and_no_other_does() -> None:
+def test_the_encoder_before_a_norm_starts_as_in_torch_and_no_other_does(small: str) -> None:
     """And with one seed all the rest is the same for every method."""
-    plain = dict(build_model(Spec("text-grammar", "vae", "quick")).named_parameters())
+    plain = dict(build_model(Spec(small, "vae", "smoke")).named_parameters())
     for method in (BN, DU):
-        model = build_model(Spec("text-grammar", method, "quick"))
+        model = build_model(Spec(small, method, "smoke"))
         for name, value in model.named_parameters():
             if name.startswith(("encoder", "posterior_head.linear")):
                 wide = value.abs().max() / plain[name].abs().max()
@@ -65,7 +80,7 @@ def test_the_encoder_before_a_norm_starts_as_in_torch_and_no_other_does() -> Non
             assert value.abs().max() <= bound and value.std().item() == pytest.approx(
                 bound / math.sqrt(3.0), rel=0.1
             )
-    flow = dict(build_model(Spec("text-grammar", "vae-iaf", "quick")).named_parameters())
+    flow = dict(build_model(Spec(small, "vae-iaf", "smoke")).named_parameters())
     for name, value in plain.items():
         if name.startswith(("encoder", "posterior_head.linear")):  # what comes before the flow
             own = name.replace("posterior_head", "posterior_head.base")
@@ -174,9 +189,10 @@ def sentences(model: Any, count: int = 4, size: int = 20, length: int = 8) -> li
 
 
 @pytest.mark.parametrize("method", [BN, "bn-vae(gamma=0, shift=0.7)", DU, "delta-vae(delta=0.2)"])
-def test_the_kl_in_training_is_that_of_the_batches_and_keeps_its_bound(method: str) -> None:
-    spec = Spec("text-grammar", method, "medium")
-    model = build_model(spec)
+def test_the_kl_in_training_is_that_of_the_batches_and_keeps_its_bound(
+    method: str, small: str
+) -> None:
+    model = build_model(Spec(small, method, "smoke"))
     batches = sentences(model)
     state = {name: value.clone() for name, value in model.state_dict().items()}
     model.eval()
@@ -195,8 +211,8 @@ def test_the_kl_in_training_is_that_of_the_batches_and_keeps_its_bound(method: s
     assert not kl_bound(model, batches, 0.96 * promised, generator()).kl_bound_broken  # type: ignore[union-attr]
 
 
-def test_an_autoregressive_prior_promises_what_it_costs() -> None:
-    model = build_model(Spec("text-grammar", "delta-vae-ar(delta=0.1)", "medium"))
+def test_an_autoregressive_prior_promises_what_it_costs(small: str) -> None:
+    model = build_model(Spec(small, "delta-vae-ar(delta=0.1)", "smoke"))
     found = kl_bound(model, sentences(model), None, generator())
     assert found is not None and found.kl_bound == pytest.approx(1.6)
     assert found.kl_in_training >= 1.6 and not found.kl_bound_broken
@@ -278,3 +294,76 @@ def test_the_way_is_a_constant_of_the_recipe(store: Path, variant: Any) -> None:
 def test_no_method_is_named_after_code_that_nobody_wrote() -> None:
     assert "du-vae-code" not in methods.names()
     assert not any("du-vae-code" in spec.method for spec in benchmarks.planned())
+
+
+# --- what is done otherwise -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", differing.pages())
+def test_every_difference_names_what_there_is_and_types_no_number_of_ours(page: str) -> None:
+    """Methods, fields and constants are looked up; a sign outside of braces is no digit."""
+    raw = differing._entries()[page]["differences"]
+    found = differing.differences(page)
+    assert len(found) == len(raw) and len({row.what for row in found}) == len(found)
+    for entry, row in zip(raw, found, strict=True):
+        words = re.sub(r"\{[^}]*\}", "", entry["here"])
+        assert not re.search(r"\d", words), entry["here"]
+        assert "{" not in row.here and row.theirs and row.here
+        if row.method:
+            methods.get(row.method)
+
+
+def test_the_pages_show_their_differences(root: Path) -> None:
+    calls = {}
+    for path in sorted((root / "notebooks").rglob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        source = "\n".join("".join(cell["source"]) for cell in cells)
+        for page in re.findall(r"differences\.table\(\"([^\"]*)\"\)", source):
+            calls[page] = path.relative_to(root / "notebooks").with_suffix("").as_posix()
+    assert calls == {page: page for page in differing.pages()}
+
+
+def test_our_side_of_a_difference_is_read_off_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {row.what: row for row in differing.differences("du/text")}
+    row = before["small batches in training"]
+    assert f"fewer than {BatchNormed.least_batch} are" in row.here
+    assert row.where == "Setup.least_batch" and row.changes is differing.Changes.RESULTS
+    assert row.method == benchmarks.DU
+    monkeypatch.setattr(DiversityUncertainty, "least_batch", 5)
+    after = {row.what: row for row in differing.differences("du/text")}
+    assert "fewer than 5 are" in after["small batches in training"].here
+    network = recipes.get("text-yelp", "medium").network
+    assert isinstance(network, TextNetwork)
+    size = before["size of the network, as embedding, LSTM and z"].here
+    assert size.startswith(f"{network.embedding}, {network.hidden} and ")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"method": "du-vea"}, 'did you mean "du-vae"'),
+        ({"here": "{setup.batch}"}, "asks for"),
+        ({"here": "{metod}"}, "asks for"),
+        ({"set": "recipes.Setup.least_batches"}, 'did you mean "least_batch"'),
+        ({"set": "recipes.Setups.least_batch"}, "no choice Setups"),
+    ],
+)
+def test_a_difference_that_names_nothing_is_refused(
+    changed: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"what": "a", "theirs": "b", "told": "code", "here": "c", "changes": "results"}
+    page = {"recipe": "text-yelp", "differences": [row | changed]}
+    monkeypatch.setattr(differing, "_entries", lambda: {"a/page": page})
+    with pytest.raises(BadInput, match=message):
+        differing.differences("a/page")
+    with pytest.raises(BadInput, match="page with differences"):
+        differing.differences("another/page")
+
+
+def test_the_table_of_differences_puts_what_changes_results_first() -> None:
+    rows = shown.frame("du/text")
+    kinds = [shown._ORDER.index(differing.Changes(kind)) for kind in rows["changes"]]
+    assert kinds == sorted(kinds) and kinds[0] == 0
+    html = str(shown.table("du/text").data)
+    assert f"{kinds.count(0)} results" in html and "Flow.width" in html
+    assert html.count("<tr>") == len(rows) + 1

@@ -408,6 +408,7 @@ def _swept_recipes() -> list[Spec]:
         Spec(name, method, cell, 0)
         for name in ("sweep-yelp", "sweep-yahoo")
         for cell in recipes.scales(name)
+        if cell != "smoke"
         for method in PREMISE
     ]
 

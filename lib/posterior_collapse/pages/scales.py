@@ -71,7 +71,7 @@ def _width(setup: Setup) -> float:
 
 def cells(recipe: str) -> list[Cell]:
     """Every set-up of a sweep that was run, at least in part."""
-    found = [_cell(recipe, scale) for scale in recipes.scales(recipe)]
+    found = [_cell(recipe, scale) for scale in recipes.scales(recipe) if scale != "smoke"]
     return [cell for cell in found if cell.results]
 
 

@@ -213,7 +213,8 @@ class SemiAmortised:
             BadInput: the posterior is no diagonal Gaussian.
         """
         model, noise = state.model, state.noise
-        model.zero_grad(set_to_none=True)
+        for parameter in state.parameters:
+            parameter.grad = None
         with _twice_differentiable():
             start = _start(model, batch)
             weight = _weight(state, batch, start.detach())

@@ -84,7 +84,8 @@ def gradients(state: State, batch: Tensor) -> Terms:
     Raises:
         TrainingDiverged: a gradient is infinite or not a number.
     """
-    state.model.zero_grad(set_to_none=True)
+    for parameter in state.parameters:
+        parameter.grad = None
     terms = state.objective(state.model, batch, state.progress, state.noise)
     terms.loss.backward()
     clip_gradients(state, terms.loss)
@@ -97,7 +98,7 @@ def clip_gradients(state: State, loss: Tensor) -> None:
     Raises:
         TrainingDiverged: it is infinite or not a number; ``loss`` is for the message.
     """
-    parameters = [p for p in state.model.parameters() if p.grad is not None]
+    parameters = [p for p in state.parameters if p.grad is not None]
     norm = nn.utils.get_total_norm(p.grad for p in parameters)  # type: ignore[misc]
     if not torch.isfinite(norm):
         raise TrainingDiverged(
