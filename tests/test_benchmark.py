@@ -218,7 +218,7 @@ def test_the_largest_scale_that_decides_is_told_and_origins_are_not_pooled() -> 
         ["grammar (this build)"],
     ]
     full = world()._replace(build={})
-    assert {c.group for c in benchmark.decide_main_table(full).checks} == {"Yelp"}
+    assert {c.groups for c in benchmark.decide_main_table(full).checks} == {("Yelp",)}
 
 
 # --- the papers' own numbers ----------------------------------------------------------------------

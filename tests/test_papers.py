@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -260,9 +259,7 @@ def test_not_run_is_said_only_where_nothing_was_run() -> None:
 
 
 def test_a_premise_speaks_of_its_group() -> None:
-    def grouped(check: Check, group: str) -> Check:
-        return replace(check, group=group)
-
+    grouped = papers.grouped
     lost, met = papers.premise(grouped(FAILS, "Yelp")), papers.premise(grouped(HOLDS, "Yahoo"))
     checks = [lost, met, grouped(FAILS, "Yelp"), grouped(HOLDS, "Yahoo"), grouped(HOLDS, "Yelp")]
     found = decide("du-tab1", "quick", checks)
@@ -274,6 +271,9 @@ def test_a_premise_speaks_of_its_group() -> None:
     ]
     assert found.counts(Role.CENTRAL) == (1, 0, 0, 2)
     assert found.sentence == "1 of 1 central check holds, 2 that this scale can't tell"
+    both = decide("du-tab1", "quick", [lost, met, grouped(HOLDS, "Yahoo", "Yelp")])
+    assert both.label is Label.CANNOT_TELL  # an average over the two stands under both
+    assert grouped(grouped(HOLDS, "a"), "b", "a").groups == ("a", "b")
     assert decide("du-tab1", "quick", [lost, *checks[2:3]]).label is Label.CANNOT_TELL
     everywhere = papers.premise(FAILS)
     assert decide("du-tab1", "paper", [everywhere, *checks]).label is Label.CANNOT_TELL
@@ -309,6 +309,20 @@ def test_a_verdict_that_says_nothing_says_why() -> None:
     assert reason(papers.premise(OPEN), HOLDS).endswith("(c)")
     assert "code runs" in reason(HOLDS, scale="smoke")
     assert reason(papers.missing("x", "y")) == "nothing was run for it"
+
+
+def test_a_finding_can_be_put_under_a_premise() -> None:
+    for verdict in (HOLDS, FAILS):
+        found = decide("du-tab1", "quick", [verdict, papers.side(OPEN)])
+        assert papers.under(found, []) == found
+        kept = papers.under(found, [papers.premise(HOLDS)])
+        assert kept.verdict is found.verdict and len(kept.checks) == 3
+        lost = papers.under(found, [papers.premise(FAILS)])
+        assert lost.label is Label.CANNOT_TELL and lost.claim == found.claim
+    survey = papers.beyond("autogen-tab2", "quick", "people")
+    assert papers.under(survey, [papers.premise(FAILS)]) == survey
+    with pytest.raises(BadInput, match="premises"):
+        papers.under(found, [HOLDS])
 
 
 def test_a_premise_is_marked_for_readers_only() -> None:

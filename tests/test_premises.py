@@ -48,7 +48,7 @@ def test_a_recipe_that_works_has_its_premise() -> None:
     assert met.holds and holding(results()) == [True, True, True]
     assert (met.recipe, met.scale) == ("text-yelp", "medium") and "is met" in met.sentence
     assert all(c.premise and c.outcome is Outcome.HOLDS for c in met.checks("Yelp"))
-    assert {c.group for c in met.checks("Yelp")} == {"Yelp"}
+    assert {c.groups for c in met.checks("Yelp")} == {("Yelp",)}
 
 
 def test_narrow_weights_in_a_small_network_are_refused_as_cannot_tell() -> None:

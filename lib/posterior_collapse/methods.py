@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import cast
 
 from posterior_collapse.digests import code_digest
 from posterior_collapse.errors import BadInput, nearest
@@ -240,14 +241,15 @@ def _annealed(first: object, second: object) -> Objective | None:
     None where neither of the two is that: each wants something else of the objective.
     """
     for schedule, other in ((first, second), (second, first)):
-        weight = getattr(schedule, "weight", None)
         own = getattr(other, "weight", None)
-        if not isinstance(schedule, ELBO) or isinstance(weight, Constant):
+        if not isinstance(schedule, ELBO) or not isinstance(own, Constant):
             continue
-        if isinstance(own, Constant) and isinstance(weight, Linear):
-            return replace(other, weight=replace(weight, end=own.value))  # type: ignore[type-var]
-        if own == Constant(1.0):
-            return replace(other, weight=weight)  # type: ignore[type-var]
+        weight = schedule.weight
+        if isinstance(weight, Linear):
+            weight = replace(weight, end=own.value)
+        elif isinstance(weight, Constant) or own.value != 1.0:
+            continue
+        return cast(Objective, replace(other, weight=weight))  # type: ignore[type-var]
     return None
 
 

@@ -44,6 +44,7 @@ __all__ = [
     "correlation",
     "correlation_over_pairs",
     "decide",
+    "grouped",
     "interval",
     "inventory",
     "legend",
@@ -56,6 +57,7 @@ __all__ = [
     "share",
     "side",
     "stated",
+    "under",
 ]
 
 CONFIDENCE = 0.95
@@ -245,7 +247,7 @@ class Check:
     outcome: Outcome
     found: str = ""  # what was found in words, where an interval is not what it is
     role: Role = Role.CENTRAL
-    group: str = ""  # checks with one premise; a premise without a group is one of all checks
+    groups: tuple[str, ...] = ()  # whose premises it stands under; see :func:`grouped`
     ran: bool = True  # whether anything was run for it
 
     @property
@@ -308,9 +310,14 @@ def premise(check: Check) -> Check:
 
     Where it holds it earns nothing, as it is not the claim.
     Where it does not, the claim is about a situation that was not reached: this scale can't tell.
-    It speaks of the checks of its group, and of all where it has none.
+    It speaks of the checks of its groups, and of all where it has none; see :func:`grouped`.
     """
     return replace(check, role=Role.PREMISE)
+
+
+def grouped(check: Check, *names: str) -> Check:
+    """A check with further groups, such as a data set: it stands under the premises of each."""
+    return replace(check, groups=tuple(dict.fromkeys([*check.groups, *names])))
 
 
 def side(check: Check) -> Check:
@@ -417,10 +424,11 @@ def _decides(check: Check) -> bool:
 
 def _resolved(checks: Sequence[Check], tells: bool) -> list[Check]:
     """Checks whose premise is not met, or at a scale that decides nothing, can't tell."""
-    missed = {c.group for c in checks if c.premise and c.outcome is not Outcome.HOLDS}
+    missed = [set(c.groups) for c in checks if c.premise and c.outcome is not Outcome.HOLDS]
 
     def lost(check: Check) -> bool:
-        return not check.premise and (not tells or bool(missed & {"", check.group}))
+        under_one = any(not names or names & set(check.groups) for names in missed)
+        return not check.premise and (not tells or under_one)
 
     return [replace(c, outcome=Outcome.CANNOT_TELL) if lost(c) else c for c in checks]
 
@@ -545,6 +553,21 @@ def answer(question: str, scale: str, checks: Sequence[Check]) -> Finding:
         BadInput: the scale is unknown, or there is no central check.
     """
     return _finding("", question, scale, checks)
+
+
+def under(found: Finding, premises: Sequence[Check]) -> Finding:
+    """A finding once more, with further premises: see :func:`premise`.
+
+    What no computation decides stays as it is.
+
+    Raises:
+        BadInput: a check is no premise.
+    """
+    if not all(check.premise for check in premises):
+        raise BadInput("a finding stands under premises; see papers.premise")
+    if not premises or found.reach is Reach.NOT_CHECKABLE:
+        return found
+    return _finding(found.item, found.claim, found.scale, [*premises, *found.checks])
 
 
 def beyond(item: str, scale: str, reason: str) -> Finding:

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from posterior_collapse.errors import BadInput
-from posterior_collapse.papers import Check, premise, stated
-from posterior_collapse.reference import Result
+from posterior_collapse.papers import Check, grouped, premise, stated
+from posterior_collapse.reference import Result, results
 
-__all__ = ["CONTROLS", "METHODS", "Part", "Premise", "premise_of"]
+__all__ = ["CONTROLS", "METHODS", "Part", "Premise", "gathered", "premise_of"]
 
 AUTOENCODER, LANGUAGE_MODEL, PLAIN = "ae", "lstm-lm", "vae"
 # Methods that let information through by a small weight or a target of the KL.  One that carries
@@ -53,7 +53,8 @@ class Part:
     def check(self, group: str = "") -> Check:
         """The part as a premise of a group of checks."""
         told = f"{group}: {self.told}" if group else self.told
-        return replace(premise(stated(told, self.rule, self.holds, self.found)), group=group)
+        made = premise(stated(told, self.rule, self.holds, self.found))
+        return grouped(made, group) if group else made
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,26 @@ def _carried(found: Found) -> Part:
     best = max(known, key=lambda method: known[method])
     numbers = f"MI {known[best]:.2f} with {best} ({_seeds(found[best])})"
     return Part(told, rule, numbers, known[best] > CARRIED)
+
+
+def gathered(found: Found) -> Premise:
+    """The premise of a group of one recipe's results, with what the repository keeps beside them.
+
+    Reference results are completed by those of :data:`METHODS` at the same scale.  This build's
+    stand alone: what another build has trained says nothing about this one.
+
+    Raises:
+        BadInput: no results, or of several recipes or scales.
+    """
+    every = [result for group in found.values() for result in group]
+    if not every:
+        raise BadInput("a group without any result has no premise")
+    if any(result.provenance.get("kind") == "this build" for result in every):
+        return premise_of(found)
+    spec = every[0].spec
+    beside = {method: results(spec.recipe, method, spec.scale) for method in METHODS}
+    known = {method: group for method, group in {**beside, **found}.items() if group}
+    return premise_of(known)
 
 
 def premise_of(found: Found, recipe: str = "", scale: str = "") -> Premise:

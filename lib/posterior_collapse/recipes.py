@@ -14,6 +14,7 @@ from posterior_collapse.datasets import Partition
 from posterior_collapse.errors import BadInput, nearest
 from posterior_collapse.layers import FirstValues
 from posterior_collapse.networks import ImageNetwork, Network, TextNetwork
+from posterior_collapse.precision import Precision
 from posterior_collapse.training import Optimisation
 
 __all__ = ["Recipe", "Setup", "Wording", "get", "names", "recipe", "scales"]
@@ -450,8 +451,11 @@ def _small_text(dataset: str, length: int | None, vocabulary: int | None, count:
     The papers train 100,000 documents of 79 to 96 words with 512 / 1024 / 32 (embedding, hidden,
     latent) for 100 epochs of 3,125 updates, from weights of U(-0.01, 0.01).
     With a tenth of the units those weights leave the code dead: not even an autoencoder uses it.
-    The sweep below shows which first weights, optimiser and length of training revive it; they were
-    chosen on the autoencoder, the VAE, a beta-VAE and the language model alone.
+    The sweep below shows which first weights, optimiser and length of training revive it.  The
+    choice rests on the four models of the premise and on validation data alone: by fan-in the
+    autoencoder saves 8 nats on Short Yelp and 4 on Yahoo with all units, the VAE collapses, and
+    beta = 0.2 carries several nats.  SGD meets the premise as well; with Adam the language model's
+    validation loss is lower (36.3 nats against 36.6), and a recipe of its own keeps SGD.
     """
     return Setup(
         dataset=dataset,
@@ -506,10 +510,17 @@ def _smoke(setup: Setup) -> Setup:
 
 
 def _benchmark_scales(
-    dataset: str, length: int | None, vocabulary: int | None, *, labelled: bool
+    dataset: str,
+    length: int | None,
+    vocabulary: int | None,
+    *,
+    labelled: bool,
+    precision: Precision = Precision.FLOAT32,
 ) -> dict[str, Setup]:
     """Real text: quick has fewer sentences, all else is that of medium."""
-    medium = replace(_small_text(dataset, length, vocabulary, 16000), probes=labelled)
+    medium = _small_text(dataset, length, vocabulary, 16000)
+    network = replace(medium.network, precision=precision)  # type: ignore[type-var]
+    medium = replace(medium, network=network, probes=labelled)
     quick = replace(medium, train=6400, nll_samples=50, nll_sentences=500)
     return {"smoke": _smoke(quick), "quick": quick, "medium": medium}
 
@@ -901,7 +912,7 @@ def _autogen_ptb() -> Recipe:
 def _generation_scales(dataset: str, length: int | None, words: int | None) -> dict[str, Setup]:
     """As the comparison of all methods, with measures of what is written."""
     sizes = {"smoke": Wording(24, 40, 1), "quick": Wording(200, 1000, 4)}
-    found = _benchmark_scales(dataset, length, words, labelled=False)
+    found = _benchmark_scales(dataset, length, words, labelled=False, precision=Precision.BFLOAT16)
     return {
         name: replace(setup, wording=sizes.get(name, Wording(500, 6400, 10)))
         for name, setup in found.items()
@@ -954,7 +965,7 @@ def _text_yahoo() -> Recipe:
         "text-yahoo",
         "all methods on the beginnings of Yahoo documents",
         "He et al. 2019, appendix B.2, at a small scale",
-        _benchmark_scales("yahoo", 20, 2000, labelled=False),
+        _benchmark_scales("yahoo", 20, 2000, labelled=False, precision=Precision.BFLOAT16),
     )
 
 

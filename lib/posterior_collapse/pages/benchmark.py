@@ -35,6 +35,7 @@ from posterior_collapse.papers import (
     between,
     bounded,
     decide,
+    grouped,
     interval,
     missing,
     printed,
@@ -664,7 +665,7 @@ class _Checks:
         """Keep to the data sets that the claim can be asked of, if there are any."""
         some = {title: found for title, found in self.groups.items() if wanted(found)}
         if some:
-            self.checks = [check for check in self.checks if check.group in some]
+            self.checks = [check for check in self.checks if set(check.groups) & set(some)]
             self.groups = some
 
     def add(
@@ -694,15 +695,17 @@ class _Checks:
                 continue
             else:
                 made = role(missing(told, rule("", Interval(0.0, 0.0, 0.0, 0)).rule))
-            self.checks.append(replace(made, group=title))
+            self.checks.append(grouped(made, title))
 
     def alive(self, method: str) -> None:
-        """No seed of a method has collapsed: what a claim praises is worth nothing otherwise."""
+        """No seed of a method has collapsed: else nothing else that was checked of it counts."""
         for title, found in self.groups.items():
-            group = found.get(method, ())
             told = f"{title}: {called(method)}"
-            if group:
-                self.checks.append(replace(results.alive(told, group), group=title))
+            if group := found.get(method, ()):
+                living = grouped(results.alive(told, group), title)
+                own = [c for c in self.checks if title in c.groups and not c.premise]
+                rest = [c for c in self.checks if c not in own]
+                self.checks = [*rest, *results.earned(living, own)]
 
     def below(
         self, quantity: str, measure: Callable[[Found], Interval | None], bound: float, **how: Any
@@ -1228,9 +1231,9 @@ def decide_scale_time(compared: Comparison) -> Finding:
 
     def rule(rules: _Checks) -> None:
         told = f"time to convergence over that of {called(_A)}"
-        rules.alive(_SCALE)
         rules.below(told, _ratio(_SCALE, _A), 1.0)
         rules.between(told, _ratio(_SCALE, _A), 0.8, 1.0, role=side)
+        rules.alive(_SCALE)
 
     return _finding("scale-tab2", compared, rule)
 

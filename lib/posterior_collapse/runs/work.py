@@ -527,7 +527,7 @@ def _measure(spec: Spec, model: VAE, grid: Sequence[Tensor]) -> Measured:
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(spec.seed)
     totals = _evaluated(spec, model, generator)
-    metrics = totals.metrics | _probe(spec, model) | _classify(spec, model)
+    metrics = dict(totals.metrics) | _probe(spec, model) | _classify(spec, model)
     arrays: dict[str, NDArray[Any]] = _space(model, grid) if spec.setup.grid_points else {}
     arrays |= totals.arrays
     evaluated = cast(VAE, spec.choices.training.evaluated(model))
