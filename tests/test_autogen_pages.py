@@ -476,7 +476,8 @@ def test_tables_of_generated_text() -> None:
 
 def test_names_tell_the_parameters_of_their_methods() -> None:
     scaled = methods.get(generated.SCALED).posterior
-    assert generated.called(generated.SCALED) == f"Scale-VAE ({scaled.des_std}, {scaled.epochs})"  # type: ignore[attr-defined]
+    told = f"Scale-VAE ({scaled.des_std}, {scaled.own.epochs})"  # type: ignore[attr-defined]
+    assert generated.called(generated.SCALED) == told
     assert [autogen.called(name) for name in (HALF, ANNEAL)] == [
         "AutoGen, m = 0.5",
         "VAE, annealed",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,13 +17,18 @@ from posterior_collapse.errors import BadInput
 from posterior_collapse.networks import TextNetwork
 from posterior_collapse.pages import benchmark, show
 from posterior_collapse.pages.benchmark import Comparison
-from posterior_collapse.papers import Verdict
+from posterior_collapse.papers import Check, Finding, Label, Outcome, Reach, Role, Verdict, printed
+from posterior_collapse.premises import Part, Premise
 from posterior_collapse.reference import Result
 from posterior_collapse.runs import Spec
 
 ANNEAL = benchmarks.ANNEAL
-BN, DU, SCALE, FREE, BETA, IAF, IAF_BN, DU_IAF = benchmarks.MAIN[4:]
-SA = next(method for method in benchmarks.OTHERS if method.startswith("sa-vae"))
+BN, DU, SCALE = benchmarks.BATCH_NORM, benchmarks.DU, benchmarks.SCALE
+FREE, BETA, SMALL = benchmarks.FREE_BITS, benchmarks.BETA, benchmarks.LOW_BETA
+IAF, IAF_BN, DU_IAF = benchmarks.PLAIN_FLOW, benchmarks.FLOW_BATCH_NORM, benchmarks.DU_FLOW
+AGG, AGG_ANNEAL = benchmarks.AGGRESSIVE, benchmarks.ANNEALED_AGGRESSIVE
+LM, AE, SA = benchmarks.LANGUAGE_MODEL, benchmarks.AUTOENCODER, benchmarks.SEMI_AMORTISED
+MET = Premise("text-yelp", "medium", (Part("met", "met", "met", True),))
 
 
 def made(method: str, seed: int, **changes: Any) -> Result:
@@ -43,18 +51,19 @@ def made(method: str, seed: int, **changes: Any) -> Result:
         "probe_500": 0.6,
         "probe_majority": 0.3,
     }
-    seconds = changes.pop("seconds", 10.0)
+    seconds, scale = changes.pop("seconds", 10.0), changes.pop("scale", "medium")
     rest = changes.pop("rest", 0.5)
     metrics |= changes
     history = pd.DataFrame(
         {
             "epoch": [1, 2],
+            "valid_loss": [32.0, 31.0],
             "valid_kl": [1.0, 2.0],
             "valid_mutual_information": [0.9, 2.0 - rest],
             "valid_aggregate_kl": [0.1, rest],
         }
     )
-    spec = Spec("text-yelp", method, "medium", seed)
+    spec = Spec("text-yelp", method, scale, seed)
     origin = {"spec": spec.__dict__, "seconds": 99.0, "cpu_seconds": seconds}
     return Result(spec, metrics, history, {}, origin, [])
 
@@ -63,19 +72,24 @@ def group(method: str, **changes: Any) -> list[Result]:
     return [made(method, seed, **changes) for seed in range(3)]
 
 
-def comparison(found: dict[str, list[Result]]) -> Comparison:
-    return Comparison(found, {"yelp": found}, "grammar")
+def comparison(found: dict[str, list[Result]], held: Premise = MET) -> Comparison:
+    """This build's and Yelp's reference results, both with a premise."""
+    titles = ("Yelp", "grammar (this build)")
+    return Comparison(found, {"yelp": found}, "grammar", held=dict.fromkeys(titles, held))
 
 
 def world(**changed: dict[str, Any]) -> Comparison:
-    """What the papers claim, for all of the main rows; ``changed`` spoils one of them."""
+    """What the papers claim, for all of the main rows; ``changed`` spoils some of them."""
+    best = {"probe_100": 0.8, "probe_500": 0.9}
     as_claimed: dict[str, dict[str, Any]] = {
         "vae": {"kl": 0.001, "mutual_information": 0.0, "active_units": 0},
         ANNEAL: {"kl": 0.02, "mutual_information": 0.01, "active_units": 0},
-        "lagging": {"nll": 29.0, "seconds": 30.0, "active_units": 8},
-        f"lagging+{ANNEAL}": {"nll": 28.9, "seconds": 30.0, "active_units": 8},
+        LM: {"mutual_information": 0.0, "kl": 0.0},
+        AE: {"nll": None, "probe_100": 0.55, "probe_500": 0.65},
+        AGG: {"nll": 29.0, "seconds": 30.0, "active_units": 8},
+        AGG_ANNEAL: {"nll": 28.9, "seconds": 30.0, "active_units": 8},
         BN: {"nll": 29.2},
-        DU: {"nll": 28.5, "probe_100": 0.8, "probe_500": 0.9},
+        DU: {"nll": 28.5, **best},
         SCALE: {
             "nll": 28.0,
             "scaled_printed_nll": 27.0,
@@ -83,10 +97,11 @@ def world(**changed: dict[str, Any]) -> Comparison:
             "seconds": 9.0,
         },
         FREE: {},
-        BETA: {"rest": 3.0},
+        BETA: {"rest": 2.0},
+        SMALL: {"rest": 3.0, "nll": 31.0},
         IAF: {},
         IAF_BN: {},
-        DU_IAF: {"nll": 28.4, "probe_100": 0.8, "probe_500": 0.9},
+        DU_IAF: {"nll": 28.4, **best},
         SA: {"seconds": 150.0},
     }
     assert set(changed) <= set(as_claimed)
@@ -94,17 +109,28 @@ def world(**changed: dict[str, Any]) -> Comparison:
 
 
 RULES = {
-    "lagging-tab1": (benchmark.decide_main_table, "lagging", {"nll": 31.0}),
+    "lagging-tab1": (benchmark.decide_main_table, AGG_ANNEAL, {"nll": 31.0}),
     "lagging-tab5": (benchmark.decide_bounds, "vae", {"nll": 32.0}),
-    "lagging-tab3": (benchmark.decide_time, "lagging", {"seconds": 90.0}),
-    "lagging-fig4": (benchmark.decide_units, f"lagging+{ANNEAL}", {"active_units": 0}),
-    "lagging-fig5": (benchmark.decide_parts, "lagging", {"rest": 2.0}),
+    "lagging-tab3": (benchmark.decide_time, AGG, {"seconds": 90.0}),
+    "lagging-fig4": (benchmark.decide_units, AGG_ANNEAL, {"active_units": 0}),
+    "lagging-fig5": (benchmark.decide_parts, AGG, {"rest": 2.0}),
     "du-tab1": (benchmark.decide_families, DU, {"nll": 31.0}),
     "du-tab2": (benchmark.decide_probes, DU, {"probe_100": 0.2}),
     "scale-alg1": (benchmark.decide_algorithm, SCALE, {"scaled_mean_std": 0.2}),
     "scale-tab1": (benchmark.decide_scaled, SCALE, {"nll": 33.0}),
     "scale-tab2": (benchmark.decide_scale_time, SCALE, {"seconds": 20.0}),
 }
+UNTOLD = {Outcome.CANNOT_TELL}
+
+
+def central(found: Finding, outcome: Outcome) -> set[str]:
+    """What central checks with an outcome measured."""
+    roles = (Role.CENTRAL, Role.PRINTED)
+    return {c.quantity for c in found.checks if c.role in roles and c.outcome is outcome}
+
+
+def without_premises(found: Finding) -> list[Check]:
+    return [check for check in found.checks if not check.premise]
 
 
 @pytest.mark.parametrize("item", RULES)
@@ -113,11 +139,42 @@ def test_rules_follow_the_numbers(item: str) -> None:
     holds = decide(world())
     assert holds.item == item and holds.verdict is Verdict.HOLDS, holds
     spoilt = decide(world(**{spoiled: change}))
-    assert spoilt.verdict in (Verdict.PARTLY, Verdict.FAILS), spoilt
+    assert spoilt.verdict in (Verdict.MIXED, Verdict.FAILS), spoilt
 
 
-def test_probes_of_scale_vae_are_compared_with_every_other() -> None:
-    assert benchmark.decide_scale_probes(world()).verdict is Verdict.FAILS
+@pytest.mark.parametrize("item", [item for item in RULES if item != "lagging-tab5"])
+def test_without_a_premise_no_rule_holds_or_fails(item: str) -> None:
+    decide, spoiled, change = RULES[item]
+    for holds in (False, None):
+        part = Part("autoencoder", "uses its code", "0 units", holds)
+        dead = Premise("text-yelp", "medium", (part,))
+        for compared in (world(), world(**{spoiled: change})):
+            found = decide(compared._replace(held=dict.fromkeys(compared.held, dead)))
+            assert found.label is Label.CANNOT_TELL and "0 units" in found.reason
+            assert {c.outcome for c in without_premises(found)} == UNTOLD
+
+
+def test_that_one_bound_lies_below_another_is_mathematics() -> None:
+    found = benchmark.decide_bounds(world())
+    assert found.reach is Reach.EXACT and "mathematics" in found.checks[0].quantity
+    broken = benchmark.decide_bounds(world(vae={"nll": 32.0}))
+    assert broken.label is Label.FAILS and "3 of" not in broken.checks[0].rule
+    assert broken.checks[0].found.startswith("6 of ")  # three seeds in two groups
+
+
+def test_the_premise_of_one_data_set_is_not_that_of_another() -> None:
+    found, dead = world().build, Premise("r", "medium", (Part("p", "r", "f", None),))
+    spoilt = {**found, DU: group(DU, nll=33.0)}
+    both = Comparison({}, {"yelp": spoilt, "yahoo": found}, "grammar", held={"Yelp": dead})
+    both = both._replace(held={"Yelp": dead, "Yahoo": MET})
+    told = benchmark.decide_families(both)
+    assert told.verdict is Verdict.HOLDS and "that this scale can't tell" in told.sentence
+    assert all(q.startswith("Yahoo") for q in central(told, Outcome.HOLDS))
+    assert all(q.startswith("Yelp") for q in central(told, Outcome.CANNOT_TELL))
+
+
+def test_probes_of_scale_vae_are_compared_with_the_best_other() -> None:
+    assert benchmark.decide_scale_probes(world()).label is Label.NOT_REPRODUCED
     best = {"probe_100": 0.9, "probe_500": 0.95}
     assert benchmark.decide_scale_probes(world(**{SCALE: best})).verdict is Verdict.HOLDS
 
@@ -133,20 +190,356 @@ def test_probes_of_scale_vae_are_compared_with_every_other() -> None:
     ],
 )
 def test_a_sweep_with_one_seed_decides_nothing(decide: Any, name: str) -> None:
-    rows = dict.fromkeys([*benchmarks.sweep(name), "lagging"])
+    rows = dict.fromkeys([*benchmarks.sweep(name), AGG, AGG_ANNEAL])
     one = {m: [made(m, 0, scaled_printed_nll=1.0)] for m in rows}
-    assert decide(comparison(one)).verdict is Verdict.NOT_RUN
+    assert decide(comparison(one)).verdict is Verdict.UNDECIDED
     three = {m: group(m, scaled_printed_nll=1.0) for m in rows}
-    assert decide(comparison(three)).verdict is not Verdict.NOT_RUN
+    assert decide(comparison(three)).verdict is not Verdict.UNDECIDED
+    nothing = decide(comparison({"ae": group("ae", nll=None)}))
+    assert nothing.label is Label.NOT_RUN and nothing.reason == "nothing was run for it"
 
 
-def test_verdicts_are_about_this_build_where_there_is_no_reference() -> None:
-    build = {m: group(m) for m in benchmarks.MAIN}
-    found = benchmark.decide_bounds(Comparison(build, {"yelp": {}}, "grammar"))
-    assert all(check.quantity.startswith("grammar (this build)") for check in found.checks)
-    some = Comparison(build, {"yelp": {"vae": group("vae")}}, "grammar")
-    rules = {check.quantity.partition(":")[0] for check in benchmark.decide_main_table(some).checks}
-    assert rules == {"Yelp", "grammar (this build)"}
+def test_the_largest_scale_that_decides_is_told_and_origins_are_not_pooled() -> None:
+    small = world().build
+    large = {m: group(m, scale="smoke") for m in ("vae", ANNEAL)}  # text has no large scale yet
+    none = Comparison(
+        small, {"yelp": {}}, "grammar", held=dict.fromkeys(["grammar (this build)"], MET)
+    )
+    told = benchmark.decide_main_table(none)
+    assert told.verdict is Verdict.HOLDS
+    assert all(
+        check.quantity.startswith("grammar (this build)") for check in without_premises(told)
+    )
+    some = none._replace(reference={"yelp": {"vae": group("vae")}})
+    assert benchmark.decide_main_table(some).checks == told.checks
+    assert [list(origin) for origin in some._replace(large={"yelp": large}).origins()] == [
+        ["Yelp (large)"],
+        ["Yelp"],
+        ["grammar (this build)"],
+    ]
+    full = world()._replace(build={})
+    assert {c.groups for c in benchmark.decide_main_table(full).checks} == {("Yelp",)}
+
+
+# --- the papers' own numbers ----------------------------------------------------------------------
+
+COLUMNS = {"nll": "nll", "kl": "kl", "mi": "mutual_information", "au": "active_units"}
+COLUMNS |= {"neg_elbo": "elbo_loss"}
+
+
+def printed_group(method: str, row: Any, **changes: Any) -> list[Result]:
+    """Three seeds of a printed row: its numbers, and a spread of NLL that is each method's own."""
+    numbers = {ours: float(row[name]) for name, ours in COLUMNS.items() if name in row}
+    numbers = {name: value for name, value in numbers.items() if not math.isnan(value)}
+    noise = np.random.default_rng(zlib.crc32(method.encode())).normal(size=3)
+    noise = 0.01 * (noise - noise.mean()) / noise.std(ddof=1)
+    return [
+        made(method, seed, **numbers | {"nll": numbers["nll"] + noise[seed]} | changes)
+        for seed in range(3)
+    ]
+
+
+def printed_table(
+    paper: str, table: str, methods_: list[str], dataset: str = "", **chosen: str
+) -> dict[str, list[Result]]:
+    """Results that a paper's table prints, for those of our methods that it has."""
+    rows = printed(paper, table)
+    rows = rows[rows["dataset"].str.startswith(dataset)]
+    for column, value in chosen.items():
+        rows = rows[rows[column] == value]
+    found = {}
+    for method in methods_:
+        row = benchmark._nearest_row(rows, method)
+        if row is not None:
+            found[method] = printed_group(method, row)
+    return found
+
+
+def judged(yahoo: dict[str, list[Result]], yelp: dict[str, list[Result]]) -> Comparison:
+    data = {name: found for name, found in (("yahoo", yahoo), ("yelp", yelp)) if found}
+    return Comparison({}, data, "grammar", held={"Yahoo": MET, "Yelp": MET})
+
+
+ROWS = [
+    "vae", ANNEAL, LM, AGG, AGG_ANNEAL, BETA, SMALL, SA, BN, DU, benchmarks.DU_YELP, FREE,
+    IAF_BN, DU_IAF, benchmarks.DELTA, benchmarks.MAE, benchmarks.SKIP, benchmarks.CYCLICAL,
+    SCALE,
+]  # fmt: skip
+
+
+def test_lagging_table_1_by_its_own_numbers() -> None:
+    tables = [printed_table("lagging", "table1", ROWS, name) for name in ("Yahoo", "Yelp")]
+    found = benchmark.decide_main_table(judged(*tables))
+    assert found.verdict is Verdict.HOLDS, found.sentence
+    # What the paper's table contradicts: without annealing it is behind the language model on
+    # Yahoo (328.2 against 328.0), and SA-VAE is as good on Yelp (355.9).
+    side = {c.quantity: c.outcome for c in found.checks if c.role is Role.SIDE}
+    behind = {q for q, outcome in side.items() if outcome is Outcome.FAILS}
+    assert behind == {"Yahoo: NLL of Aggressive (lagging) less that of LSTM-LM"}, behind
+    tied = {q for q, outcome in side.items() if outcome is Outcome.OPEN}
+    assert len(tied) == 1 and all(q.startswith("Yelp") and "SA-VAE" in q for q in tied)
+    assert benchmark.decide_units(judged(*tables)).verdict is Verdict.HOLDS
+
+
+def test_lagging_table_5_by_its_own_numbers() -> None:
+    rows = [m for m in ROWS if m != LM]  # it has no ELBO
+    tables = [printed_table("lagging", "table5", rows, name) for name in ("Yahoo", "Yelp")]
+    assert len(tables[0]) > 6
+    assert benchmark.decide_bounds(judged(*tables)).verdict is Verdict.HOLDS
+
+
+def test_lagging_figure_5_by_the_numbers_of_table_1() -> None:
+    rows = printed_table("lagging", "table1", [ANNEAL, AGG, BETA, SMALL], "Yelp")
+    rest = {
+        m: [
+            made(m, r.spec.seed, rest=r.metrics["kl"] - r.metrics["mutual_information"])
+            for r in some
+        ]
+        for m, some in rows.items()
+    }
+    assert benchmark.decide_parts(judged({}, rest)).verdict is Verdict.HOLDS
+
+
+@pytest.mark.parametrize("dataset", ["Yahoo", "Yelp"])
+def test_lagging_table_3_by_its_own_numbers(dataset: str) -> None:
+    table = printed("lagging", "table3")
+    ratios = table[table["dataset"] == dataset].set_index("method_key")["time_ratio"]
+    alive = {
+        m: group(m, seconds=10.0 * ratios.get(k, 1.0))
+        for m, k in ((AGG, "lagging"), ("vae", "vae"), (SA, "sa-vae"), (ANNEAL, "vae"))
+    }
+    assert benchmark.decide_time(judged({}, alive)).verdict is Verdict.HOLDS
+
+
+def test_lagging_tables_4_9_and_10_by_their_own_numbers() -> None:
+    table = printed("lagging", "table4").set_index("inner_iterations")
+    keys = [*(f"lagging-fixed(steps={n})" for n in table.index[:-1]), "lagging"]
+    inner = {m: printed_group(m, row) for m, (_, row) in zip(keys, table.iterrows(), strict=True)}
+    assert benchmark.decide_inner(judged({}, inner)).verdict is Verdict.HOLDS
+
+    slow = []
+    for name in ("Yahoo", "Yelp"):
+        rows = printed("lagging", "table9")
+        rows = rows[rows["dataset"] == name]
+        swept = rows[rows["anneal_iterations"].notna()]
+        members = zip(benchmarks.sweep("annealing"), swept.iterrows(), strict=True)
+        made_ = {method: printed_group(method, row) for method, (_, row) in members}
+        made_ |= printed_table("lagging", "table9", [AGG, AGG_ANNEAL], name)
+        slow.append(made_)
+    found = benchmark.decide_slow_annealing(judged(*slow))
+    assert found.verdict is Verdict.HOLDS, found.sentence
+    # Without annealing, aggressive training does not win: 328.0 against 327.5 twice, 357.0 against
+    # 356.8 and 356.9.  That is why annealing is compared with aggressive and annealing.
+    behind = [c for c in found.checks if c.role is Role.SIDE and c.outcome is Outcome.FAILS]
+    assert len(behind) == 4
+
+    table = printed("lagging", "table10").set_index("encoder_rate_factor")
+    rates = {
+        m: printed_group(m, table.loc[methods.parameters(m)["factor"]])
+        for m in benchmarks.sweep("encoder")[:-1]
+    }
+    fastest = benchmarks.sweep("encoder")[-1]  # exploded, and not printed
+    rates[fastest] = group(fastest, nll=1e4)
+    assert benchmark.decide_encoder_rate(judged({}, rates)).verdict is Verdict.HOLDS
+
+
+def test_du_table_1_by_its_own_numbers() -> None:
+    yahoo, yelp = (printed_table("du", "table1", ROWS, name) for name in ("Yahoo", "Yelp"))
+    yahoo.pop(benchmarks.DU_YELP)  # there the other parameters are the best
+    for found in (yahoo, yelp):  # the printed flow has free bits
+        rows = printed("du", "table1")
+        row = rows[rows["method_key"].str.startswith("vae-iaf")].iloc[0 if found is yahoo else 1]
+        found[benchmarks.FLOW] = printed_group(benchmarks.FLOW, row)
+    on_yelp = benchmark.decide_families(judged({}, yelp))
+    assert on_yelp.verdict is Verdict.HOLDS, on_yelp.sentence
+    # The paper says best on all data sets; on Yahoo its table has a tie, 326.7.
+    on_yahoo = benchmark.decide_families(judged(yahoo, {}))
+    tie = {f"Yahoo: NLL of DU-VAE, best parameters, less that of {benchmark.called(AGG_ANNEAL)}"}
+    assert on_yahoo.verdict is Verdict.UNDECIDED
+    assert central(on_yahoo, Outcome.OPEN) == tie and not central(on_yahoo, Outcome.FAILS)
+    # With the parameters of Yahoo, BN-VAE is ahead on Yelp: 355.7 against 355.8.
+    yelp.pop(benchmarks.DU_YELP)
+    other = central(benchmark.decide_families(judged({}, yelp)), Outcome.FAILS)
+    assert f"Yelp: NLL of DU-VAE, best parameters, less that of {benchmark.called(BN)}" in other
+
+
+def printed_probes(paper: str, table: str, wanted: list[str], note: str | None = None) -> Any:
+    rows = printed(paper, table)
+    rows = rows if note is None else rows[rows["note"] == note]
+    found = {}
+    for method in wanted:
+        row = benchmark._nearest_row(rows, method)
+        if row is not None:
+            own = rows[rows["method_key"] == row["method_key"]]
+            probes = {
+                f"probe_{count:g}": accuracy / 100
+                for count, accuracy in zip(own["labels"], own["accuracy"], strict=True)
+            }
+            found[method] = group(method, **probes)
+    return found
+
+
+def test_du_table_2_by_its_own_numbers() -> None:
+    found = printed_probes("du", "table2", [AE, *ROWS])
+    rows = printed("du", "table2")
+    flow = rows[rows["method_key"].str.startswith("vae-iaf")]
+    probes = {
+        f"probe_{n:g}": a / 100 for n, a in zip(flow["labels"], flow["accuracy"], strict=True)
+    }
+    found[benchmarks.FLOW] = group(benchmarks.FLOW, **probes)
+    del found[DU]  # printed with the other parameters
+    told = benchmark.decide_probes(judged({}, found))
+    assert told.verdict is Verdict.HOLDS, told.sentence
+    assert told.counts(Role.CENTRAL).told == 10  # five numbers of labels, two families
+
+
+def test_scale_table_4_by_its_own_numbers() -> None:
+    own = printed_probes("scale", "table4", ROWS, note="")
+    del own[DU]
+    told = benchmark.decide_scale_probes(judged({}, own))
+    assert told.verdict is Verdict.HOLDS, told.sentence
+    # The row of DU-VAE that the table refers to is ahead with 100 labels: 88.9 against 87.7.
+    referred = printed_probes("scale", "table4", [benchmarks.DU_YELP], note="referred")
+    told = benchmark.decide_scale_probes(judged({}, own | referred))
+    assert {q.partition(" of Scale")[0] for q in central(told, Outcome.FAILS)} == {
+        "Yelp: accuracy with 100 labels"
+    }
+    assert told.verdict is Verdict.MIXED and "100 labels" in told.sentence
+
+
+def test_scale_tables_1_2_and_3_by_their_own_numbers() -> None:
+    tables = []
+    for name in ("Yahoo", "Yelp"):
+        found = printed_table("scale", "table1", [m for m in ROWS if m not in (AGG, SMALL)], name)
+        # What is printed has no valid counterpart.
+        found[SCALE] = [
+            made(SCALE, r.spec.seed, scaled_printed_nll=r.metrics["nll"], nll=None)
+            for r in found[SCALE]
+        ]
+        tables.append(found)
+    told = benchmark.decide_scaled(judged(*tables))
+    assert told.verdict is Verdict.HOLDS, told.sentence
+    assert told.counts(Role.CENTRAL).told > 14
+
+    times = printed("scale", "table2")
+    for name in ("Yahoo", "Yelp"):
+        ratios = times[times["dataset"] == name].set_index("method")["time_ratio"]
+        found = {
+            m: group(m, seconds=10.0 * ratios[k])
+            for m, k in ((SCALE, "Scale-VAE"), (ANNEAL, "VAE"))
+        }
+        assert benchmark.decide_scale_time(judged({}, found)).verdict is Verdict.HOLDS
+
+    rows = printed("scale", "table3").set_index(["des_std", "f_epo"])
+    swept = {}
+    for method in benchmarks.sweep("std-epochs"):
+        own = methods.parameters(method)
+        same = own["own_updates"] == methods.parameters(SCALE)["own_updates"]
+        if same and (own["des_std"], 1) in rows.index:
+            row = rows.loc[(own["des_std"], 1)]
+            swept[method] = [
+                made(
+                    method,
+                    r.spec.seed,
+                    scaled_printed_nll=r.metrics["nll"],
+                    mutual_information=row["mi"],
+                )
+                for r in printed_group(method, row)
+            ]
+    assert benchmark.decide_scale_sweep(judged(swept, {})).verdict is Verdict.HOLDS
+
+
+COLLAPSED: dict[str, Any] = {
+    "nll": 38.5, "elbo_loss": 38.6, "kl": 0.0, "mutual_information": 0.0, "active_units": 0,
+    "scaled_printed_nll": 38.5, "scaled_mean_std": 4e-4, "probe_100": 0.59, "probe_500": 0.59,
+    "rest": 0.0,
+}  # fmt: skip
+
+EVERY = [
+    benchmark.decide_main_table, benchmark.decide_time, benchmark.decide_units,
+    benchmark.decide_parts, benchmark.decide_inner, benchmark.decide_slow_annealing,
+    benchmark.decide_encoder_rate, benchmark.decide_families, benchmark.decide_probes,
+    benchmark.decide_map, benchmark.decide_algorithm, benchmark.decide_scaled,
+    benchmark.decide_scale_time, benchmark.decide_scale_sweep, benchmark.decide_scale_probes,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("decide", EVERY)
+def test_where_every_method_collapsed_no_rule_holds(decide: Any) -> None:
+    """Even with the premise given as held, times of the paper's, and a faster encoder exploding."""
+    swept = [m for name in benchmarks.SWEEPS for m in benchmarks.sweep(name)]
+    seconds = {AGG: 30.0, AGG_ANNEAL: 30.0, SA: 150.0, SCALE: 9.0}
+    found = {
+        m: [
+            made(m, s, **{**COLLAPSED, "nll": 38.5 + 0.01 * s, "seconds": seconds.get(m, 10.0)})
+            for s in range(3)
+        ]
+        for m in {*ROWS, AE, *swept}
+    }
+    assert decide(comparison(found)).verdict is not Verdict.HOLDS
+
+
+# --- pairs and intervals --------------------------------------------------------------------------
+
+
+def with_each(method: str, seed: int, nll: list[float]) -> Result:
+    one = made(method, seed, nll=sum(nll) / len(nll))
+    return replace(one, arrays={"each_nll": np.array(nll)})
+
+
+def test_differences_are_paired_by_seed_and_by_sentence() -> None:
+    hard = [10.0, 40.0, 90.0, 20.0]  # how hard a sentence is, for every model alike
+    first = [with_each("vae", s, [h + 0.1 * s for h in hard]) for s in range(3)]
+    second = [with_each(ANNEAL, s, [h + 0.1 * s + 1.0 for h in hard]) for s in range(3)]
+    found = {"vae": first, ANNEAL: second}
+    apart = benchmark.difference(found, "vae", ANNEAL, "nll")
+    assert apart is not None and (apart.mean, apart.half) == pytest.approx((-1.0, 0.0), abs=1e-9)
+    alone = benchmark.level(found, "vae", "nll")
+    assert alone is not None and alone.half > 20.0  # the draw of the sentences is in it
+    assert benchmark.difference(found, "vae", BN, "nll") is None
+
+    uneven = [
+        with_each(ANNEAL, s, [h + 0.1 * s + d for h, d in zip(hard, (0, 0, 2, 2), strict=True)])
+        for s in range(3)
+    ]
+    wide = benchmark.difference({"vae": first, ANNEAL: uneven}, "vae", ANNEAL, "nll")
+    assert wide is not None and wide.mean == pytest.approx(-1.0)
+    # no spread over seeds, so this is Student's interval over the four sentences
+    assert wide.half == pytest.approx(3.182446 * (4 / 3) ** 0.5 / 2, rel=1e-5)
+
+
+def test_intervals_stay_within_the_bounds_of_their_quantity() -> None:
+    spread = [
+        made("vae", s, kl=k, mutual_information=k, mutual_information_points=1000)
+        for s, k in enumerate((0.0, 0.1, 6.0))
+    ]
+    found = {
+        "vae": spread,
+        ANNEAL: [
+            made(ANNEAL, s, probe_100=p, n_sentences=20) for s, p in enumerate((1.0, 1.0, 0.95))
+        ],
+    }
+    kl = benchmark.level(found, "vae", "kl")
+    mi = benchmark.level(found, "vae", "mutual_information")
+    accuracy = benchmark.level(found, ANNEAL, "probe_100")
+    assert kl is not None and kl.low == 0.0 and mi is not None and accuracy is not None
+    assert (mi.low, mi.high) == (0.0, math.log(1000)) and accuracy.high == 1.0
+    assert accuracy.low < 0.92  # twenty sentences say little
+
+
+def test_time_to_convergence_weighs_epochs_by_their_updates() -> None:
+    one = made(AGG, 0, seconds=100.0)
+    history = pd.DataFrame(
+        {
+            "epoch": [1, 2, 3, 4],
+            "iteration": [10, 20, 30, 40],
+            "inner_steps": [4.0, 4.0, 0.0, 0.0],
+            "valid_loss": [9.0, 7.0, 6.0, 8.0],
+        }
+    )
+    timed = replace(one, history=history)
+    assert benchmark.convergence(timed) == pytest.approx(100.0 * 11 / 12)
+    assert benchmark.convergence(one) == 100.0  # the best epoch is the last
 
 
 def test_bold_only_beyond_the_spread() -> None:
@@ -249,16 +642,20 @@ def test_groups_of_methods_expand_and_are_known() -> None:
 def test_every_method_of_the_library_is_in_the_benchmark() -> None:
     listed = benchmarks.expand(["@main", "@others", *(f"@{name}" for name in benchmarks.SWEEPS)])
     named = {part.partition("(")[0] for method in listed for part in method.split("+")}
-    assert set(methods.names()) - set(benchmarks.own()) <= named
+    # Other forms of rows that are there: of Scale-VAE's average, and of the mixtures' weights.
+    forms = {"scale-vae-own", "scale-vae-letter", "scale-vae-stopped", "mog-equal", "moig-equal"}
+    assert set(methods.names()) - set(benchmarks.own()) - forms <= named
 
 
 def test_reference_runs_are_planned_once_and_most_wanted_first() -> None:
     plan = benchmarks.planned()
     assert len(plan) == len(set(plan))
-    assert plan[0] == Spec("text-yelp", "vae", "medium", 0)
+    # The premise of each recipe comes before anything that needs it.
+    first = plan[: 2 * len(benchmarks.PREMISE)]
+    assert {s.method for s in first} == set(benchmarks.PREMISE)
     for dataset in ("yelp", "yahoo"):
         seeds = {s.seed for s in plan if s.recipe == f"text-{dataset}" and s.method == DU}
-        assert seeds == {0, 1, 2}
+        assert seeds == set(range(5))
     assert set(plan) <= set(reference.planned())
 
 
@@ -276,7 +673,6 @@ def test_the_shared_schedule_is_not_spelt_out() -> None:
 
 def test_the_pages_say_what_the_recipes_are(root: Path) -> None:
     """Constants in the prose of pages are those of the reference runs."""
-    epochs = {5: "five"}[benchmarks.EPOCHS]
     for dataset in ("yelp", "yahoo"):
         setup = recipes.get(benchmarks.recipe(dataset), "medium")
         network = setup.network
@@ -289,7 +685,8 @@ def test_the_pages_say_what_the_recipes_are(root: Path) -> None:
         for page in pages:
             text = (root / "notebooks" / f"{page}.ipynb").read_text(encoding="utf-8")
             assert words in text, page
-            assert f"over the first {epochs} epochs" in text, page
+            rise = f"over the first {setup.optimisation.annealing:,} updates"
+            assert rise in text, page
         ceiling = f"log {setup.batch_size} = {math.log(setup.batch_size):.2f}"
         assert ceiling in (root / "notebooks" / "lagging" / "text.ipynb").read_text("utf-8")
         assert (

@@ -261,9 +261,9 @@ def test_kept_reference_results_are_whole() -> None:
 
 def test_corpus_page_falls_back_to_the_grammar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POSTERIOR_COLLAPSE_DATA", raising=False)
-    assert corpus.recipe("auto") == "lagging-grammar"
-    assert corpus.recipe("yahoo") == "lagging-yahoo"
-    assert "grammar" in corpus.card("lagging-grammar").to_string()
+    assert corpus.recipe("auto") == "text-grammar"
+    assert corpus.recipe("yahoo") == "text-yahoo"
+    assert "grammar" in corpus.card("text-grammar").to_string()
 
 
 def test_corpus_verdicts_follow_the_measures() -> None:

@@ -174,6 +174,23 @@ def test_scaled_posteriors_are_measured_apart() -> None:
     assert found.trained_kl == pytest.approx(trained)
     assert found.unit_kl == pytest.approx(gaussian.kl_to_standard_normal(x, logvar).mean().item())
     assert found.mean_std == pytest.approx(x.std().item())
+    parts = [b for batch in x.split(64) for b in batch.split(32)]  # f mu is x here
+    assert [len(part) for part in parts] == [32] * 6 + [8]
+    within = sum(len(part) * part.std() for part in parts) / len(x)
+    assert found.batch_std == pytest.approx(within.item())
+    sorted_ = evaluate_scaled(model, x.sort(0).values.split(64), seeded(1), 2, 8)
+    assert sorted_.batch_std is not None
+    assert sorted_.batch_std < 0.2 * sorted_.mean_std  # a batch of alike ones has little
+    one = evaluate_scaled(model, [*x[:30].split(15), x[30:31]], seeded(1), 2, 15)
+    # log N(x; 0.8 z, 0.5) at z = c x + noise: the slope in log c is that of -(x - 0.8 c x)^2 / 0.5
+    slope = 0.8 * (1.0 - 0.8) / 0.25 * x.square().mean().item()
+    assert slope > 0.2
+    assert found.means_gain == pytest.approx(slope, abs=0.06)  # 3200 draws
+    assert found.means_price == pytest.approx((0.2 * x).square().mean().item())
+    second = (0.2 * x).square().mean().item() + math.exp(-1.2)
+    assert found.second_moment == pytest.approx(second)
+    assert one.batch_std == pytest.approx(0.5 * (x[:15].std() + x[15:30].std()).item())
+    assert evaluate_scaled(model, x[:4].split(1), seeded(1), 2).batch_std is None
     assert found.largest_factor == 5.0
 
     def evidence(prior_std: float) -> float:

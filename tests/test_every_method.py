@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 
 from posterior_collapse import methods
 from posterior_collapse.runs import Spec, build_model, train_or_load, work
+from posterior_collapse.runs.monitor import Recorder
+from posterior_collapse.runs.spec import load_data
 
 LIBRARY = [name for name in methods.names() if not methods.describe(name).own]
 # As cheap as the method allows; the rest have their defaults.
@@ -68,12 +71,26 @@ def test_trains_is_stored_and_resumes_bit_for_bit(
     assert content(resumed) == content(whole)
 
 
+@pytest.mark.parametrize(
+    ("method", "changed"),
+    [
+        (
+            "igp-start(epochs=1)",
+            lambda head: head["untied"] and head["difference.weight"].any(),
+        ),
+        ("scale-vae(own_updates=1)", lambda head: not head["own"] and head["epoch"] == 1),
+    ],
+)
 @pytest.mark.parametrize("updates", [4, 9])
 def test_a_posterior_that_changes_within_the_run_resumes_bit_for_bit(
-    updates: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    updates: int,
+    method: str,
+    changed: Callable[[dict[str, Any]], Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The smoke runs end before the default five epochs; here variances untie after the first."""
-    spec = Spec("text-grammar", "igp-start(epochs=1)", "smoke")
+    """The smoke runs end before the phases by default; here they end with the first epoch."""
+    spec = Spec("text-grammar", method, "smoke")
     whole = train(tmp_path / "whole", monkeypatch, spec, None)
     per_epoch = int(whole.metrics["updates"]) // 2
     assert updates < whole.metrics["updates"] and (updates < per_epoch or updates > per_epoch + 2)
@@ -81,9 +98,8 @@ def test_a_posterior_that_changes_within_the_run_resumes_bit_for_bit(
         train(tmp_path / "cut", monkeypatch, spec, updates)
     resumed = train(tmp_path / "cut", monkeypatch, spec, None)
     assert content(resumed) == content(whole)
-    weights = whole.weights()
-    assert bool(weights["posterior_head.untied"])
-    assert weights["posterior_head.difference.weight"].abs().max() > 0
+    own = "posterior_head."
+    assert changed({k.removeprefix(own): v for k, v in whole.weights().items() if own in k})
 
 
 @pytest.mark.parametrize("name", LIBRARY)
@@ -95,3 +111,37 @@ def test_first_parameters_depend_on_the_seed_alone(name: str) -> None:
     second = build_model(spec).state_dict()
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_the_history_of_a_scale_vae_tells_factor_and_phase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = Spec("text-grammar", "scale-vae(des_std=0.7, own_updates=1)", "smoke")
+    run = train(tmp_path, monkeypatch, spec, None)
+    told = run.history[["own_factors", "batch_std", "factor_mean", "factor_largest"]]
+    assert told["own_factors"].tolist() == [1.0, 0.0]
+    assert told["batch_std"].iloc[0] == pytest.approx(0.7, rel=1e-3)
+    assert (told["factor_largest"] >= told["factor_mean"]).all()
+    # The factor of the second epoch is the average that the first one ended with.
+    assert told["factor_mean"].iloc[1] == pytest.approx(told["factor_mean"].iloc[0])
+    assert run.metrics["scaled_batch_std"] > 0.0
+
+
+def test_epochs_of_a_scale_vae_are_compared_by_a_bound() -> None:
+    """A larger factor with smaller means decodes the same and costs less, but is no better."""
+    spec = Spec("text-grammar", "scale-vae", "smoke")
+    model = build_model(spec).eval()
+    head = model.posterior_head
+    valid = load_data(spec.setup).valid.batches(64)
+    recorder = Recorder(spec.setup, valid, [], 0)
+    before = recorder.validate(model)
+    with torch.no_grad():
+        head.linear.weight[: spec.setup.latent_dim] /= 50.0  # type: ignore[index, union-attr, operator]
+    head.factor.fill_(50.0)  # type: ignore[operator, union-attr]
+    after = recorder.validate(model)
+    assert before.kl is not None and after.kl is not None and after.kl < before.kl
+    # log f - sigma^2 (1 - 1 / f^2) / 2 a dimension, for the variances that the model has
+    with torch.no_grad():
+        variance = torch.cat([model.posterior(x).variance for x in valid])  # type: ignore[attr-defined]
+    lost = (math.log(50.0) - 0.5 * variance * (1.0 - 1.0 / 2500.0)).sum(1).mean().item()
+    assert after.loss - before.loss == pytest.approx(lost + after.kl - before.kl, rel=1e-3)

@@ -20,6 +20,7 @@ from posterior_collapse.objectives import (
     ELBO,
     AutoGen,
     Constant,
+    Cyclical,
     FreeBits,
     ImportanceWeighted,
     Linear,
@@ -28,7 +29,20 @@ from posterior_collapse.objectives import (
     TargetKL,
     TargetKLPerSentence,
 )
-from posterior_collapse.posteriors import BatchNormed, DiversityUncertainty, Flow, Isotropic, Scaled
+from posterior_collapse.posteriors import (
+    BatchNormed,
+    DiversityUncertainty,
+    Flow,
+    Isotropic,
+    MeanOfFactors,
+    OwnEpochs,
+    OwnGradient,
+    OwnThroughout,
+    OwnUpdates,
+    Scaled,
+    Spread,
+)
+from posterior_collapse.priors import GaussianMixture, Mixing
 from posterior_collapse.training import (
     Aggressive,
     Joint,
@@ -274,12 +288,40 @@ def test_names_stand_for_the_papers_choices() -> None:
     assert methods.get("encoder-rate(factor=4)").training == Joint(4)
     assert methods.get("sa-vae(steps=10)").training == SemiAmortised(10, 1.0, 0.5, 5.0)
     assert methods.get("du-vae(gamma=0.6, p=0.9)").posterior == DiversityUncertainty(0.6, 0.9)
-    code = methods.get("du-vae-code(from_epoch=4)").posterior
-    assert code == DiversityUncertainty(0.5, 0.8, from_epoch=4, evaluation_floor=0.0)
+    assert methods.get("du-iaf").posterior == Flow(
+        base=DiversityUncertainty(0.6, 0.7, eps=1e-8, spread=Spread.SOFTPLUS)
+    )
+    assert methods.get("mog-equal(components=3)").prior == GaussianMixture(3, Mixing.EQUAL)
     assert methods.get("bn-vae(gamma=0, shift=0.7)").posterior == BatchNormed(0, 0.7)
-    assert methods.get("scale-vae(des_std=1.1, f_epo=7)").posterior == Scaled(1.1, 7)
+    assert methods.get("scale-vae(des_std=1.1, f_epo=7)").posterior == Scaled(1.1, OwnEpochs(7))
+    assert methods.get("scale-vae").posterior == Scaled(0.7, OwnUpdates(3100))
+    late = methods.get("scale-vae-letter(own_updates=2500.0)").posterior
+    assert late == Scaled(0.7, OwnUpdates(2500), MeanOfFactors())
+    assert methods.get("scale-vae-own").posterior == Scaled(0.7, OwnThroughout())
+    stopped = methods.get("scale-vae-stopped(f_epo=1)").posterior
+    assert stopped == Scaled(0.7, OwnEpochs(1), gradient=OwnGradient.STOPPED)
     assert methods.get("skip-vae").latent is Latent.SKIP
-    assert isinstance(methods.get("du-iaf").posterior, Flow)
+
+
+def test_annealing_gives_its_schedule_to_another_objective() -> None:
+    for text, expected in (
+        ("free-bits(threshold=0.2)+anneal(start=0)", FreeBits(0.2, Linear(0.0))),
+        ("anneal(start=0)+beta-vae(beta=0.4)", ELBO(Linear(0.0, end=0.4))),
+        ("autogen(m=2)+cyclical(cycles=3)", AutoGen(2.0, Cyclical(3))),
+    ):
+        assert methods.get(text).objective == expected
+    by_epochs = methods.get("free-bits+anneal(start=0, epochs=5)")
+    assert by_epochs == methods.get("free-bits(anneal=5)")
+    assert methods.title("free-bits+anneal") == "Free bits + annealing"
+
+
+def test_annealing_takes_the_recipes_number_of_updates() -> None:
+    schedule = Linear(0.0, end=0.5)
+    assert schedule(Progress(250, 100, 1000)) == 0.125
+    assert schedule(Progress(5000, 100, 1000)) == 0.5
+    assert schedule(Progress(250, 100)) == 0.125  # without one, the papers' ten epochs
+    assert Cyclical(2, rise=0.5)(Progress(1250, 100, 1000)) == 0.5
+    assert Cyclical(2, rise=0.5)(Progress(2000, 100, 1000)) == 1.0
 
 
 def test_joined_methods_take_one_choice_from_each() -> None:
@@ -290,7 +332,9 @@ def test_joined_methods_take_one_choice_from_each() -> None:
     assert methods.title("igp+iwae(k=7)") == "IGP + IWAE (k = 7)"
     assert methods.parameters("bn-vae(gamma=0.6)+anneal(epochs=3)") == {"gamma": 0.6, "epochs": 3}
     for text, slot in (
-        ("free-bits+anneal", "objective"),
+        ("free-bits+autogen", "objective"),
+        ("anneal+cyclical", "objective"),
+        ("beta-vae(beta=0.4)+cyclical", "objective"),
         ("bn-vae+igp", "posterior"),
         ("lagging+sa-vae", "training"),
         ("mog+scale-vae", "prior"),
@@ -310,6 +354,9 @@ def test_joined_methods_take_one_choice_from_each() -> None:
         ("igp+iwea", 'did you mean "iwae"'),
         ("du-vae(p=1.2)", r"\(0, 1\]"),
         ("iwae(k=2.5)", "whole number"),
+        ("scale-vae(f_epo=1.5)", "whole number, given 1.5"),
+        ("scale-vae(own_updates=0)", "at least 1, given 0"),
+        ("scale-vae(f_epo=1, own_updates=3100)", "given both: 1 and 3100"),
         ("iwae(k=0)", "at least 1, given 0"),
         ("target-kl(c=-1)", "c >= 0 .* given -1"),
         ("igp-start(epochs=0)", "above 0 and finite, given 0"),

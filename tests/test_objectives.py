@@ -247,8 +247,8 @@ def test_free_bits_have_no_kl_gradient_below_the_threshold_and_all_of_it_above()
 
 
 def test_free_bits_of_a_flow_and_of_a_prior_without_dimensions() -> None:
-    model, x = model_with(Flow(hidden=8)), data()
-    terms = FreeBits(0.2)(model, x, NOW, generator(5))
+    model, x = model_with(Flow(width=3)), data()
+    terms = FreeBits(0.8)(model, x, NOW, generator(5))
     elbo = ELBO()(model, x, NOW, generator(5))
     torch.testing.assert_close(terms.kl, elbo.kl)  # the dimensions add up
     assert terms.loss.item() > elbo.loss.item()

@@ -26,29 +26,47 @@ from torch.distributions import (
 
 from posterior_collapse import gaussian
 from posterior_collapse.errors import BadInput
-from posterior_collapse.layers import Progress, begin_update, initialised_by_recipe, use_generator
-from posterior_collapse.networks import TextNetwork
+from posterior_collapse.layers import (
+    FirstValues,
+    Progress,
+    begin_update,
+    initialised_by_recipe,
+    use_generator,
+)
+from posterior_collapse.networks import TextNetwork, build_vae
 from posterior_collapse.posteriors import (
     ALPHA,
     LARGEST_FACTOR,
+    Average,
     BatchNormed,
     Constrained,
     Delta,
     Diagonal,
     DiagonalNormal,
     DiversityUncertainty,
+    FactorOfMeanSpread,
     Flow,
     Flowed,
     FlowHead,
     Isotropic,
+    MeanOfFactors,
+    OwnEpochs,
+    OwnGradient,
+    OwnPhase,
+    OwnThroughout,
+    OwnUpdates,
     PointMass,
     Posterior,
     Scaled,
     ScaledNormal,
+    SoftplusDiagonal,
+    Spread,
     Untied,
     draw,
     gaussian_code,
 )
+from posterior_collapse.posteriors.flow import _Chain
+from posterior_collapse.posteriors.heads import log_variance
 from posterior_collapse.priors import ScaledStandardNormalPrior, StandardNormal, UnitNormal
 
 CASES: dict[str, dict[str, Any]] = {
@@ -65,11 +83,15 @@ EVERY: list[Posterior] = [
     BatchNormed(0.6),
     BatchNormed(0.0, shift=0.7),
     DiversityUncertainty(0.5, 0.8),
-    DiversityUncertainty(0.5, 0.8, from_epoch=2.0, evaluation_floor=0.0),
-    Scaled(0.7, 2),
-    Flow(hidden=8),
-    Flow(base=BatchNormed(0.6, eps=1e-8), hidden=8),
-    Flow(base=DiversityUncertainty(0.6, 0.7), hidden=8),
+    DiversityUncertainty(0.5, 0.8, spread=Spread.SOFTPLUS),
+    SoftplusDiagonal(),
+    Scaled(0.7, OwnEpochs(2)),
+    Scaled(0.7, OwnUpdates(4)),
+    Scaled(0.7, OwnUpdates(1), MeanOfFactors()),
+    Scaled(0.7, OwnThroughout(), gradient=OwnGradient.STOPPED),
+    Flow(width=3),
+    Flow(base=BatchNormed(0.6, eps=1e-8, spread=Spread.SOFTPLUS), width=3),
+    Flow(base=DiversityUncertainty(0.6, 0.7), width=3),
 ]
 
 
@@ -223,19 +245,19 @@ def test_draw_without_a_generator_follows_the_global_state(choice: Posterior) ->
         lambda: DiversityUncertainty(keep_prob=1.1),
         lambda: DiversityUncertainty(alpha=-0.1),
         lambda: DiversityUncertainty(alpha=0.0),
-        lambda: DiversityUncertainty(from_epoch=-1.0),
-        lambda: DiversityUncertainty(evaluation_floor=-0.1),
         lambda: DiversityUncertainty(eps=-1.0),
         lambda: Scaled(0.0),
-        lambda: Scaled(1.0, 0),
-        lambda: Scaled(1.0, 1.5),  # type: ignore[arg-type]
-        lambda: Scaled(1.0, 1, 2),
+        lambda: OwnEpochs(0),
+        lambda: OwnEpochs(1.5),  # type: ignore[arg-type]
+        lambda: OwnUpdates(0),
+        lambda: OwnUpdates(True),
+        lambda: Scaled(1.0, ddof=2),
         lambda: Flow(blocks=0),
-        lambda: Flow(hidden=0),
+        lambda: Flow(width=0),
+        lambda: Flow(width=2.5),  # type: ignore[arg-type]
         lambda: Flow(base=Scaled()),
         lambda: Flow(base=PointMass()),
         lambda: Flow(base=Flow()),
-        lambda: Flow(hidden=3).build(FEATURES, 4),
         lambda: Flow().build(FEATURES, 0),
     ],
 )
@@ -249,7 +271,7 @@ def test_gaussian_code_of_each_kind() -> None:
     q = DiagonalNormal(mean, logvar)
     theirs = Independent(Normal(mean, torch.exp(0.5 * logvar)), 1)
     scaled = ScaledNormal(mean, logvar, tensor([2.0, 1.0, 0.5]))
-    flowed = built(Flow(hidden=8))(normal(4, FEATURES))
+    flowed = built(Flow(width=3))(normal(4, FEATURES))
     for given_q, expected in [
         (q, (mean, logvar)),
         (theirs, (mean, logvar)),
@@ -469,13 +491,118 @@ def test_batch_norm_keeps_running_averages_for_evaluation() -> None:
 def test_a_recipe_leaves_the_batch_norm_where_it_starts() -> None:
     for choice in (BatchNormed(0.6), DiversityUncertainty(0.5), Flow(base=BatchNormed(0.6))):
         head = choice.build(FEATURES, 3)
-        network = TextNetwork(4, FEATURES, 0.0, (0.5, 0.6))
+        network = TextNetwork(4, FEATURES, 0.0, (0.5, 0.6), first_values=FirstValues.RECIPE)
         network.initialise(head, generator())
-        kept = {n: p for n, p in head.named_parameters() if "norm" in n or "scale" in n}
+        starts = {"shift": 0.0, "scale": 0.5, "gate": 2.0}
+        kept = {n: p for n, p in head.named_parameters() if any(word in n for word in starts)}
         for name, value in kept.items():
-            assert torch.equal(value, torch.full((3,), 0.0 if "shift" in name else 0.5)), name
+            wanted = next(start for word, start in starts.items() if word in name)
+            assert torch.equal(value, torch.full((3,), wanted)), name
         rest = [p for n, p in head.named_parameters() if n not in kept]
         assert rest and all((p >= 0.5).all() and (p <= 0.6).all() for p in rest)
+
+
+def test_the_map_before_a_norm_and_a_flow_start_as_in_torch() -> None:
+    """Uniform with the variance 1 / (3 inputs) of torch's own, from the generator alone."""
+    wide, width = 400, 20
+    network = TextNetwork(4, wide, 0.0, (0.5, 0.6))
+    for choice in (BatchNormed(0.6), DiversityUncertainty(0.5), Flow(base=BatchNormed(0.6))):
+        heads = [choice.build(wide, 8) for _ in range(2)]
+        for head in heads:
+            network.initialise(head, generator(5))
+        for (name, one), two in zip(
+            heads[0].named_parameters(), heads[1].parameters(), strict=True
+        ):
+            assert torch.equal(one, two), name
+        layers = {n: m for n, m in heads[0].named_modules() if isinstance(m, nn.Linear)}
+        assert layers
+        for name, layer in layers.items():
+            if name == "context":  # of the features; not a part of the flow proper
+                assert (layer.weight >= 0.5).all()
+                continue
+            bound = layer.in_features**-0.5
+            assert layer.weight.abs().max() <= bound
+            assert layer.weight.abs().max() > 0.95 * bound
+            assert layer.weight.var().item() == pytest.approx(bound**2 / 3.0, rel=0.1), name
+            if layer.bias is not None:
+                assert 0.7 * bound < layer.bias.abs().max() <= bound
+    plain = Diagonal().build(wide, width)
+    network.initialise(plain, generator(5))
+    assert all((p >= 0.5).all() for p in plain.parameters())
+
+
+def first_means(network: TextNetwork, choice: Posterior) -> Tensor:
+    """Means before the norm for sentences of one length, in the model before its first update."""
+    torch.manual_seed(0)
+    model = build_vae(network, 50, 16, choice, StandardNormal())
+    network.initialise(model, generator(1))
+    sentences = torch.randint(4, 50, (32, 10), generator=generator(2))
+    head: Any = model.posterior_head
+    with torch.no_grad():
+        raw = head.linear(model.encoder(sentences))[:, :16].double()
+        q = model.train().posterior(sentences)
+    torch.testing.assert_close(
+        0.5 * q.mean.double().square().sum(-1).mean(),
+        0.5 * 0.36 * (raw.var(0, correction=0) / (raw.var(0, correction=0) + 1e-5)).sum(),
+        rtol=1e-3,
+        atol=1e-6,
+    )
+    return raw
+
+
+@pytest.mark.parametrize("choice", [BatchNormed(0.6), DiversityUncertainty(0.6)], ids=str)
+@pytest.mark.parametrize("width", [0.01, 0.1])
+def test_a_norm_is_not_void_whatever_the_recipes_first_values(
+    choice: Posterior, width: float
+) -> None:
+    """An LSTM of 96 units: variances far above eps, so that the least KL is the one promised."""
+    network = TextNetwork(48, 96, 0.0, (-width, width), (-10 * width, 10 * width))
+    raw = first_means(network, choice)
+    assert raw.var(0, correction=0).min() > 100 * 1e-5
+    void = first_means(
+        TextNetwork(48, 96, 0.0, (-0.01, 0.01), (-0.1, 0.1), first_values=FirstValues.RECIPE),
+        choice,
+    )
+    assert void.var(0, correction=0).max() < 1e-5 / 100  # what it was
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [BatchNormed(0.6), BatchNormed(0.0, shift=0.7), DiversityUncertainty(0.6, 0.5)],
+    ids=str,
+)
+def test_the_promised_least_kl_is_half_the_mean_square_of_the_means(choice: Posterior) -> None:
+    head: Any = built(choice)
+    with torch.no_grad():
+        for parameter in head.norm.parameters():
+            parameter.copy_(normal(3, seed=8))
+        if hasattr(head, "scale"):
+            head.scale.weight.copy_(tensor([0.2, -1.0, 3.0]))
+        head.linear.weight[3:] *= 1e-4  # of the variances
+    q = head(1e4 * normal(9, FEATURES))  # so far apart that eps is nothing
+    assert head.least_kl == pytest.approx(0.5 * q.mean.square().sum(-1).mean().item(), rel=1e-9)
+    unit = UnitNormal(torch.zeros(3, dtype=torch.float64))
+    assert kl_divergence(q, unit).mean().item() > head.least_kl
+
+
+def test_a_softplus_gives_the_standard_deviation() -> None:
+    raw = tensor([[-800.0, -30.0, -20.0, -1.0, 0.0, 3.0, 50.0, 800.0]])
+    found = log_variance(raw, Spread.SOFTPLUS)
+    exact = torch.log(torch.log1p(torch.exp(raw[:, 2:6])))
+    torch.testing.assert_close(found[:, 2:6], 2.0 * exact, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found[:, :2], 2.0 * raw[:, :2])  # its tail is exp(raw)
+    torch.testing.assert_close(found[:, 6:], 2.0 * torch.log(raw[:, 6:]))  # and raw itself
+    raw = raw.clone().requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x: log_variance(x, Spread.SOFTPLUS), (raw.detach()[:, 2:7].requires_grad_(),)
+    )
+    log_variance(raw, Spread.SOFTPLUS).sum().backward()
+    assert raw.grad is not None and torch.isfinite(raw.grad).all()
+    assert torch.equal(log_variance(raw, Spread.EXP), raw)
+    head, exp = built(SoftplusDiagonal()), built(Diagonal())
+    features = normal(5, FEATURES)
+    wanted = torch.nn.functional.softplus(exp(features).logvar)
+    torch.testing.assert_close(head(features).stddev, wanted)
 
 
 # --- DU-VAE ---------------------------------------------------------------------------------------
@@ -576,32 +703,15 @@ def test_variance_dropout_of_the_printed_cases(name: str) -> None:
     average(gaussian.kl(*first, *second), case["expected"]["mpd_B"])
 
 
-def test_evaluation_has_the_floor_and_no_dropout() -> None:
+@pytest.mark.parametrize("spread", list(Spread))
+def test_evaluation_has_the_floor_and_no_dropout(spread: Spread) -> None:
+    """As in the public code: exp(.) + alpha at a KL weight of 1, in evaluation too."""
     features = normal(5, FEATURES)
-    plain = built(Diagonal())(features).logvar
+    plain = log_variance(built(Diagonal())(features).logvar, spread)
     raised = torch.log(torch.exp(plain) + ALPHA)
-    text, code = (
-        built(DiversityUncertainty(0.5, 0.8, evaluation_floor=floor)).eval()
-        for floor in (None, 0.0)
-    )
-    torch.testing.assert_close(text(features).logvar, raised)
-    assert torch.equal(code(features).logvar, plain)
-    assert (gaussian.entropy(text(features).logvar) > 0.0).all()
-
-
-def test_floor_and_dropout_wait_for_their_epoch() -> None:
-    head = built(DiversityUncertainty(0.5, 0.5, from_epoch=1.5))
-    features = normal(50, FEATURES)
-    plain = built(Diagonal())(features).logvar
-    for iteration in range(5):
-        begin_update(head, Progress(iteration, 2))
-        waiting = iteration < 3
-        assert torch.equal(head.train()(features).logvar, plain) == waiting
-        assert torch.equal(head.eval()(features).logvar, plain) == waiting
-    # what was reached is part of what is saved
-    fresh = built(DiversityUncertainty(0.5, 0.5, from_epoch=1.5))
-    fresh.load_state_dict(head.state_dict())
-    assert torch.equal(fresh.eval()(features).logvar, head.eval()(features).logvar)
+    head = built(DiversityUncertainty(0.5, 0.8, spread=spread)).eval()
+    torch.testing.assert_close(head(features).logvar, raised)
+    assert (gaussian.entropy(head(features).logvar) > 0.0).all()
 
 
 # --- Scale-VAE ------------------------------------------------------------------------------------
@@ -642,7 +752,7 @@ def test_a_dimension_that_is_switched_off_is_not_scaled_up_for_ever() -> None:
     head = transparent(Scaled(0.7), 4, 2)
     factor = head(code).factor
     assert factor[0] == 1.0 and 0.0 < factor[1] < 100.0
-    assert head.batches.tolist() == [0, 1]
+    assert head.weight.tolist() == [0.0, 8.0]  # type: ignore[operator, union-attr]
 
 
 @pytest.mark.parametrize("name", ["scale_not_a_bound", "scale_f1"])
@@ -686,45 +796,109 @@ def test_a_dimension_without_spread_is_left_as_it_is() -> None:
     assert all(torch.equal(value, before[name]) for name, value in head.named_buffers())
 
 
-def test_scaling_follows_algorithm_1() -> None:
-    """Written out with lists: epochs of 4 batches, a factor of its own for each in the first 2."""
-    own_epochs = 2
-    head = transparent(Scaled(0.7, own_epochs), 4, 2)
-    average: Tensor | None = None
+# What the batches of an epoch give for the shared factor, written out by hand.
+AVERAGES: dict[Average, Callable[[list[Tensor]], Tensor]] = {
+    MeanOfFactors(): lambda codes: torch.stack([0.7 / code.std(0) for code in codes]).mean(0),
+    FactorOfMeanSpread(): lambda codes: (
+        0.7
+        * sum(len(code) for code in codes)
+        / torch.stack([len(code) * code.std(0) for code in codes]).sum(0)
+    ),
+}
+
+
+@pytest.mark.parametrize("average", AVERAGES, ids=str)
+@pytest.mark.parametrize(
+    ("own", "own_epochs"),
+    [
+        (OwnEpochs(2), 2),
+        (OwnUpdates(5), 2),  # four batches an epoch: the phase ends with the epoch
+        (OwnUpdates(8), 2),
+        (OwnUpdates(9), 3),
+        (OwnUpdates(1), 1),
+        (OwnThroughout(), 99),
+    ],
+    ids=str,
+)
+def test_scaling_follows_algorithm_1(average: Average, own: OwnPhase, own_epochs: int) -> None:
+    """Written out with lists: epochs of 4 batches of several sizes."""
+    head = transparent(Scaled(0.7, own, average), 4, 2)
+    shared: Tensor | None = None
     for epoch in range(5):
-        seen = []
+        seen: list[Tensor] = []
         for batch in range(4):
             begin_update(head, Progress(4 * epoch + batch, 4))
-            code = (1.0 + epoch) * normal(6, 4, seed=10 * epoch + batch)
-            factor = 0.7 / code[:, :2].std(0)
-            seen.append(factor)
+            code = (1.0 + epoch) * normal(3 + 2 * batch, 4, seed=10 * epoch + batch)
+            seen.append(code[:, :2])
             q = head.train()(code)
-            used = factor if epoch < own_epochs else average
+            used = 0.7 / code[:, :2].std(0) if epoch < own_epochs else shared
             torch.testing.assert_close(q.factor, used)
             torch.testing.assert_close(q.mean, used * code[:, :2])
             # evaluation uses what the decoder is being trained with
-            kept = torch.stack(seen).mean(0) if epoch < own_epochs else average
+            kept = AVERAGES[average](seen) if epoch < own_epochs else shared
             torch.testing.assert_close(head.eval()(code[:2]).factor, kept)
-        average = torch.stack(seen).mean(0)
+        shared = AVERAGES[average](seen)
+
+
+def test_the_mean_spread_is_robust_where_the_mean_of_factors_is_not() -> None:
+    """A remainder of two nearly equal sentences, and a first batch before any update."""
+    usual = [normal(32, 2, seed=seed) for seed in range(20)]
+    odd = [1e-5 * normal(32, 2, seed=98), 1e-3 * normal(2, 2, seed=99)]
+    clean = 0.7 / torch.stack([code.std(0) for code in usual]).mean(0)
+    found = {}
+    for average in AVERAGES:
+        head = transparent(Scaled(0.7, OwnEpochs(1), average), 4, 2)
+        for code in [*odd, *usual]:
+            head(torch.cat([code, code], dim=-1))
+        found[average] = head.factor / clean  # type: ignore[operator]
+    assert (found[MeanOfFactors()] > 1000.0).all()  # type: ignore[operator]
+    assert (found[FactorOfMeanSpread()] < 1.06).all()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("average", AVERAGES, ids=str)
+def test_with_the_shared_factor_training_reports_the_spread_that_batches_have(
+    average: Average,
+) -> None:
+    head = transparent(Scaled(0.7, OwnUpdates(1), average), 4, 2)
+    epochs = [[normal(size, 4, seed=10 * epoch + size) for size in (9, 4)] for epoch in range(2)]
+    told = []
+    for step, code in enumerate(itertools.chain(*epochs)):
+        begin_update(head, Progress(step, 2))
+        head(code)
+        told.append(head.report())  # type: ignore[operator, union-attr]
+    first, later = told[1], told[3]
+    assert first["own_factors"] == 1.0 and later["own_factors"] == 0.0
+    assert first["batch_std"] == pytest.approx(0.7)
+    factor = AVERAGES[average]([code[:, :2] for code in epochs[0]])
+    spreads = [(factor * code[:, :2]).std(0) for code in epochs[1]]
+    mean = (9 * spreads[0] + 4 * spreads[1]).mean() / 13
+    assert later["batch_std"] == pytest.approx(mean.item())
+    assert later["factor_mean"] == pytest.approx(factor.mean().item())
+    assert later["factor_largest"] == pytest.approx(factor.max().item())
 
 
 def test_the_gradient_goes_through_a_batchs_own_factor_and_not_through_an_average() -> None:
-    head = transparent(Scaled(0.7), 2, 1)
     code = normal(6, 2).requires_grad_()
 
-    def slope(weight: Callable[[Tensor], Tensor]) -> Tensor:
+    def slope(head: nn.Module, weight: Callable[[Tensor], Tensor]) -> Tensor:
         mean = code[:, :1]
         (wanted,) = torch.autograd.grad((weight(mean) * mean).pow(3).sum(), code)
         (found,) = torch.autograd.grad(head(code).mean.pow(3).sum(), code)
         torch.testing.assert_close(found, wanted)
         return found
 
-    own = slope(lambda mean: 0.7 / mean.std())
+    head = transparent(Scaled(0.7), 2, 1)
+    own = slope(head, lambda mean: 0.7 / mean.std())
     # the scale of the means has no influence on what the decoder sees: nothing pulls along them
     assert (own * code)[:, 0].sum().abs() < 1e-12
     begin_update(head, Progress(1, 1))
     fixed = head.factor.item()  # type: ignore[operator]
-    slope(lambda mean: mean.new_tensor(fixed))
+    slope(head, lambda mean: mean.new_tensor(fixed))
+    stopped = transparent(Scaled(0.7, gradient=OwnGradient.STOPPED), 2, 1)
+    pulled = slope(stopped, lambda mean: (0.7 / mean.std()).detach())
+    assert (pulled * code)[:, 0].sum().abs() > 0.1
+    both = [transparent(Scaled(0.7, gradient=g), 2, 1)(code).mean for g in OwnGradient]
+    assert torch.equal(*both)  # the same numbers, with other gradients
 
 
 def test_a_reloaded_older_state_goes_on_from_its_own_averages() -> None:
@@ -744,7 +918,7 @@ def test_a_reloaded_older_state_goes_on_from_its_own_averages() -> None:
 
 
 def flowed(latent_dim: int, blocks: int, batch: int = 3, seed: int = 3) -> Flowed:
-    head = built(Flow(blocks, 4 * latent_dim), latent_dim, scale=0.8, seed=seed).eval()
+    head = built(Flow(blocks, 16), latent_dim, scale=0.8, seed=seed).eval()
     q = head(normal(batch, FEATURES, seed=seed))
     assert isinstance(q, Flowed)
     return q
@@ -863,7 +1037,7 @@ def test_the_density_of_the_last_draw_is_remembered_and_right() -> None:
 
 
 def test_gradients_do_not_depend_on_what_is_remembered() -> None:
-    head = built(Flow(hidden=12))
+    head = built(Flow(width=8))
     q = head(normal(3, FEATURES))
     assert isinstance(q, Flowed)
 
@@ -888,7 +1062,7 @@ def test_gradients_do_not_depend_on_what_is_remembered() -> None:
 
 
 def test_masked_weights_get_no_gradient() -> None:
-    head = built(Flow(hidden=9))
+    head = built(Flow(width=3))
     q = head(normal(3, FEATURES))
     draw(q, (2,), generator(1)).sum().backward()
     masked = [m for m in head.modules() if hasattr(m, "mask")]
@@ -901,10 +1075,11 @@ def test_masked_weights_get_no_gradient() -> None:
 def test_a_new_block_keeps_most_of_z() -> None:
     head = Flow(blocks=1).build(FEATURES, 3).double()
     with torch.no_grad():
-        for parameter in head.parameters():
-            parameter.zero_()
+        for name, parameter in head.named_parameters():
+            if "gate" not in name:
+                parameter.zero_()
     z = normal(2, 4, 3)
-    image, log_gate = head.chain(z, normal(4, FEATURES))  # type: ignore[operator]
+    image, log_gate = head.chain(z, normal(4, 6))  # type: ignore[operator]
     gate = 1.0 / (1.0 + math.exp(-2.0))
     torch.testing.assert_close(image, gate * z)
     torch.testing.assert_close(log_gate, torch.full_like(z, math.log(gate)))
@@ -916,8 +1091,10 @@ def constant_flow(gates: Tensor, shifts: Tensor) -> FlowHead:
     All of it comes through the context: units of degree 0 carry the one-hot features.
     """
     blocks, points, dims = gates.shape
-    head = Flow(blocks, points * dims).build(points, dims).double()
+    head = Flow(blocks, 1, Diagonal()).build(points, dims).double()
     assert isinstance(head, FlowHead)
+    head.context = nn.Identity()  # type: ignore[assignment]
+    head.chain = _Chain(blocks, dims, points, points * dims).double()
     with torch.no_grad():
         for parameter in head.chain.parameters():
             parameter.zero_()
@@ -927,7 +1104,7 @@ def constant_flow(gates: Tensor, shifts: Tensor) -> FlowHead:
             made = block.made
             made.context.weight[:points] = torch.eye(points)
             made.second.weight[:points, :points] = torch.eye(points)
-            made.last.weight[:, :points] = torch.cat([torch.logit(gate) - 2.0, shift], -1).T
+            made.last.weight[:, :points] = torch.cat([torch.logit(gate), shift], -1).T
     return head
 
 
@@ -971,8 +1148,11 @@ def test_a_flow_refuses_a_base_of_the_readers_own_that_is_not_gaussian() -> None
 
 
 def test_hidden_units_of_every_degree_are_there_for_any_size() -> None:
-    for latent_dim, hidden in itertools.product((1, 3, 8), (8, 9, 23)):
-        q = built(Flow(1, hidden), latent_dim)(normal(2, FEATURES))
+    for latent_dim, hidden in itertools.product((1, 3, 8), (64, 67, 90)):
+        chain = _Chain(1, latent_dim, FEATURES, hidden).double()
+        q = Flowed(
+            DiagonalNormal(*torch.zeros(2, 2, latent_dim).double()), chain, normal(2, FEATURES)
+        )
         full = jacobian(q, normal(3, 2, latent_dim)).abs().amax((0, 1))
         assert ((full > 0) == torch.ones(latent_dim, latent_dim).tril().bool()).all()
 
@@ -982,7 +1162,7 @@ def test_smaller_means_cost_scale_vae_nothing_while_a_batch_has_its_own_factor(
     share: float, seed: int
 ) -> None:
     """What the decoder sees stays, and the KL falls: no means are small enough."""
-    head: Any = built(Scaled(0.9, 2), seed=seed)
+    head: Any = built(Scaled(0.9, OwnEpochs(2)), seed=seed)
     features = normal(8, FEATURES, seed=seed)
     before = head.train()(features)
     with torch.no_grad():

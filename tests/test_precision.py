@@ -178,17 +178,17 @@ def test_precision_is_part_of_a_run_and_of_its_provenance(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Trained twice the weights agree to the bit; float32 gives others under another key."""
-    known = recipes.recipe("lagging-grammar")
+    known = recipes.recipe("text-grammar")
     smoke = known.scales["smoke"]
     keys, weights = [], []
     for count, of in enumerate([Precision.BFLOAT16, Precision.BFLOAT16, Precision.FLOAT32]):
         network = replace(smoke.network, precision=of)  # type: ignore[type-var]
         scales = {"smoke": replace(smoke, network=network)}
         monkeypatch.setitem(
-            recipes._RECIPES, "lagging-grammar", lambda s=scales: replace(known, scales=s)
+            recipes._RECIPES, "text-grammar", lambda s=scales: replace(known, scales=s)
         )
         monkeypatch.setenv("POSTERIOR_COLLAPSE_STORE", str(tmp_path / str(count)))
-        run = train_or_load(Spec("lagging-grammar", "vae", "smoke"), "cpu", progress=False)
+        run = train_or_load(Spec("text-grammar", "vae", "smoke"), "cpu", progress=False)
         used = available(of, CPU)
         assert run.provenance["precision"] == {"training": used, "evaluation": "float32"}
         assert run.provenance["setup"]["network"]["precision"] == of

@@ -38,6 +38,7 @@ from posterior_collapse.priors import (
     DiagonalMixture,
     GaussianMixture,
     IsotropicGaussianMixture,
+    Mixing,
     Prior,
     ScaledStandardNormal,
     StandardNormal,
@@ -49,6 +50,8 @@ EVERY: list[Prior] = [
     StandardNormal(),
     GaussianMixture(),
     IsotropicGaussianMixture(3),
+    GaussianMixture(4, Mixing.EQUAL),
+    IsotropicGaussianMixture(3, Mixing.EQUAL),
     AutoRegressive(0.6),
     AutoRegressive.for_rate(0.1),
 ]
@@ -163,9 +166,10 @@ def test_values_out_of_range_are_refused(make: Callable[[], Any]) -> None:
 # --- mixtures -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("choice", [GaussianMixture(4), IsotropicGaussianMixture(4)], ids=str)
-def test_mixture_density_against_scipy(choice: Prior) -> None:
-    module = scattered(choice, 3)
+@pytest.mark.parametrize("mixing", list(Mixing))
+@pytest.mark.parametrize("kind", [GaussianMixture, IsotropicGaussianMixture])
+def test_mixture_density_against_scipy(kind: Any, mixing: Mixing) -> None:
+    module = scattered(kind(4, mixing), 3)
     z = normal(2, 5, 3, seed=9)
     weights = torch.softmax(module.logits, 0).tolist()  # type: ignore[arg-type]
     variances = torch.exp(module.logvar).expand(4, 3).tolist()  # type: ignore[arg-type, operator]
@@ -195,6 +199,24 @@ def test_components_start_apart_near_the_origin_and_stay_so(latent_dim: int) -> 
     module().log_prob(normal(100, latent_dim)).sum().backward()
     slopes = module.mean.grad  # type: ignore[union-attr]
     assert torch.pdist(slopes).min() > 0  # type: ignore[arg-type]
+
+
+def test_weights_of_the_published_mixture_stay_equal_and_its_start_is_glorots() -> None:
+    """Means and log-variances of variance 2 / (K + D), or 2 / (K + 1) for one variance each."""
+    for kind, columns in ((GaussianMixture, 300), (IsotropicGaussianMixture, 1)):
+        module = built(kind(200, Mixing.EQUAL), 300)
+        for name, sizes in (("mean", 500), ("logvar", 200 + columns)):
+            values = getattr(module, name)
+            found = values.square().mean().item()
+            error = 5.0 * math.sqrt(2.0 / values.numel())  # of a variance, relative
+            assert found == pytest.approx(2.0 / sizes, rel=error), (kind, name)
+        assert {name for name, _ in module.named_parameters()} == {"mean", "logvar"}
+        assert not module.state_dict().keys() - {"mean", "logvar"}
+        before = module.mean.detach().clone()  # type: ignore[operator, union-attr]
+        TextNetwork(4, 4, 0.0).initialise(module, generator())
+        assert torch.equal(module.mean, before)  # type: ignore[arg-type]
+        weights = module().mixture_distribution.probs
+        torch.testing.assert_close(weights, torch.full_like(weights, 1 / 200))
 
 
 def test_a_mixture_has_no_closed_kl_and_the_sampled_one_is_right() -> None:
@@ -377,7 +399,7 @@ def test_closed_kl_per_dimension_against_torch() -> None:
 def flowed(batch: int = 3) -> Flowed:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        head = Flow(hidden=8).build(4, 3).double()
+        head = Flow(width=3).build(4, 3).double()
     return head(normal(batch, 4))
 
 
@@ -397,7 +419,7 @@ def test_kl_per_dimension_of_a_flow_that_does_nothing_is_the_closed_one() -> Non
     """With gates held at nearly 1 the flow is its base."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        head = Flow(hidden=8).build(4, 3).double()
+        head = Flow(width=3).build(4, 3).double()
     for block in head.chain.blocks:  # type: ignore[union-attr]
         block.made.last.bias.data[:3] = 40.0  # type: ignore[union-attr, index, operator]
     q = head(normal(3, 4))

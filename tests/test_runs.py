@@ -38,12 +38,12 @@ from posterior_collapse.runs import (
 from posterior_collapse.runs import spec as spec_module
 from posterior_collapse.runs.store import partial_folder
 
-SPEC = Spec("lagging-grammar", "lagging", "smoke", 0)
+SPEC = Spec("text-grammar", "lagging", "smoke", 0)
 
 # A process of its own that trains one run, with a checkpoint after every update.
 _TRAIN = (
     "from posterior_collapse.runs import Spec, train_or_load;"
-    "train_or_load(Spec('lagging-grammar', 'lagging', 'smoke', 0), 'cpu', False, 0.0)"
+    "train_or_load(Spec('text-grammar', 'lagging', 'smoke', 0), 'cpu', False, 0.0)"
 )
 
 
@@ -71,7 +71,7 @@ def _start(store: Path) -> subprocess.Popen[str]:
 
 def _content(store: Path) -> dict[str, bytes]:
     """Everything of the run that must not depend on interruptions."""
-    found = next((store / "runs").glob("lagging-grammar--*[!t]"))
+    found = next((store / "runs").glob("text-grammar--*[!t]"))
     return _content_of(found)
 
 
@@ -303,7 +303,7 @@ def test_no_pickle_is_written(whole: Path) -> None:
 
 def test_decoded_sentences_are_no_choice_by_length(store: Path) -> None:
     """Batches come sorted by length; the measured subset of the test set must not."""
-    spec = Spec("lagging-grammar", "vae", "smoke")
+    spec = Spec("text-grammar", "vae", "smoke")
     test, count = work.load_data(spec.setup).test, spec.setup.nll_sentences
     assert count < len(test)
     with work.one_thread(torch.device("cpu")):
@@ -314,10 +314,18 @@ def test_decoded_sentences_are_no_choice_by_length(store: Path) -> None:
     assert found["n_tokens"] > int((shortest - 1).sum())
 
 
+def test_each_sentence_keeps_its_likelihood(store: Path) -> None:
+    """The mean of the kept values is the metric, so methods can be paired by sentence."""
+    run = train_or_load(Spec("text-grammar", "vae", "smoke", 0), progress=False)
+    each = run.arrays["each_nll"]
+    assert each.shape == (run.metrics["n_decoded"],)
+    assert each.mean() == pytest.approx(run.metrics["nll"], rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("recipe", "method"),
     [
-        ("lagging-grammar", "lagging"),  # the posterior mean space
+        ("text-grammar", "lagging"),  # the posterior mean space
         ("igp-grammar", "igp+target-kl(c=4)"),  # text, labels and a judge
         ("five-gaussians-sorted", "bn-vae(gamma=1)"),  # means of mini-batches
         ("digits", "vae"),  # images and classifiers

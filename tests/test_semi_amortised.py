@@ -87,7 +87,8 @@ def state_of(model: VAE, training: SemiAmortised, objective: Objective = ELBO())
 def test_refinement_never_ends_with_a_worse_elbo(seed: int) -> None:
     model, x = linear(seed), data(64)
     before = exact_elbo(model, x, model.posterior(x))  # type: ignore[arg-type]
-    after = exact_elbo(model, x, Refined(model, SemiAmortised()).posterior(x))
+    settings = SemiAmortised(keeps="better")
+    after = exact_elbo(model, x, Refined(model, settings).posterior(x))
     assert (after >= before - 1e-3).all()
     assert (after - before).mean() > 0.5  # it is a bad encoder
 
@@ -95,7 +96,7 @@ def test_refinement_never_ends_with_a_worse_elbo(seed: int) -> None:
 @pytest.mark.parametrize("rate", [1.0, 8.0])
 def test_under_common_noise_no_example_ends_worse_however_wild_the_steps(rate: float) -> None:
     model, x = linear(), data(200)
-    settings = SemiAmortised(steps=8, rate=rate)
+    settings = SemiAmortised(steps=8, rate=rate, keeps="better")
     optimum = best(model, x)
     # Half of the examples start where nothing can be gained but by luck.
     start = torch.stack([optimum.mean, optimum.logvar]).detach()
@@ -108,6 +109,25 @@ def test_under_common_noise_no_example_ends_worse_however_wild_the_steps(rate: f
     assert (gain >= 0).all()
     assert ((gain > 0) == path.better[:, 0]).all()
     assert 0 < path.better.sum() < len(x)
+
+
+def test_the_end_of_the_path_is_taken_however_bad_it_is() -> None:
+    """As in the paper's algorithm and its public code, and where all its steps lead."""
+    model, x = linear(), data(50)
+    optimum = best(model, x)
+    start = torch.stack([optimum.mean, optimum.logvar]).detach()
+    problem = _Problem(model, x, 1.0, None)
+    noise = _Noise.drawn(4, start, len(x), generator(5))
+    settings = SemiAmortised(steps=4, rate=8.0)
+    path = settings.refine(problem, start, noise)
+    point, velocity = start, torch.zeros_like(start)
+    for drawn in noise.steps:
+        held = point.clone().requires_grad_()
+        ends = settings.step(problem, held, velocity, drawn, create_graph=False)
+        point, velocity = (value.detach() for value in ends)
+    assert torch.equal(path.chosen, point)
+    with torch.no_grad():
+        assert (problem(point, noise.judges) > problem(start, noise.judges)).any()
 
 
 def test_many_small_steps_approach_the_best_gaussian() -> None:
@@ -311,6 +331,7 @@ def test_measuring_leaves_the_model_and_all_randomness_alone() -> None:
         (lambda: SemiAmortised(rate=0.0), "rate"),
         (lambda: SemiAmortised(momentum=1.0), r"\[0, 1\)"),
         (lambda: SemiAmortised(clip=-1.0), "clip"),
+        (lambda: SemiAmortised(keeps="ende"), 'did you mean "end"'),
     ],
 )
 def test_settings_out_of_range_are_refused(make, message: str) -> None:  # type: ignore[no-untyped-def]
@@ -319,6 +340,6 @@ def test_settings_out_of_range_are_refused(make, message: str) -> None:  # type:
 
 
 def test_only_a_diagonal_gaussian_can_be_refined() -> None:
-    model = text_vae(12, 4, 5, LATENT, 0.0, Flow(hidden=8), StandardNormal())
+    model = text_vae(12, 4, 5, LATENT, 0.0, Flow(width=3), StandardNormal())
     with pytest.raises(BadInput, match="Flowed"):
         Refined(model, SemiAmortised()).posterior(sentences())

@@ -285,8 +285,8 @@ def test_every_recipe_has_a_smoke_scale_and_paper_constants() -> None:
     assert (settings.learning_rate, settings.clip_norm, settings.decay) == (1.0, 5.0, 0.5)
     assert (settings.patience, settings.max_decays, settings.max_epochs) == (2, 5, 50)
     assert {0, 200, 1000, 2000, 10000} <= set(paper.grid_every)
-    with pytest.raises(BadInput, match='did you mean "lagging-yahoo"'):
-        recipes.get("laging-yahoo", "quick")
+    with pytest.raises(BadInput, match='did you mean "text-yahoo"'):
+        recipes.get("text-yaho", "quick")
 
 
 @pytest.mark.parametrize("scale", [0.1, 30.0, 4000.0])

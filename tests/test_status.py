@@ -54,10 +54,12 @@ def test_a_page_that_tags_an_unknown_item_is_refused(tmp_path: Path) -> None:
 
 def test_boxes_are_read_back_as_they_were_shown() -> None:
     holds = decide("lagging-fig2", "paper", [check(Outcome.HOLDS)])
-    partly = decide("du-eq3", "exact", [check(Outcome.HOLDS), check(Outcome.FAILS)])
-    assert status.boxes(executed(holds, partly), "p.ipynb") == [
+    mixed = decide("du-eq3", "exact", [check(Outcome.HOLDS), check(Outcome.FAILS)])
+    lost = decide("du-tab1", "smoke", [check(Outcome.HOLDS)])
+    assert status.boxes(executed(holds, mixed, lost), "p.ipynb") == [
         status.Box("lagging-fig2", "paper", "holds", "p.ipynb"),
-        status.Box("du-eq3", "exact", "partly", "p.ipynb"),
+        status.Box("du-eq3", "exact", "mixed", "p.ipynb"),
+        status.Box("du-tab1", "smoke", "this scale can't tell", "p.ipynb", lost.reason),
     ]
 
 
@@ -66,9 +68,12 @@ def test_boxes_are_read_back_as_they_were_shown() -> None:
     [
         (["holds"], "holds"),
         (["holds", "holds"], "holds"),
-        (["holds", "fails"], "partly"),
-        (["fails", "not run at this scale"], "fails"),
-        (["not run at this scale"], "not run at this scale"),
+        (["holds", "fails"], "mixed"),
+        (["holds", "not reproduced at reduced scale"], "mixed"),
+        (["fails", "not run"], "fails"),
+        (["not run"], "not run"),
+        (["not run", "this scale can't tell", "undecided"], "undecided"),
+        (["not checkable by computation", "not run"], "not run"),
     ],
 )
 def test_boxes_at_one_scale_give_one_verdict(verdicts: list[str], told: str) -> None:
@@ -80,7 +85,7 @@ def test_the_largest_scale_that_decided_anything_counts() -> None:
         status.Box("lagging-fig2", "quick", "fails", "a.ipynb"),
         status.Box("lagging-fig2", "paper", "holds", "b.ipynb"),
         status.Box("lagging-fig1", "quick", "holds", "a.ipynb"),
-        status.Box("lagging-fig1", "paper", "not run at this scale", "b.ipynb"),
+        status.Box("lagging-fig1", "paper", "undecided", "b.ipynb"),
     ]
     told = {one.item: one for one in status.statuses(found)}
     assert (told["lagging-fig2"].verdict, told["lagging-fig2"].scale) == ("holds", "paper")
@@ -90,8 +95,29 @@ def test_the_largest_scale_that_decided_anything_counts() -> None:
     counted = status.counts(list(told.values())).set_index("paper")
     assert counted.loc["all five", "items"] == 69
     assert counted.loc["lagging", "holds"] == 2
+    assert counted.loc["du-vae", "not run"] == 12
     with pytest.raises(BadInput, match="did you mean"):
         status.statuses([status.Box("lagging-fig22", "quick", "holds", "a.ipynb")])
+
+
+def test_what_was_not_reproduced_is_counted_apart_from_what_fails() -> None:
+    fails = [check(Outcome.FAILS)]
+    found = status.boxes(
+        executed(
+            decide("du-tab1", "medium", fails),
+            decide("du-tab2", "large", fails),
+            decide("du-eq3", "exact", fails),
+        ),
+        "notebooks/p.ipynb",
+    )
+    counted = status.counts(status.statuses(found)).set_index("paper").loc["du-vae"]
+    assert counted["fails"] == 2 and counted["not reproduced at reduced scale"] == 1
+    shown = status.table(status.statuses(found), "c").data
+    assert shown.count("pc-not-reproduced") == 1 and shown.count("pc-fails") == 2
+    # The paper's own scale decides over a reduced one, whatever that says.
+    both = [*found, status.Box("du-tab2", "medium", "holds", "notebooks/q.ipynb")]
+    told = {one.item: one for one in status.statuses(both)}
+    assert (told["du-tab2"].verdict, told["du-tab2"].scale) == ("fails", "large")
 
 
 def test_only_the_rule_makes_verdicts(root: Path) -> None:
@@ -141,6 +167,6 @@ def test_collect_executes_what_is_missing(book: Path) -> None:
     found = status.collect(Page("quick", (0, 1), "auto"))
     assert {(box.item, box.verdict) for box in found} == {
         ("lagging-fig2", "holds"),
-        ("lagging-fig3", "fails"),
+        ("lagging-fig3", "not reproduced at reduced scale"),
     }
     assert json.loads((book / "notebooks/one.ipynb").read_text())["cells"]

@@ -21,7 +21,7 @@ from posterior_collapse.objectives import ScaledELBO
 from posterior_collapse.pages import theory_scale as pictures
 from posterior_collapse.posteriors import Scaled, ScaledNormal
 from posterior_collapse.priors import UnitNormal
-from posterior_collapse.theory import Standing, examine, mixture, scale
+from posterior_collapse.theory import Standing, examine, mixture, scale, scale_dynamics
 
 CASES = {
     case["name"]: case
@@ -246,7 +246,7 @@ def test_a_batch_without_spread_keeps_the_factor_finite() -> None:
 
 
 def test_the_module_under_test_is_that_of_the_method() -> None:
-    head = Scaled(0.7, 1, 1).build(3, 3)
+    head = Scaled(0.7).build(3, 3)
     assert type(head) is type(scale._head(3, 0.7, 1))
 
 
@@ -284,3 +284,93 @@ def test_table_of_the_average_factor() -> None:
     std = np.random.default_rng(2).normal(size=(100_000, 8)).std(1, ddof=1)
     found = pictures.factor_table((8,))["mean Std(f̄ μ) / des_std"][0]
     assert (1.0 / std).mean() * std.mean() == pytest.approx(found, rel=5e-3)
+
+
+# --- where the means settle -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("noise", "des_std"), [(0.3, 0.7), (0.8, 0.7), (0.8, 1.1), (1.2, 0.7)])
+@pytest.mark.parametrize("start", [0.5, 4.0])
+def test_a_linear_model_comes_back_to_the_fixed_point(
+    noise: float, des_std: float, start: float
+) -> None:
+    """With the module that trains, encoder, variance and decoder all learning."""
+    fixed = scale_dynamics.balance(1.3, noise, des_std)
+    found = scale_dynamics.train_linear(start * fixed.factor, 1.3, noise, des_std, 12)
+    assert found.factors[0] == pytest.approx(start * fixed.factor)
+    assert found.factors[-1] == pytest.approx(fixed.factor, rel=0.01)
+    assert found.second_moments[-1] == pytest.approx(1.0, abs=0.03)
+
+
+def test_a_linear_model_does_not_settle_where_the_slope_is_below_minus_one() -> None:
+    """r < 1/4: the statement says where there is no way back, too."""
+    fixed = scale_dynamics.balance(1.3, 0.8, 0.3)
+    assert fixed.share < 0.25 and scale_dynamics.slopes(fixed.share).follows < -1.0
+    late = scale_dynamics.train_linear(1.1 * fixed.factor, 1.3, 0.8, 0.3, 16).factors[-6:]
+    assert max(late) > 2.0 * min(late)
+
+
+def test_the_fixed_point_is_stationary() -> None:
+    """All derivatives of the loss at it, by differences."""
+    v, noise, des_std, weight = 1.3, 0.6, 0.7, 0.8
+    fixed = scale_dynamics.balance(v, noise, des_std, weight)
+
+    def loss(rho: float, log_sd: float, w: float) -> float:
+        variance = math.exp(2.0 * log_sd)
+        rest = (v - w * fixed.factor * rho) ** 2 + w * w * variance
+        kl = 0.5 * (rho * rho + variance - 1.0) - log_sd
+        return rest / (2.0 * noise**2) + weight * kl
+
+    place = [fixed.rho, 0.5 * math.log(fixed.variance), fixed.decoder]
+    for k in range(3):
+        ends = [[p + side * 1e-5 * (j == k) for j, p in enumerate(place)] for side in (-1, 1)]
+        assert abs(loss(*ends[1]) - loss(*ends[0])) / 2e-5 < 1e-7
+    assert fixed.factor * fixed.rho == pytest.approx(des_std)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_the_map_is_what_the_means_do_when_the_rest_is_held(share: float) -> None:
+    """The best s for a factor by a search over s, with decoder and variance of the fixed point."""
+    s0, variance, rho, noise = 0.7, 0.49 * (1.0 - share) / share, 0.4, 0.5
+    fixed = scale_dynamics.Balance(s0 / rho, rho, variance, 0.0)
+    assert fixed.share == pytest.approx(share)
+    v = 1.7
+    w = v * s0 / (s0**2 + variance)
+    weight = s0 * w * (v - w * s0) / noise**2 / rho**2  # so that the fixed point is one
+    for f in (0.3 * fixed.factor, fixed.factor, 5.0 * fixed.factor):
+        s = np.linspace(0.0, 2.5 * v / w, 400_001)
+        gained = -((v - w * s) ** 2) / (2 * noise**2) - 0.5 * weight * (s / f) ** 2
+        following = s0 * f / s[np.argmax(gained)]
+        assert scale_dynamics.epoch_map(f, fixed) == pytest.approx(following, rel=1e-4)
+    step = 1e-5 * fixed.factor
+    ends = [scale_dynamics.epoch_map(fixed.factor + k * step, fixed) for k in (-1, 1)]
+    slope = (ends[1] - ends[0]) / (2 * step)
+    assert slope == pytest.approx(scale_dynamics.slopes(share).held, abs=1e-6)
+
+
+def test_a_stopped_gradient_pulls_along_the_scale() -> None:
+    """So S8 is about the gradient that algorithm 1 has, and not about own factors as such."""
+    slope, squares = scale_dynamics._own_slopes(3, 0.0)
+    assert np.abs(slope).max() < 1e-12 and squares.min() > 0.1
+    slope, squares = scale_dynamics._own_slopes(3, 1.0)
+    np.testing.assert_allclose(slope, -squares, rtol=1e-9)
+
+
+def test_factors_that_table_3_needs() -> None:
+    found = pictures.bound_table()
+    shown = [float(value) for value in found["f is at least"]]
+    expected = [
+        d * math.sqrt(16.0 / kl)
+        for d, kl in zip(found["des_std"].astype(float), found["KL"].astype(float), strict=True)
+    ]
+    assert len(shown) == 9 and shown == pytest.approx(expected, abs=0.006)
+
+
+def test_pictures_of_the_way_back() -> None:
+    figure = pictures.return_figure(epochs=2)
+    assert [len(axes.get_lines()) for axes in figure.axes] == [6, 5]
+    lines = figure.axes[1].get_lines()
+    starts = sorted(float(np.asarray(line.get_ydata())[0]) for line in lines[:4])
+    assert starts == pytest.approx([0.5, 0.5, 4.0, 4.0])
+    table = pictures.balance_table((0.3, 0.7))
+    assert float(table["f*"][1]) * float(table["ρ*"][1]) == pytest.approx(0.7, abs=2e-3)

@@ -221,8 +221,23 @@ def test_learning_rate_halves_after_two_stale_epochs_and_the_best_is_reloaded() 
 def test_training_ends_at_the_last_decay() -> None:
     settings = Optimisation(max_decays=2, patience=1, max_epochs=50)
     state = state_of(Joint(), settings)
-    run(state, Joint(), settings, Watch([1.0, 2.0, 2.0, 2.0]))
+    run(state, Joint(), settings, Watch([1.0, 2.0, 3.0, 2.0]))
     assert state.epoch == 3 and state.decays == 2
+
+
+def test_after_a_decay_the_loss_at_that_decay_is_to_beat() -> None:
+    settings = Optimisation(patience=1, max_epochs=5)
+    state = state_of(Joint(), settings)
+    run(state, Joint(), settings, Watch([1.0, 3.0, 2.5, 2.0, 2.1]))
+    # 2.5 and 2.0 are worse than the best, 1.0, and better than 3.0, at which the rate was halved
+    assert state.decays == 2 and state.best_loss == 1.0 and state.compared_loss == 2.1
+
+
+def test_no_decay_before_its_update() -> None:
+    settings = Optimisation(patience=1, max_epochs=4, first_decay_update=18)  # of 6 an epoch
+    state = state_of(Joint(), settings)
+    run(state, Joint(), settings, Watch([1.0, 2.0, 3.0, 3.0]))
+    assert [row["learning_rate"] for row in state.history] == [1.0] * 3 + [0.5]
 
 
 def test_every_epoch_sees_every_batch_once() -> None:

@@ -20,13 +20,14 @@ from torch.distributions import Distribution, Independent, Normal, kl_divergence
 from posterior_collapse import gaussian
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
 from posterior_collapse.objectives import Model
-from posterior_collapse.posteriors import Delta, Flowed, draw, gaussian_code
+from posterior_collapse.posteriors import Delta, Flowed, batch_spread, draw, gaussian_code
 from posterior_collapse.priors import UnitNormal
 
 __all__ = [
     "NODES_PER_CALL",
     "SEQUENCES_PER_CALL",
     "Estimate",
+    "Evaluated",
     "Evaluation",
     "Model",
     "Moments",
@@ -34,6 +35,7 @@ __all__ = [
     "aggregate_kl",
     "count_tokens",
     "evaluate",
+    "evaluate_each",
     "evaluate_scaled",
     "evaluating",
     "importance_weighted_nll",
@@ -489,7 +491,14 @@ def count_tokens(x: Any) -> int | None:
     return int((x[:, 1:] != 0).sum())
 
 
-def evaluate(
+class Evaluated(NamedTuple):
+    """An evaluation, and the likelihood of each example, by which two models can be paired."""
+
+    totals: Evaluation
+    nll: Tensor | None  # (n_decoded,), importance-weighted, nats; None as in the totals
+
+
+def evaluate_each(
     model: Model,
     batches: Iterable[Any],
     generator: torch.Generator,
@@ -497,7 +506,7 @@ def evaluate(
     mi_samples: int = 10,
     aggregate: int | None = None,
     encoded: Iterable[Any] = (),
-) -> Evaluation:
+) -> Evaluated:
     """Measure a model; each example is encoded once, and one set of samples serves all.
 
     The KL is a closed form where torch.distributions has one for the pair of distributions, and
@@ -543,7 +552,7 @@ def evaluate(
     n, dense = len(total.nll), bool(torch.isfinite(total.kl).all())
     kl = torch.cat([encoding.kl for encoding in encodings])
     nll = total.nll.mean().item() if dense else None
-    return Evaluation(
+    totals = Evaluation(
         nll=nll,
         nll_stderr=_stderr_of_mean(total.nll_stderr.square()) if dense else None,
         elbo_loss=(total.reconstruction + total.kl).mean().item() if dense else None,
@@ -560,6 +569,21 @@ def evaluate(
         mi_samples=mi_samples,
         **latent,
     )
+    return Evaluated(totals, total.nll if dense else None)
+
+
+def evaluate(
+    model: Model,
+    batches: Iterable[Any],
+    generator: torch.Generator,
+    num_samples: int = 500,
+    mi_samples: int = 10,
+    aggregate: int | None = None,
+    encoded: Iterable[Any] = (),
+) -> Evaluation:
+    """As :func:`evaluate_each`, without the examples."""
+    each = evaluate_each(model, batches, generator, num_samples, mi_samples, aggregate, encoded)
+    return each.totals
 
 
 class _Encoding(NamedTuple):
@@ -685,7 +709,14 @@ class ScaledEvaluation(NamedTuple):
     unit_elbo_loss: float  # negative ELBO of q_hat under N(0, I): valid
     unit_nll: float  # importance-weighted under N(0, I): valid
     mean_std: float  # of q_hat's means over the examples, ddof 1, averaged over dimensions
+    batch_std: (
+        float | None
+    )  # the same within batches as training has them, which is what f is set by
     largest_factor: float  # f
+    # What holds the means where they are (theory, S9): equal where their scale is at its optimum.
+    means_price: float  # sum over dimensions of E mu^2, the slope of the trained KL in log scale
+    means_gain: float  # slope of the reconstruction in log scale of the means
+    second_moment: float  # E (mu^2 + sigma^2) of q, averaged over dimensions (theory, S10)
 
 
 class _UnitPrior:
@@ -721,7 +752,11 @@ class _Printed(_UnitPrior):
 
 
 def evaluate_scaled(
-    model: Model, batches: Sequence[Any], generator: torch.Generator, num_samples: int = 500
+    model: Model,
+    batches: Sequence[Any],
+    generator: torch.Generator,
+    num_samples: int = 500,
+    batch_size: int = 32,
 ) -> ScaledEvaluation:
     """Measure a model whose posterior is a :class:`posterior_collapse.posteriors.ScaledNormal`.
 
@@ -730,6 +765,8 @@ def evaluate_scaled(
         batches: batches of x, read three times.
         generator: on the device of the posterior.
         num_samples: of z per example.
+        batch_size: largest batch of training; ``batches`` are cut to it where the spread within
+            batches is measured.
     """
     found = []
     with evaluating(model):
@@ -742,7 +779,10 @@ def evaluate_scaled(
             found.append(_Pass(*(torch.cat(column) for column in zip(*parts, strict=True))))
         posteriors = [model.posterior(x) for x in batches]
         factor = posteriors[0].factor  # type: ignore[attr-defined]
-        spread = torch.cat([q.mean for q in posteriors]).std(0)
+        means = [q.mean for q in posteriors]
+        gain = _gain_of_scale(model, batches, generator, num_samples)
+    squares = torch.cat([q.unscaled.mean for q in posteriors]).square().mean(0)  # type: ignore[attr-defined]
+    variances = torch.cat([q.variance for q in posteriors]).mean(0)
     printed, unit = found
     return ScaledEvaluation(
         trained_kl=printed.kl.mean().item(),
@@ -751,9 +791,53 @@ def evaluate_scaled(
         unit_kl=unit.kl.mean().item(),
         unit_elbo_loss=(unit.reconstruction + unit.kl).mean().item(),
         unit_nll=unit.nll.mean().item(),
-        mean_std=spread.mean().item(),
+        mean_std=torch.cat(means).std(0).mean().item(),
+        batch_std=_within_batches([part for m in means for part in m.split(batch_size)]),
         largest_factor=factor.max().item(),
+        means_price=squares.sum().item(),
+        means_gain=gain,
+        second_moment=(squares + variances).mean().item(),
     )
+
+
+_STRETCH = 0.02  # of the logarithm, to both sides; the error of the slope is about its square
+
+
+def _gain_of_scale(
+    model: Model, batches: Sequence[Any], generator: torch.Generator, num_samples: int
+) -> float:
+    """dE log p(x|z) / dlog c at c = 1, where the means that the decoder sees are c f mu; nats.
+
+    A difference on the same draws: it needs no gradient, which some recurrent layers have in
+    training mode only.
+    """
+    total, examples = 0.0, 0
+    for x in batches:
+        q = model.posterior(x)
+        batch = q.batch_shape[0]
+        z = draw(q, (min(num_samples, max(1, SEQUENCES_PER_CALL // batch)),), generator)
+        sides = [
+            gaussian.widen(model.log_likelihood(x, z + math.expm1(step) * q.mean))
+            for step in (_STRETCH, -_STRETCH)
+        ]
+        total += (sides[0] - sides[1]).mean(0).sum().item() / (2.0 * _STRETCH)
+        examples += batch
+    return total / examples
+
+
+def _within_batches(means: Sequence[Tensor]) -> float | None:
+    """Standard deviation within batches (B, D), mean over examples and dimensions.
+
+    The sentences of a training batch have one length, so this is less than over a whole set.
+    A batch of one has none and does not count; None where there are no others.
+    """
+    total, examples = 0.0, 0
+    for mean in means:
+        if len(mean) > 1:
+            spread, varies = batch_spread(mean, ddof=1, least=0.0)
+            total += len(mean) * torch.where(varies, spread, 0.0).mean().item()
+            examples += len(mean)
+    return total / examples if examples else None
 
 
 # --- the true posterior of a scalar latent variable -----------------------------------------------

@@ -1,11 +1,13 @@
 """What training tells the modules of a model: a source of noise, and how far it has come.
 
 A module that draws noise is :class:`Stochastic`; one whose work changes while training goes on
-has a method ``begin_update``.
+has a method ``begin_update``, and one that has something to tell of an epoch a method ``report``.
 """
 
 from __future__ import annotations
 
+import enum
+import math
 from typing import NamedTuple
 
 import torch
@@ -15,6 +17,7 @@ from posterior_collapse.errors import BadInput
 
 __all__ = [
     "Dropout",
+    "FirstValues",
     "Progress",
     "Stochastic",
     "WordDropout",
@@ -22,6 +25,9 @@ __all__ = [
     "dropout_mask",
     "initialised_by_recipe",
     "keeps_initial_values",
+    "reports",
+    "start_as_in_torch",
+    "starts_as_in_torch",
     "use_generator",
 ]
 
@@ -31,11 +37,21 @@ class Progress(NamedTuple):
 
     iteration: int  # updates of the generator so far
     batches_per_epoch: int
+    annealing: int | None = None  # the recipe's length of annealing in updates; None: ten epochs
 
     @property
     def epochs(self) -> float:
         """Epochs done so far, as a fraction."""
         return self.iteration / self.batches_per_epoch
+
+    @property
+    def annealed(self) -> float:
+        """Share of the recipe's annealing that is over; above 1 after it.
+
+        Without a length of its own a recipe anneals for ten epochs (He et al. 2019, appendix B).
+        """
+        length = 10 * self.batches_per_epoch if self.annealing is None else self.annealing
+        return self.iteration / length
 
 
 class Stochastic(nn.Module):
@@ -139,6 +155,16 @@ def begin_update(model: nn.Module, progress: Progress) -> None:
             begin(progress)
 
 
+def reports(model: nn.Module) -> dict[str, float]:
+    """What modules of a model tell of the epoch so far: those with a method ``report``."""
+    found: dict[str, float] = {}
+    for module in model.modules():
+        report = getattr(module, "report", None)
+        if report is not None:
+            found |= report()
+    return found
+
+
 def keeps_initial_values(module: nn.Module) -> nn.Module:
     """Mark a module whose parameters start where it puts them, whatever the recipe says.
 
@@ -158,3 +184,64 @@ def initialised_by_recipe(model: nn.Module) -> list[nn.Parameter]:
         for parameter in module.parameters()
     }
     return [parameter for parameter in model.parameters() if id(parameter) not in kept]
+
+
+class FirstValues(enum.StrEnum):
+    """Where parameters start that the public code of a method leaves to PyTorch."""
+
+    PUBLISHED = "published"  # as there: PyTorch's own first values
+    RECIPE = "recipe"  # like all others, in the recipe's ranges
+
+
+def starts_as_in_torch(module: nn.Module) -> nn.Module:
+    """Mark a module that starts with PyTorch's own first values in the public code of its method.
+
+    See :func:`start_as_in_torch`; a recipe may overrule it with ``FirstValues.RECIPE``.
+    """
+    module.pc_starts_as_in_torch = True  # type: ignore[assignment]
+    return module
+
+
+@torch.no_grad()
+def start_as_in_torch(model: nn.Module, generator: torch.Generator) -> None:
+    """Give the marked modules of a model PyTorch's own first values, drawn from a generator.
+
+    Linear maps are uniform in +-1 / sqrt(inputs), recurrent layers in +-1 / sqrt(hidden units),
+    and embeddings are standard normal.
+    PyTorch's layers draw them from the global random state, which is not ours to move on.
+    Parameters that keep their initial values stay.
+
+    Args:
+        model: its parameters are on the CPU.
+        generator: on the CPU.
+    """
+    free = {id(parameter) for parameter in initialised_by_recipe(model)}
+    layers = {
+        layer: None
+        for module in model.modules()
+        if getattr(module, "pc_starts_as_in_torch", False)
+        for layer in module.modules()
+    }
+    for layer in layers:
+        for parameter in layer.parameters(recurse=False):
+            if id(parameter) in free:
+                _draw_as_torch(layer, parameter, generator)
+
+
+def _draw_as_torch(layer: nn.Module, parameter: Tensor, generator: torch.Generator) -> None:
+    """First values of one parameter of a layer, in place.
+
+    Raises:
+        BadInput: the layer is of a kind whose first values are not known here.
+    """
+    if isinstance(layer, nn.Embedding):
+        parameter.normal_(generator=generator)
+    elif isinstance(layer, nn.Linear | nn.RNNBase):
+        inputs = layer.in_features if isinstance(layer, nn.Linear) else layer.hidden_size
+        bound = 1.0 / math.sqrt(max(1, inputs))
+        parameter.uniform_(-bound, bound, generator=generator)
+    else:
+        raise BadInput(
+            "PyTorch's first values are known here for Linear, Embedding and recurrent layers, "
+            f"given {type(layer).__name__}"
+        )

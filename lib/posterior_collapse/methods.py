@@ -3,8 +3,9 @@
 To add a method, write one function here; if it needs a new choice, add that to its slot.
 A method is asked for by a string, ``"vae"`` or ``"lagging(window=10)"``.
 Methods that use different slots are joined by a plus: ``"lagging+anneal"``, ``"igp+iwae(k=5)"``.
-A method that has an objective of its own takes ``anneal=10`` instead, the epochs of a linear rise
-of the KL weight from 0, since annealing is an objective as well.
+A schedule of the KL weight is no slot of its own, but part of an objective: joined with a method
+that has another objective, ``"free-bits+anneal"``, annealing gives its schedule to that one.
+There ``anneal=10`` says the same with the epochs of a linear rise from 0.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import cast
 
 from posterior_collapse.digests import code_digest
 from posterior_collapse.errors import BadInput, nearest
@@ -45,15 +47,23 @@ from posterior_collapse.posteriors import (
     DiversityUncertainty,
     Flow,
     Isotropic,
+    MeanOfFactors,
+    OwnEpochs,
+    OwnGradient,
+    OwnPhase,
+    OwnThroughout,
+    OwnUpdates,
     PointMass,
     Posterior,
     Scaled,
+    Spread,
     Untied,
 )
 from posterior_collapse.priors import (
     AutoRegressive,
     GaussianMixture,
     IsotropicGaussianMixture,
+    Mixing,
     Prior,
     ScaledStandardNormal,
     StandardNormal,
@@ -212,12 +222,35 @@ def get(text: str) -> Method:
             if choice == getattr(plain, slot.name):
                 continue
             if slot.name in chosen:
+                joined = _annealed(chosen[slot.name][1], choice)
+                if joined is not None:
+                    chosen[slot.name] = (f"{chosen[slot.name][0]}+{part}", joined)
+                    continue
                 raise BadInput(
                     f'the parts of "{text}" both choose the {slot.name}: "{chosen[slot.name][0]}" '
                     f'and "{part}"; joined methods use different slots'
                 )
             chosen[slot.name] = (part, choice)
     return replace(plain, **{name: choice for name, (_, choice) in chosen.items()})  # type: ignore[arg-type]
+
+
+def _annealed(first: object, second: object) -> Objective | None:
+    """An objective under the schedule of another one, which is the ELBO and nothing else.
+
+    The weight rises to that which the objective has by itself.
+    None where neither of the two is that: each wants something else of the objective.
+    """
+    for schedule, other in ((first, second), (second, first)):
+        own = getattr(other, "weight", None)
+        if not isinstance(schedule, ELBO) or not isinstance(own, Constant):
+            continue
+        weight = schedule.weight
+        if isinstance(weight, Linear):
+            weight = replace(weight, end=own.value)
+        elif isinstance(weight, Constant) or own.value != 1.0:
+            continue
+        return cast(Objective, replace(other, weight=weight))  # type: ignore[type-var]
+    return None
 
 
 def _parts(text: str) -> list[str]:
@@ -233,7 +266,7 @@ def _make(text: str) -> Method:
     for parameter, value in values.items():
         if parameter not in allowed:
             raise BadInput(nearest(parameter, allowed, f"parameter of {entry.name}"))
-        whole = allowed[parameter].annotation in (int, "int")
+        whole = allowed[parameter].annotation in (int, "int", "int | None")
         if whole and not float(value).is_integer():
             raise BadInput(f'{parameter} is a whole number, given {value} in "{text}"')
         if whole:
@@ -315,8 +348,8 @@ def _vae() -> Method:
     cost=_AS_VAE,
     promise="The decoder learns to use z before the KL costs its full price.",
 )
-def _anneal(start: float = 0.1, epochs: float = 10.0) -> Method:
-    return Method(objective=ELBO(Linear(start, epochs)))
+def _anneal(start: float = 0.1, epochs: float = 0.0) -> Method:
+    return Method(objective=ELBO(Linear(start, epochs or None)))
 
 
 @register(
@@ -329,8 +362,8 @@ def _anneal(start: float = 0.1, epochs: float = 10.0) -> Method:
     cost=_AS_VAE,
     promise="Each cycle starts from a code that is better than the last one's.",
 )
-def _cyclical(cycles: int = 4, epochs: float = 10.0, rise: float = 0.5) -> Method:
-    return Method(objective=ELBO(Cyclical(cycles, epochs, rise)))
+def _cyclical(cycles: int = 4, epochs: float = 0.0, rise: float = 0.5) -> Method:
+    return Method(objective=ELBO(Cyclical(cycles, epochs or None, rise)))
 
 
 @register(
@@ -436,6 +469,7 @@ def _iwae(k: int = 5, anneal: float = 0.0) -> Method:
     cost="as a VAE, and all pairs of a batch in the latent space",
     promise="Diverse and smooth posteriors, so informative ones.",
 )
+# The code has gamma 1 for Yahoo, 2 for Yelp, and 0.5 for OMNIGLOT only.
 def _mae(
     gamma: float = 1.0, eta: float = 0.2, free_bits: float = 0.0, anneal: float = 0.0
 ) -> Method:
@@ -485,23 +519,8 @@ def _bn_vae(gamma: float = 0.6, shift: float | None = None) -> Method:
     cost="as a VAE, and a batch norm and a dropout of D numbers",
     promise="Diverse posteriors with low uncertainty, without another loss term.",
 )
-def _du_vae(gamma: float = 0.5, p: float = 0.8) -> Method:
+def _du_vae(gamma: float = 0.5, p: float = 0.8) -> Method:  # Yelp; Yahoo: 0.6 and 0.8
     return Method(posterior=DiversityUncertainty(gamma, p))
-
-
-@register(
-    "du-vae-code",
-    "DU-VAE as in its code",
-    "Shen et al. 2021, code",
-    "(6), (9)",
-    changes="As DU-VAE, with floor and dropout only after some epochs, and no floor in evaluation.",
-    formula=rf"{_ELBO},\quad \hat\mu, \hat\sigma^2 \text{{ as in DU-VAE after annealing}}",
-    cost="as a VAE, and a batch norm and a dropout of D numbers",
-    promise="What the paper promises of DU-VAE: its numbers come from this code.",
-)
-def _du_vae_code(gamma: float = 0.5, p: float = 0.8, from_epoch: float = 10.0) -> Method:
-    choice = DiversityUncertainty(gamma, p, from_epoch=from_epoch, evaluation_floor=0.0)
-    return Method(posterior=choice)
 
 
 @register(
@@ -559,7 +578,7 @@ def _vae_iaf(threshold: float = 0.0, anneal: float = 0.0) -> Method:
     promise="None: the comparison that shows that batch norm alone does not help a flow.",
 )
 def _iaf_bn(gamma: float = 0.6) -> Method:
-    return Method(posterior=Flow(base=BatchNormed(gamma, eps=1e-8)))
+    return Method(posterior=Flow(base=BatchNormed(gamma, eps=1e-8, spread=Spread.SOFTPLUS)))
 
 
 @register(
@@ -573,7 +592,8 @@ def _iaf_bn(gamma: float = 0.6) -> Method:
     promise="The gains of DU-VAE with a flow.",
 )
 def _du_iaf(gamma: float = 0.6, p: float = 0.7) -> Method:
-    return Method(posterior=Flow(base=DiversityUncertainty(gamma, p, eps=1e-8)))
+    base = DiversityUncertainty(gamma, p, eps=1e-8, spread=Spread.SOFTPLUS)
+    return Method(posterior=Flow(base=base))
 
 
 @register(
@@ -581,19 +601,100 @@ def _du_iaf(gamma: float = 0.6, p: float = 0.7) -> Method:
     "Scale-VAE",
     "Song et al. 2024",
     "L_scale, algorithm 1",
-    changes="The decoder sees means that are scaled up; the KL sees them as they are.",
+    changes="The decoder sees means that are scaled up; the KL sees them as they are. The shared "
+    "factor is des_std over the mean Std.",
     formula=r"\mathbb{E}_{\hat q(z|x)}[\log p(x|z)] - \mathrm{KL}(q(z|x) \,\|\, \mathcal{N}(0, I)),"
     r"\quad \hat\mu_d = f_d\, \mu_d",
     cost=_AS_VAE,
     promise="More mutual information without a higher KL; the objective bounds no likelihood.",
 )
-def _scale_vae(des_std: float = 0.7, f_epo: int = 1, anneal: float = 0.0) -> Method:
+def _scale_vae(
+    des_std: float = 0.7,
+    f_epo: int | None = None,
+    own_updates: int | None = None,
+    anneal: float = 0.0,
+) -> Method:
+    return _scaled(Scaled(des_std, _own_phase(f_epo, own_updates)), anneal)
+
+
+_OWN_UPDATES = 3100  # an epoch of the paper's Yahoo, for which its f_epo is 1
+
+
+def _own_phase(f_epo: int | None, own_updates: int | None) -> OwnPhase:
+    """Epochs or updates with factors of their own; the paper's number of updates if unsaid."""
+    if f_epo is not None and own_updates is not None:
+        raise BadInput(
+            f"f_epo or own_updates says how long batches have their own factors, given both: "
+            f"{f_epo} and {own_updates}"
+        )
+    if f_epo is not None:
+        return OwnEpochs(f_epo)
+    return OwnUpdates(_OWN_UPDATES if own_updates is None else own_updates)
+
+
+def _scaled(posterior: Scaled, anneal: float) -> Method:
     # The prior is the one from which the paper generates; a valid bound needs it (theory, S6).
     return Method(
-        posterior=Scaled(des_std, f_epo),
+        posterior=posterior,
         prior=ScaledStandardNormal(),
         objective=ScaledELBO(_weight(anneal)),
     )
+
+
+_L_SCALE = r"\mathbb{E}_{\hat q(z|x)}[\log p(x|z)] - \mathrm{KL}(q(z|x) \,\|\, \mathcal{N}(0, I)),"
+
+
+@register(
+    "scale-vae-letter",
+    "Scale-VAE, mean of factors",
+    "Song et al. 2024",
+    "L_scale, algorithm 1",
+    changes="As Scale-VAE; the shared factor is the mean of the batches' factors.",
+    formula=_L_SCALE + r"\quad \bar f_d = \mathbb{E}\, [\mathrm{des\_std} / \mathrm{Std}(\mu_d)]",
+    cost=_AS_VAE,
+    promise="The average as algorithm 1 is written; one batch without spread decides it.",
+)
+def _scale_vae_letter(
+    des_std: float = 0.7,
+    f_epo: int | None = None,
+    own_updates: int | None = None,
+    anneal: float = 0.0,
+) -> Method:
+    return _scaled(Scaled(des_std, _own_phase(f_epo, own_updates), MeanOfFactors()), anneal)
+
+
+@register(
+    "scale-vae-own",
+    "Scale-VAE, own factors throughout",
+    "Song et al. 2024, without the second phase",
+    "L_scale",
+    changes="As Scale-VAE, with a factor of its own for every batch to the end.",
+    formula=_L_SCALE + r"\quad f_d = \mathrm{des\_std} / \mathrm{Std}(\mu_d)",
+    cost=_AS_VAE,
+    promise="None: the comparison that shows what the shared factor is for.",
+)
+def _scale_vae_own(des_std: float = 0.7, anneal: float = 0.0) -> Method:
+    return _scaled(Scaled(des_std, OwnThroughout()), anneal)
+
+
+@register(
+    "scale-vae-stopped",
+    "Scale-VAE, gradient of f stopped",
+    "Song et al. 2024",
+    "L_scale, algorithm 1",
+    changes="As Scale-VAE, with no gradient through a batch's own factor.",
+    formula=_L_SCALE + r"\quad \nabla f_d = 0",
+    cost=_AS_VAE,
+    promise="None: the other reading of algorithm 1, which does not say where gradients go.",
+)
+def _scale_vae_stopped(
+    des_std: float = 0.7,
+    f_epo: int | None = None,
+    own_updates: int | None = None,
+    anneal: float = 0.0,
+) -> Method:
+    own = _own_phase(f_epo, own_updates)
+    return _scaled(Scaled(des_std, own, gradient=OwnGradient.STOPPED), anneal)
 
 
 # Priors.
@@ -639,6 +740,35 @@ def _mog(components: int = 5) -> Method:
 )
 def _moig(components: int = 5) -> Method:
     return Method(prior=IsotropicGaussianMixture(components))
+
+
+@register(
+    "mog-equal",
+    "MoG prior with equal weights",
+    "Zhang et al. 2021, code",
+    "appendix C",
+    changes="The prior is a mixture of diagonal Gaussians whose weights stay equal.",
+    formula=rf"{_ELBO},\quad p(z) = \tfrac{{1}}{{K}} \sum_k "
+    r"\mathcal{N}(m_k, \mathrm{diag}\, s_k^2)",
+    cost="as a VAE; the KL is estimated from the draw",
+    promise="As MoG: its numbers come from this form, whose components start near one another.",
+)
+def _mog_equal(components: int = 5) -> Method:
+    return Method(prior=GaussianMixture(components, Mixing.EQUAL))
+
+
+@register(
+    "moig-equal",
+    "MoIG prior with equal weights",
+    "Zhang et al. 2021, code",
+    "appendix C",
+    changes="The prior is a mixture of isotropic Gaussians whose weights stay equal.",
+    formula=rf"{_ELBO},\quad p(z) = \tfrac{{1}}{{K}} \sum_k \mathcal{{N}}(m_k, s_k^2 I)",
+    cost="as a VAE; the KL is estimated from the draw",
+    promise="As MoIG: its numbers come from this form, whose components start near one another.",
+)
+def _moig_equal(components: int = 5) -> Method:
+    return Method(prior=IsotropicGaussianMixture(components, Mixing.EQUAL))
 
 
 # Training, and the decoder.

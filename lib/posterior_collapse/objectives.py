@@ -84,14 +84,17 @@ class Linear:
     """Weight that rises linearly from ``start`` to ``end`` over the first ``epochs`` epochs.
 
     He et al. 2019, appendix B: from 0.1 to 1 over 10 epochs, after Bowman et al. 2016.
+    None takes the recipe's length of annealing, which counts updates: how long a decoder has to
+    learn before the KL costs its price does not depend on the size of the data.
     """
 
     start: float = 0.1
-    epochs: float = 10.0
+    epochs: float | None = None
     end: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (0.0 <= self.start <= self.end < math.inf and 0.0 < self.epochs < math.inf):
+        long = self.epochs is None or 0.0 < self.epochs < math.inf
+        if not (0.0 <= self.start <= self.end < math.inf and long):
             raise BadInput(
                 f"linear annealing takes 0 <= start <= {self.end:g}, its end, and epochs > 0, "
                 f"given {self.start} and {self.epochs}"
@@ -99,7 +102,7 @@ class Linear:
 
     def __call__(self, progress: Progress) -> float:
         """See :class:`Schedule`."""
-        share = progress.epochs / self.epochs
+        share = progress.annealed if self.epochs is None else progress.epochs / self.epochs
         return min(self.end, self.start + (self.end - self.start) * share)
 
 
@@ -108,14 +111,16 @@ class Cyclical:
     """Cycles of ``epochs`` epochs; in each the weight rises from 0 to 1 in the first ``rise`` part.
 
     After the last of ``cycles`` cycles the weight stays 1 (Fu et al. 2019).
+    None takes the recipe's length of annealing for a cycle.
     """
 
     cycles: int = 4
-    epochs: float = 10.0
+    epochs: float | None = None
     rise: float = 0.5
 
     def __post_init__(self) -> None:
-        if not (self.cycles >= 1 and 0.0 < self.epochs < math.inf and 0.0 < self.rise <= 1.0):
+        long = self.epochs is None or 0.0 < self.epochs < math.inf
+        if not (self.cycles >= 1 and long and 0.0 < self.rise <= 1.0):
             raise BadInput(
                 "cyclical annealing takes cycles >= 1, epochs > 0 and 0 < rise <= 1, given "
                 f"{self.cycles}, {self.epochs} and {self.rise}"
@@ -123,7 +128,8 @@ class Cyclical:
 
     def __call__(self, progress: Progress) -> float:
         """See :class:`Schedule`."""
-        cycle, share = divmod(progress.epochs / self.epochs, 1.0)
+        done = progress.annealed if self.epochs is None else progress.epochs / self.epochs
+        cycle, share = divmod(done, 1.0)
         return 1.0 if cycle >= self.cycles else min(1.0, share / self.rise)
 
 

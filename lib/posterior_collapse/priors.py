@@ -7,6 +7,7 @@ so that a prior with parameters of its own learns with the decoder.
 
 from __future__ import annotations
 
+import enum
 import math
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -33,9 +34,11 @@ __all__ = [
     "AutoRegressivePrior",
     "CommittedRate",
     "DiagonalMixture",
+    "EqualMixturePrior",
     "GaussianMixture",
     "IsotropicGaussianMixture",
     "MixturePrior",
+    "Mixing",
     "Prior",
     "ScaledStandardNormal",
     "ScaledStandardNormalPrior",
@@ -222,6 +225,46 @@ class DiagonalMixture(MixtureSameFamily):
         return torch.addcmul(mean[which], std[which], noise)
 
 
+class Mixing(enum.StrEnum):
+    """How a mixture starts, and whether its weights are learned."""
+
+    LEARNED = "learned"  # equal weights at first, means about 2 from the origin, unit variances
+    EQUAL = "equal"  # equal weights for ever, means and log-variances Glorot-normal: IGP's code
+
+
+class EqualMixturePrior(nn.Module):
+    """Mixture of Gaussians with equal weights whose means and log-variances are learned.
+
+    The public code of Zhang et al. 2021: both start normal with variance 2 / (rows + columns)
+    (Glorot & Bengio 2010), so that in few dimensions the components start close to one another.
+    It also takes the average of all components' draws for a draw of the mixture, which this does
+    not.
+
+    Args:
+        latent_dim: D.
+        components: K.
+        variances: log-variances of each component: D, or 1 for all dimensions.
+    """
+
+    logits: Tensor
+
+    def __init__(self, latent_dim: int, components: int, variances: int) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(_glorot(components, latent_dim))
+        self.logvar = nn.Parameter(_glorot(components, variances))
+        self.register_buffer("logits", torch.zeros(components), persistent=False)
+        keeps_initial_values(self)
+
+    def forward(self) -> DiagonalMixture:
+        """The distribution, batch shape (), event shape (D,)."""
+        return DiagonalMixture(self.logits, self.mean, self.logvar.expand_as(self.mean))
+
+
+def _glorot(rows: int, columns: int) -> Tensor:
+    """Normal numbers of variance 2 / (rows + columns), from the global random state."""
+    return math.sqrt(2.0 / max(1, rows + columns)) * torch.randn(rows, columns)
+
+
 class MixturePrior(nn.Module):
     """Mixture of Gaussians whose weights, means and log-variances are learned.
 
@@ -254,25 +297,30 @@ def _require_components(components: int) -> None:
         raise BadInput(f"components is a whole number of at least 1, given {components}")
 
 
+_MIXTURES = {Mixing.LEARNED: MixturePrior, Mixing.EQUAL: EqualMixturePrior}
+
+
 @dataclass(frozen=True)
 class GaussianMixture:
     """MoG: a mixture of diagonal Gaussians (Zhang et al. 2021, appendix C).
 
     The paper takes 5 components after Pelsmaeker & Aziz (2020) and does not say what is learned;
-    here all parameters are, the weights too.
+    here all parameters are, the weights too, where ``mixing`` is not that of the code.
 
     Args:
         components: at least 1.
+        mixing: see :class:`Mixing`.
     """
 
     components: int = 5
+    mixing: Mixing = Mixing.LEARNED
 
     def __post_init__(self) -> None:
         _require_components(self.components)
 
     def build(self, latent_dim: int) -> nn.Module:
         """See :class:`Prior`; the means are drawn from torch's global random state."""
-        return MixturePrior(latent_dim, self.components, latent_dim)
+        return _MIXTURES[self.mixing](latent_dim, self.components, latent_dim)
 
 
 @dataclass(frozen=True)
@@ -283,16 +331,18 @@ class IsotropicGaussianMixture:
 
     Args:
         components: at least 1.
+        mixing: see :class:`Mixing`.
     """
 
     components: int = 5
+    mixing: Mixing = Mixing.LEARNED
 
     def __post_init__(self) -> None:
         _require_components(self.components)
 
     def build(self, latent_dim: int) -> nn.Module:
         """See :class:`Prior`; the means are drawn from torch's global random state."""
-        return MixturePrior(latent_dim, self.components, 1)
+        return _MIXTURES[self.mixing](latent_dim, self.components, 1)
 
 
 # --- delta-VAE ------------------------------------------------------------------------------------

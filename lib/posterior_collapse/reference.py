@@ -9,6 +9,7 @@ stopped. With ``--again`` it measures those that are there with this version's m
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -46,6 +47,7 @@ __all__ = ["Result", "export", "load", "overview", "repeat_evaluation", "results
 
 # What figures need; the rest of a run's arrays stays in the store.
 _KEPT = (
+    "each_nll",
     "grid_iteration",
     "grid_model_mean",
     "grid_inference_mean",
@@ -148,10 +150,37 @@ def export(run: Run, evaluations: list[dict[str, Any]]) -> Path:
         "evaluations": evaluations,
     }
     kept = {name: run.arrays[name] for name in _KEPT if name in run.arrays}
-    _replace(path.with_suffix(".npz"), lambda part: np.savez_compressed(part, **kept))  # type: ignore[arg-type]
+    arrays = path.with_suffix(".npz")
+    _replace(arrays, lambda part: np.savez_compressed(part, **kept))  # type: ignore[arg-type]
+    content["digests"] = {"arrays": _digest(arrays.read_bytes()), "content": _of_content(content)}
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
     _replace(path, lambda part: part.write_text(text, encoding="utf-8"))
     return path
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _of_content(content: dict[str, Any]) -> str:
+    """Digest of a result's JSON, but for its digests: a changed number is a valid one too."""
+    rest = {name: value for name, value in content.items() if name != "digests"}
+    return _digest(json.dumps(rest, sort_keys=True).encode())
+
+
+def _require_digests(content: dict[str, Any], arrays: Path) -> None:
+    """Compare a result with the digests in it; older results have none.
+
+    Raises:
+        ValueError: one of them is wrong.
+    """
+    digests = content.get("digests")
+    if digests is None:
+        return
+    if digests["content"] != _of_content(content):
+        raise ValueError("the digest of its content is wrong")
+    if digests["arrays"] != _digest(arrays.read_bytes()):
+        raise ValueError("the digest of its arrays is wrong")
 
 
 def _replace(path: Path, write: Any) -> None:
@@ -169,6 +198,7 @@ def load(spec: Spec) -> Result:
     path = _path(spec)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        _require_digests(content, path.with_suffix(".npz"))
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         history = pd.DataFrame(content["history"])

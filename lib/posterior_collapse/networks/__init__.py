@@ -7,6 +7,7 @@ from posterior_collapse.networks.text import (
     TextDecoder,
     TextEncoder,
     TextNetwork,
+    Way,
     text_vae,
     uniform_,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "TextDecoder",
     "TextEncoder",
     "TextNetwork",
+    "Way",
     "build_vae",
     "linear_optimum",
     "linear_vae",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from posterior_collapse.layers import starts_as_in_torch
 from posterior_collapse.posteriors import Posterior
 from posterior_collapse.priors import Prior
 
@@ -130,8 +131,11 @@ def build_vae(
     with warnings.catch_warnings():
         # torch warns that there is nothing to initialise where D is 0.
         warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+        encoder = network.encoder(size)
+        if getattr(posterior, "encoder_as_in_torch", False):
+            starts_as_in_torch(encoder)
         return VAE(
-            network.encoder(size),
+            encoder,
             posterior.build(network.features, dim),
             prior.build(dim),
             network.decoder(size, dim, latent),

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posterior_collapse.errors import BadInput
-from posterior_collapse.layers import initialised_by_recipe
+from posterior_collapse.layers import initialised_by_recipe, start_as_in_torch
 from posterior_collapse.networks.base import Latent
 
 __all__ = ["ImageDecoder", "ImageNetwork"]
@@ -87,10 +87,15 @@ class ImageNetwork:
 
     @torch.no_grad()
     def initialise(self, model: nn.Module, generator: torch.Generator) -> None:
-        """Weights uniform with variance 2 / (fan in + fan out) (Glorot & Bengio 2010), biases 0."""
+        """Weights uniform with variance 2 / (fan in + fan out) (Glorot & Bengio 2010), biases 0.
+
+        All but those of modules that start as in PyTorch; see
+        :func:`posterior_collapse.layers.starts_as_in_torch`.
+        """
         for parameter in initialised_by_recipe(model):
             if parameter.dim() < 2:
                 parameter.zero_()
                 continue
             bound = (6.0 / max(1, sum(parameter.shape[:2]))) ** 0.5
             parameter.uniform_(-bound, bound, generator=generator)
+        start_as_in_torch(model, generator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -10,7 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posterior_collapse.layers import Dropout, WordDropout, initialised_by_recipe
+from posterior_collapse.layers import (
+    Dropout,
+    FirstValues,
+    WordDropout,
+    initialised_by_recipe,
+    start_as_in_torch,
+)
 from posterior_collapse.networks.base import VAE, Latent, build_vae
 from posterior_collapse.posteriors import Posterior
 from posterior_collapse.precision import Precision, available, lowered, products
@@ -21,6 +28,7 @@ __all__ = [
     "TextEncoder",
     "TextNetwork",
     "TextState",
+    "Way",
     "text_vae",
     "uniform_",
     "word_losses",
@@ -71,6 +79,13 @@ HIDDEN = 3
 SPARED = (0, 1)
 
 
+class Way(enum.StrEnum):
+    """The ways by which z reaches an LSTM decoder."""
+
+    STATE_AND_INPUT = "state and input"  # He et al. 2019, and Shen et al. 2021
+    INPUT = "input"  # beside the words only; the first state is 0 (Zhang et al. 2021, code)
+
+
 class TextState(NamedTuple):
     """Where a decoder stands in each of B sentences."""
 
@@ -82,7 +97,7 @@ class TextState(NamedTuple):
 class TextDecoder(nn.Module):
     """p(x|z): an LSTM that sees z at every step and in its first state.
 
-    The input is [embedding; z], c0 = W z and h0 = tanh(c0).
+    The input is [embedding; z], c0 = W z and h0 = tanh(c0); with ``Way.INPUT`` both are 0.
     z does not reach the softmax by any other way, so a strong LSTM can do without it; with
     ``Latent.SKIP`` the softmax sees [output; z] (Dieng et al. 2019).
     Linear maps carry no bias; dropout acts on the embeddings and on the outputs.
@@ -95,6 +110,7 @@ class TextDecoder(nn.Module):
         dropout: probability of both dropouts.
         latent: whether z also skips the LSTM.
         word_dropout: probability that a word read is hidden, in training.
+        way: whether z sets the first state.
         precision: of the products, in training.
     """
 
@@ -107,6 +123,7 @@ class TextDecoder(nn.Module):
         dropout: float,
         latent: Latent = Latent.INPUT,
         word_dropout: float = 0.0,
+        way: Way = Way.STATE_AND_INPUT,
         precision: Precision = Precision.FLOAT32,
     ) -> None:
         super().__init__()
@@ -115,7 +132,10 @@ class TextDecoder(nn.Module):
         self.embedding = nn.Embedding(vocabulary, embedding)
         self.dropout_in = Dropout(dropout)
         self.dropout_out = Dropout(dropout)
-        self.state = nn.Linear(latent_dim, hidden, bias=False)
+        self.way = way
+        # A map from no number at all gives zeros.
+        from_z = latent_dim if way is Way.STATE_AND_INPUT else 0
+        self.state = nn.Linear(from_z, hidden, bias=False)
         self.lstm = nn.LSTM(embedding + latent_dim, hidden)
         self.skip = latent is Latent.SKIP
         self.words = nn.Linear(hidden + self.skip * latent_dim, vocabulary, bias=False)
@@ -133,7 +153,7 @@ class TextDecoder(nn.Module):
             ],
             dim=-1,
         ).flatten(1, 2)  # (T-1, S*B, E+D)
-        cell = self.state(z.flatten(0, 1)).unsqueeze(0)  # (1, S*B, H)
+        cell = self._first_cell(z.flatten(0, 1)).unsqueeze(0)  # (1, S*B, H)
         precision = _precision(self)
         with lowered(precision, x.device):
             outputs, _ = self.lstm(joined, (torch.tanh(cell), cell))
@@ -144,9 +164,13 @@ class TextDecoder(nn.Module):
         losses = word_losses(outputs.flatten(0, 1), self.words.weight, wanted, precision)
         return -losses.view(steps, samples, batch).sum(0)
 
+    def _first_cell(self, z: Tensor) -> Tensor:
+        """c0 of each sentence: (B, D) to (B, H)."""
+        return torch.as_tensor(self.state(z[:, : self.state.in_features]))
+
     def start(self, z: Tensor) -> TextState:
         """The state before the first word of each sentence, z (B, D)."""
-        cell = self.state(z)
+        cell = self._first_cell(z)
         return TextState(z, torch.tanh(cell), cell)
 
     def step(self, words: Tensor, state: TextState) -> tuple[Tensor, TextState]:
@@ -288,22 +312,29 @@ def uniform_(
     generator: torch.Generator,
     parameters: tuple[float, float],
     embeddings: tuple[float, float],
+    first_values: FirstValues = FirstValues.PUBLISHED,
 ) -> None:
     """Initialise parameters uniformly, in place (He et al. 2019, appendix B.1 and G).
 
-    All but those of modules that keep their own; see
-    :func:`posterior_collapse.layers.keeps_initial_values`.
+    All but those of modules that keep their own, see
+    :func:`posterior_collapse.layers.keeps_initial_values`, or start as in PyTorch, see
+    :func:`posterior_collapse.layers.starts_as_in_torch`.
+    The latter are drawn last, so that with one seed the decoder of a method with a batch norm
+    starts as that of the others.
 
     Args:
         model: any module on the CPU; biases are treated like weights, as the paper does.
         generator: source of randomness, on the CPU.
         parameters: (low, high) for everything but embeddings.
         embeddings: (low, high) for the weights of embeddings.
+        first_values: whether modules that start as in PyTorch do.
     """
     embedded = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for parameter in initialised_by_recipe(model):
         low, high = embeddings if id(parameter) in embedded else parameters
         parameter.uniform_(low, high, generator=generator)
+    if first_values is FirstValues.PUBLISHED:
+        start_as_in_torch(model, generator)
 
 
 @dataclass(frozen=True)
@@ -316,6 +347,8 @@ class TextNetwork:
     init_parameters: tuple[float, float] = (-0.01, 0.01)
     init_embeddings: tuple[float, float] = (-0.1, 0.1)
     word_dropout: float = 0.0  # of the words that the decoder reads
+    first_values: FirstValues = FirstValues.PUBLISHED  # of batch-normed posteriors and flows
+    way: Way = Way.STATE_AND_INPUT  # by which z reaches the decoder
     precision: Precision = Precision.FLOAT32  # of the products, in training
 
     def __post_init__(self) -> None:
@@ -333,11 +366,13 @@ class TextNetwork:
     def decoder(self, size: int, latent_dim: int, latent: Latent) -> TextDecoder:
         """``size`` is the number of words."""
         sizes = size, self.embedding, self.hidden, latent_dim
-        return TextDecoder(*sizes, self.dropout, latent, self.word_dropout, self.precision)
+        ways = self.word_dropout, self.way, self.precision
+        return TextDecoder(*sizes, self.dropout, latent, *ways)
 
     def initialise(self, model: nn.Module, generator: torch.Generator) -> None:
         """Uniformly; see :func:`uniform_`."""
-        uniform_(model, generator, self.init_parameters, self.init_embeddings)
+        ranges = self.init_parameters, self.init_embeddings
+        uniform_(model, generator, *ranges, self.first_values)
 
 
 def text_vae(

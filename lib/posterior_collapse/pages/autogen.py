@@ -29,8 +29,19 @@ from posterior_collapse.objectives import ELBO, AutoGen
 from posterior_collapse.pages import results
 from posterior_collapse.pages.parameters import Page
 from posterior_collapse.pages.show import number, spread
-from posterior_collapse.papers import Check, Finding, above, answer, below, between, decide, printed
+from posterior_collapse.papers import (
+    Check,
+    Finding,
+    above,
+    answer,
+    below,
+    between,
+    decide,
+    printed,
+    side,
+)
 from posterior_collapse.plots import COLOURS
+from posterior_collapse.premises import Premise
 from posterior_collapse.reference import Result
 from posterior_collapse.reference import results as kept
 from posterior_collapse.runs import Run, build_model, load_data
@@ -52,6 +63,7 @@ __all__ = [
     "decide_survey",
     "decide_training",
     "examples",
+    "findings",
     "fraction_figure",
     "generation_table",
     "groups",
@@ -59,6 +71,7 @@ __all__ = [
     "length_figure",
     "matched_table",
     "preference_table",
+    "premises",
     "preferred",
     "real_perplexity",
     "rebuild",
@@ -131,6 +144,21 @@ def groups(runs: Mapping[str, Sequence[Run]]) -> dict[str, Found]:
 def sources(shown: Mapping[str, Found]) -> list[dict[str, Any]]:
     """Provenance of every result that a page shows."""
     return [r.provenance for found in shown.values() for group in found.values() for r in group]
+
+
+def premises(page: Page, shown: Mapping[str, Found]) -> dict[str, Premise]:
+    """The premise of every group; see :mod:`posterior_collapse.premises`."""
+    return {title: results.premise_for(page, found) for title, found in shown.items()}
+
+
+def findings(shown: Mapping[str, Found], held: Mapping[str, Premise]) -> list[Finding]:
+    """What the rules and this page's own ones say of every group, under its premise."""
+    rules = (*RULES, decide_fractions, decide_matched)
+    return [
+        one
+        for title, found in shown.items()
+        for one in results.under((rule(found) for rule in rules), held[title])
+    ]
 
 
 # --- numbers over seeds ---------------------------------------------------------------------------
@@ -346,10 +374,12 @@ def decide_reconstruction(found: Found) -> Finding | None:
     if not _complete(found):
         return None
     checks = [
-        below(
-            "VAE: mutual information, nats",
-            _values(found[_VAE], _metric("mutual_information")),
-            0.1,
+        side(
+            below(
+                "VAE: mutual information, nats",
+                _values(found[_VAE], _metric("mutual_information")),
+                0.1,
+            )
         ),
         above("BLEU-2, m = 1 less VAE", _less(found, _ONE, _VAE, _BLEU), 0.0),
         above("BLEU-2, m = 1 less annealed VAE", _less(found, _ONE, _ANNEAL, _BLEU), 0.0),

@@ -10,19 +10,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 from numpy.typing import NDArray
+from scipy import stats
 
-from posterior_collapse import benchmarks, methods
+from posterior_collapse import benchmarks, methods, recipes
 from posterior_collapse.errors import BadInput
 from posterior_collapse.pages import results
 from posterior_collapse.pages.parameters import Page
 from posterior_collapse.pages.show import number, spread
-from posterior_collapse.papers import Check, Finding, above, below, between, decide, printed
+from posterior_collapse.papers import (
+    Check,
+    Finding,
+    Interval,
+    Reach,
+    Verdict,
+    above,
+    below,
+    between,
+    bounded,
+    decide,
+    grouped,
+    interval,
+    missing,
+    printed,
+    share,
+    side,
+    stated,
+)
+from posterior_collapse.premises import METHODS, Premise, premise_of
 from posterior_collapse.reference import Result
 
 __all__ = [
@@ -91,14 +112,12 @@ _COLUMNS = {
 
 def called(method: str) -> str:
     """Name for readers; the one schedule of annealing that all rows share is not spelt out."""
-    plain = method.replace(benchmarks.ANNEAL, "anneal")
-    for shared, rest in (
-        (f", anneal={benchmarks.EPOCHS})", ")"),
-        (f"(anneal={benchmarks.EPOCHS})", ""),
-    ):
-        if plain.endswith(shared):
-            return methods.title(plain.removesuffix(shared) + rest) + " + annealing"
-    return methods.title(plain)
+    shared = f"+{benchmarks.ANNEAL}"
+    if method == benchmarks.ANNEAL:
+        return f"{methods.title('vae')} + annealing"
+    if method.endswith(shared):
+        return f"{methods.title(method.removesuffix(shared))} + annealing"
+    return methods.title(method)
 
 
 # --- where results come from ----------------------------------------------------------------------
@@ -110,10 +129,12 @@ def this_build(page: Page, wanted: Sequence[str]) -> dict[str, list[Result]]:
     return {method: results.this_build(page, recipe, method) for method in wanted}
 
 
-def reference(dataset: str, wanted: Sequence[str]) -> dict[str, list[Result]]:
+def reference(
+    dataset: str, wanted: Sequence[str], scale: str = "medium"
+) -> dict[str, list[Result]]:
     """The reference results that the repository keeps; methods without any are left out."""
     recipe = benchmarks.recipe(dataset)
-    found = {method: results.results(recipe, method, "medium") for method in wanted}
+    found = {method: results.results(recipe, method, scale) for method in wanted}
     return {method: group for method, group in found.items() if group}
 
 
@@ -121,22 +142,50 @@ class Comparison(NamedTuple):
     """All that a page compares."""
 
     build: dict[str, list[Result]]  # on the page's data set
-    reference: dict[str, dict[str, list[Result]]]  # data set -> method -> results
+    reference: dict[str, dict[str, list[Result]]]  # data set -> method -> results at medium scale
     dataset: str  # of this build
+    large: Mapping[str, dict[str, list[Result]]] = {}  # as reference, at large scale
+    held: Mapping[str, Premise] = {}  # title of an origin's data set -> its premise
 
     def groups(self) -> dict[str, dict[str, list[Result]]]:
         """Every group that is not empty by its title, reference results first."""
-        named = {f"{_DATASET[name]}, reference": found for name, found in self.reference.items()}
+        named = {f"{_DATASET[name]}, large": found for name, found in self.large.items()}
+        named |= {f"{_DATASET[name]}, reference": found for name, found in self.reference.items()}
         named[f"{_DATASET[self.dataset]}, this build"] = self.build
         return {title: found for title, found in named.items() if found}
+
+    def origins(self) -> list[dict[str, dict[str, list[Result]]]]:
+        """Results by their origin, the largest scale first: title of a data set -> results."""
+        large = {f"{_DATASET[name]} (large)": found for name, found in self.large.items()}
+        kept = {_DATASET[name]: found for name, found in self.reference.items()}
+        return [large, kept, {f"{_DATASET[self.dataset]} (this build)": self.build}]
 
 
 def compare(
     page: Page, wanted: Sequence[str], datasets: Sequence[str] = ("yahoo", "yelp")
 ) -> Comparison:
-    """Results of some methods: this build's, and the reference results on real text."""
-    kept = {name: reference(name, wanted) for name in datasets}
-    return Comparison(this_build(page, wanted), kept, str(page.choices["dataset"]))
+    """Results of some methods, this build's and the reference ones, each with its premise."""
+    asked = dict.fromkeys([*wanted, *METHODS])
+    found: dict[str, dict[str, dict[str, list[Result]]]] = {"medium": {}, "large": {}}
+    for scale, groups in found.items():
+        for name in datasets:
+            if scale in recipes.scales(benchmarks.recipe(name)):
+                groups[name] = reference(name, list(asked), scale)
+    compared = Comparison(
+        this_build(page, wanted), found["medium"], str(page.choices["dataset"]), found["large"]
+    )
+    held = {
+        title: premise_of(group)
+        for origin in compared.origins()
+        for title, group in origin.items()
+        if any(group.values())
+    }
+    kept = {
+        scale: {name: {m: group[m] for m in wanted if m in group} for name, group in groups.items()}
+        for scale, groups in found.items()
+    }
+    large = {name: group for name, group in kept["large"].items() if group}
+    return compared._replace(reference=kept["medium"], large=large, held=held)
 
 
 def sources(compared: Comparison) -> list[dict[str, object]]:
@@ -357,6 +406,39 @@ def cost(found: Found) -> dict[str, list[float]]:
     return {method: values for method, values in ratios.items() if values}
 
 
+def _till_best(result: Result) -> float:
+    """Share of a run's training until the epoch with the lowest validation loss.
+
+    An epoch counts by its updates, those of inner loops among them: the first, aggressive epochs
+    of a run take many times as long as the others.
+    """
+    history = result.history
+    if "valid_loss" not in history or history["valid_loss"].isna().all():
+        return 1.0
+    updates = np.ones(len(history))
+    if "iteration" in history:
+        updates = np.diff(history["iteration"].to_numpy(dtype=float), prepend=0.0)
+    if "inner_steps" in history:
+        updates = updates * (1.0 + history["inner_steps"].fillna(0.0).to_numpy(dtype=float))
+    best = int(np.nanargmin(history["valid_loss"].to_numpy(dtype=float)))
+    return float(updates[: best + 1].sum() / updates.sum())
+
+
+def convergence(result: Result) -> float:
+    """Seconds of a processor until the lowest validation loss."""
+    return _seconds(result) * _till_best(result)
+
+
+def _ratio(method: str, base: str) -> Callable[[Found], Interval | None]:
+    """Time to convergence over that of another method with the same seed."""
+
+    def measure(found: Found) -> Interval | None:
+        times = [convergence(a) / convergence(b) for a, b in _pairs(found, method, base)]
+        return bounded(interval(times), 0.0) if times else None
+
+    return measure
+
+
 # --- figures' data --------------------------------------------------------------------------------
 
 
@@ -441,298 +523,753 @@ def probes(found: Found) -> Table:
 # --- rules ----------------------------------------------------------------------------------------
 
 _A = benchmarks.ANNEAL
-AGGRESSIVE, ANNEALED_AGGRESSIVE = "lagging", f"lagging+{_A}"
-_BN, _DU, _SCALE = (benchmarks.MAIN[n] for n in (4, 5, 6))
-_FREE, _BETA, _IAF, _IAF_BN, _DU_IAF = benchmarks.MAIN[7:]
+AGGRESSIVE, ANNEALED_AGGRESSIVE = benchmarks.AGGRESSIVE, benchmarks.ANNEALED_AGGRESSIVE
+_LM, _BN, _DU, _SCALE = (
+    benchmarks.LANGUAGE_MODEL,
+    benchmarks.BATCH_NORM,
+    benchmarks.DU,
+    benchmarks.SCALE,
+)
+_FREE, _BETA = benchmarks.FREE_BITS, benchmarks.BETA
+_IAF, _IAF_BN, _DU_IAF = benchmarks.PLAIN_FLOW, benchmarks.FLOW_BATCH_NORM, benchmarks.DU_FLOW
+
+_COLLAPSED = 0.1  # nats of KL or MI that are next to none
+_ALIVE = 0.5  # nats that are some
 
 
-def _paired(found: Found, first: str, second: str, name: str) -> list[float]:
-    """Difference first - second of a metric, seed by seed."""
+def _bounds(group: Sequence[Result], name: str) -> tuple[float, float]:
+    """What a metric cannot leave."""
+    if name in ("kl", "valid_aggregate_kl", "aggregate_kl"):
+        return 0.0, math.inf
+    if name in ("mutual_information", "batch_mutual_information"):
+        points = [r.metrics.get(f"{name}_points") for r in group]
+        known = [float(n) for n in points if n]
+        # An estimate may pass zero, and the cap, by its own standard error.
+        values = _values(group, name)
+        low, high = min(0.0, *values), math.log(max(known)) if known else math.inf
+        return low, max(high, *values)
+    if name.startswith("probe_"):
+        return 0.0, 1.0
+    return -math.inf, math.inf
+
+
+def _each(result: Result, name: str) -> NDArray[np.floating] | None:
+    """A metric of every test example, where the run keeps it: NLL, and right answers of probes."""
+    kept = result.arrays.get(f"each_{name}")
+    return None if kept is None else np.asarray(kept, dtype=float)
+
+
+def _over_examples(rows: Sequence[NDArray[np.floating] | None]) -> tuple[float, int]:
+    """Standard error over test examples of their mean over seeds, and how many there are.
+
+    All seeds share the test examples, so this part of the error does not fall with more seeds.
+    """
+    known = [row for row in rows if row is not None]
+    if not known or len(known) < len(rows) or len({row.shape for row in known}) > 1:
+        return 0.0, 0
+    mean = np.mean(known, axis=0)
+    if mean.size < 2:
+        return 0.0, 0
+    return float(stats.sem(mean)), mean.size
+
+
+def _share_error(group: Sequence[Result], name: str) -> tuple[float, int]:
+    """Standard error of an accuracy over test examples, where single answers are not kept."""
+    tested = [r.metrics.get("n_sentences") for r in group]
+    if not name.startswith("probe_") or not all(tested):
+        return 0.0, 0
+    points = min(int(n) for n in tested if n)
+    mean = share(round(float(np.mean(_values(group, name))) * points), points)
+    # Half of Wilson's interval, in standard errors: it is not 0 where every answer is right.
+    return mean.half / float(stats.norm.ppf(0.975)), points
+
+
+def level(found: Found, method: str, name: str) -> Interval | None:
+    """A metric of a method with its interval over seeds and test examples; None without any."""
+    group = found.get(method, ())
+    values = _values(group, name)
+    if not values:
+        return None
+    error, points = _over_examples([_each(result, name) for result in group])
+    if not points:
+        error, points = _share_error(group, name)
+    return bounded(interval(values, error=error, points=points), *_bounds(group, name))
+
+
+def _pairs(found: Found, first: str, second: str) -> list[tuple[Result, Result]]:
+    """Results of two methods with the same seed."""
+    others = {result.spec.seed: result for result in found.get(second, ())}
+    return [(r, others[r.spec.seed]) for r in found.get(first, ()) if r.spec.seed in others]
+
+
+def difference(
+    found: Found, first: str, second: str, name: str, other_name: str = ""
+) -> Interval | None:
+    """First less second of a metric, paired by seed and, where they are kept, by test example.
+
+    Pairing takes out what two models have in common: how hard a sentence is, and how a seed was
+    drawn.  Half of the interval is the difference that can be detected.
+
+    Args:
+        found: results of one data set at one scale.
+        first, second: methods.
+        name: of the metric.
+        other_name: of the second's, where it is another.
+
+    Returns:
+        None where they share no seed that has the metric.
+    """
+    theirs = other_name or name
     pairs = [
-        (r.metrics.get(name), other.metrics.get(name))
-        for r in found.get(first, ())
-        for other in found.get(second, ())
-        if r.spec.seed == other.spec.seed
+        (a, b)
+        for a, b in _pairs(found, first, second)
+        if a.metrics.get(name) is not None and b.metrics.get(theirs) is not None
     ]
-    return [float(a) - float(b) for a, b in pairs if a is not None and b is not None]
+    if not pairs:
+        return None
+    values = [float(a.metrics[name]) - float(b.metrics[theirs]) for a, b in pairs]
+    apart = []
+    for a, b in pairs:
+        one, other = _each(a, name), _each(b, theirs)
+        alike = one is not None and other is not None and one.shape == other.shape
+        apart.append(one - other if alike else None)  # type: ignore[operator]
+    error, points = _over_examples(apart)
+    if not points:  # unpaired, which is the wider one
+        (mine, n), (others, m) = (
+            _share_error([pair[0] for pair in pairs], name),
+            _share_error([pair[1] for pair in pairs], theirs),
+        )
+        error, points = math.hypot(mine, others), min(n, m)
+    (low, high), (least, most) = (
+        _bounds([pair[0] for pair in pairs], name),
+        _bounds([pair[1] for pair in pairs], theirs),
+    )
+    found_interval = interval(values, error=error, points=points)
+    return bounded(found_interval, low - most, high - least)
 
 
 class _Checks:
-    """Checks of one item, over every data set whose reference results can answer them.
+    """Checks of one item over the data sets of one origin: reference results or this build's.
 
-    Where none can, this build answers, and the name of its data set says so.
+    Each data set has its premise; where it is not met, its checks can't tell.
     """
 
-    def __init__(self, compared: Comparison) -> None:
-        self.reference = {_DATASET[name]: found for name, found in compared.reference.items()}
-        self.build = {f"{_DATASET[compared.dataset]} (this build)": compared.build}
+    def __init__(self, groups: Mapping[str, Found], held: Mapping[str, Premise]) -> None:
+        self.groups = {title: found for title, found in groups.items() if any(found.values())}
         self.checks, self.scales = list[Check](), list[str]()
+        for title, found in self.groups.items():
+            met = held.get(title) or premise_of({m: found[m] for m in found if found[m]})
+            self.checks += [] if met.exempt else met.checks(title)
+
+    def limit(self, wanted: Callable[[Found], bool]) -> None:
+        """Keep to the data sets that the claim can be asked of, if there are any."""
+        some = {title: found for title, found in self.groups.items() if wanted(found)}
+        if some:
+            self.checks = [check for check in self.checks if set(check.groups) & set(some)]
+            self.groups = some
 
     def add(
         self,
         quantity: str,
-        values: Callable[[Found], list[float]],
-        rule: Callable[[str, Sequence[float]], Check],
+        measure: Callable[[Found], Interval | None],
+        rule: Callable[[str, Interval], Check],
+        role: Callable[[Check], Check] = lambda check: check,
+        where_run: bool = False,
     ) -> None:
-        """Apply a rule to every data set that has the values: references, or else this build."""
-        for groups in (self.reference, self.build):
-            answers = {title: values(found) for title, found in groups.items()}
-            answers = {title: measured for title, measured in answers.items() if measured}
-            if answers:
-                break
-        for title, measured in answers.items():
-            self.checks.append(rule(f"{title}: {quantity}", measured))
-            self.scales += {result.spec.scale for g in groups[title].values() for result in g}
+        """Apply a rule to every data set.
 
-    def below(self, quantity: str, values: Callable[[Found], list[float]], bound: float) -> None:
-        """The interval of the values lies below a bound."""
-        self.add(quantity, values, lambda name, found: below(name, found, bound))
+        Args:
+            quantity: in words, without the data set.
+            measure: gives the interval; None where the results lack it.
+            rule: makes a check of it.
+            role: ``side`` for a check that decides nothing.
+            where_run: leave the check out where nothing was run for it, rather than say so; for
+                rows that a paper's claim covers and that every table need not have.
+        """
+        for title, found in self.groups.items():
+            told, measured = f"{title}: {quantity}", measure(found)
+            if measured is not None:
+                made = role(rule(told, measured))
+                self.scales += [r.spec.scale for group in found.values() for r in group]
+            elif where_run:
+                continue
+            else:
+                made = role(missing(told, rule("", Interval(0.0, 0.0, 0.0, 0)).rule))
+            self.checks.append(grouped(made, title))
 
-    def above(self, quantity: str, values: Callable[[Found], list[float]], bound: float) -> None:
-        """The interval of the values lies above a bound."""
-        self.add(quantity, values, lambda name, found: above(name, found, bound))
+    def alive(self, method: str) -> None:
+        """No seed of a method has collapsed: else nothing else that was checked of it counts."""
+        for title, found in self.groups.items():
+            told = f"{title}: {called(method)}"
+            if group := found.get(method, ()):
+                living = grouped(results.alive(told, group), title)
+                own = [c for c in self.checks if title in c.groups and not c.premise]
+                rest = [c for c in self.checks if c not in own]
+                self.checks = [*rest, *results.earned(living, own)]
+
+    def below(
+        self, quantity: str, measure: Callable[[Found], Interval | None], bound: float, **how: Any
+    ) -> None:
+        """The interval lies below a bound; ``how`` as for :meth:`add`."""
+        self.add(quantity, measure, lambda name, found: below(name, found, bound), **how)
+
+    def above(
+        self, quantity: str, measure: Callable[[Found], Interval | None], bound: float, **how: Any
+    ) -> None:
+        """The interval lies above a bound; ``how`` as for :meth:`add`."""
+        self.add(quantity, measure, lambda name, found: above(name, found, bound), **how)
 
     def between(
-        self, quantity: str, values: Callable[[Found], list[float]], low: float, high: float
+        self,
+        quantity: str,
+        measure: Callable[[Found], Interval | None],
+        low: float,
+        high: float,
+        **how: Any,
     ) -> None:
-        """The interval of the values lies between two bounds."""
-        self.add(quantity, values, lambda name, found: between(name, found, low, high))
+        """The interval lies between two bounds; ``how`` as for :meth:`add`."""
+        self.add(quantity, measure, lambda name, found: between(name, found, low, high), **how)
 
-    def beats(self, first: str, second: str, name: str = "nll") -> None:
+    def beats(self, first: str, second: str, name: str = "nll", **how: Any) -> None:
         """The first has a lower metric than the second, seed by seed."""
-        title = QUANTITIES[name].title
         self.below(
-            f"{title} of {called(first)} less that of {called(second)}",
-            lambda found: _paired(found, first, second, name),
+            f"{QUANTITIES[name].title} of {called(first)} less that of {called(second)}",
+            lambda found: difference(found, first, second, name),
             0.0,
+            **how,
         )
 
     def finding(self, item: str) -> Finding:
         """The verdict over all checks, at the scales of the results that they used."""
-        return decide(item, " and ".join(dict.fromkeys(self.scales)), self.checks)
+        scales = dict.fromkeys(self.scales) or dict.fromkeys(
+            r.spec.scale
+            for found in self.groups.values()
+            for group in found.values()
+            for r in group
+        )
+        return decide(item, " and ".join(scales) or "medium", self.checks)
 
 
-def _metric(method: str, name: str) -> Callable[[Found], list[float]]:
-    return lambda found: _values(found.get(method, ()), name)
+def _finding(item: str, compared: Comparison, rule: Callable[[_Checks], None]) -> Finding:
+    """The verdict of the largest scale that decides; results of two origins are never pooled.
+
+    Origins are tried from the largest scale to this build.  Where none decides, the first that
+    ran something says why.
+    """
+    found = []
+    for groups in compared.origins():
+        checks = _Checks(groups, compared.held)
+        if checks.groups:
+            rule(checks)
+            found.append(checks.finding(item))
+    if not found:
+        raise BadInput(f"there is no result at all to decide {item} with")
+    ran = [one for one in found if one.reach not in (Reach.NOT_RUN, Reach.CANNOT_TELL)]
+    decided = [one for one in ran if one.verdict is not Verdict.UNDECIDED]
+    told = [one for one in found if one.reach is not Reach.NOT_RUN]
+    return (decided or ran or told or found)[0]
+
+
+def _level(method: str, name: str) -> Callable[[Found], Interval | None]:
+    return lambda found: level(found, method, name)
+
+
+def _difference(first: str, second: str, name: str) -> Callable[[Found], Interval | None]:
+    return lambda found: difference(found, first, second, name)
 
 
 def decide_main_table(compared: Comparison) -> Finding:
-    """lagging-tab1: the VAEs collapse, aggressive training does not and has the best NLL."""
-    rules = _Checks(compared)
-    for method in ("vae", _A):
-        rules.below(f"MI of {called(method)}", _metric(method, "mutual_information"), 0.1)
-    for method in (AGGRESSIVE, ANNEALED_AGGRESSIVE):
-        rules.above(f"KL of {called(method)}", _metric(method, "kl"), 0.5)
-        rules.above(f"MI of {called(method)}", _metric(method, "mutual_information"), 0.5)
-        for other in ("vae", _A, _BETA):
-            rules.beats(method, other)
-    return rules.finding("lagging-tab1")
+    """lagging-tab1: the VAEs collapse, aggressive training does not and has the best NLL.
+
+    Best is said of aggressive training with annealing, and the language model is among those that
+    it beats: that is the paper's headline.  Without annealing it is compared with the VAE alone;
+    the paper's own table has it behind the language model on Yahoo.
+    """
+
+    def rule(rules: _Checks) -> None:
+        for method in ("vae", _A):
+            rules.below(f"MI of {called(method)}", _level(method, "mutual_information"), _COLLAPSED)
+        for method in (AGGRESSIVE, ANNEALED_AGGRESSIVE):
+            rules.above(f"KL of {called(method)}", _level(method, "kl"), _ALIVE)
+            rules.above(f"MI of {called(method)}", _level(method, "mutual_information"), _ALIVE)
+        for other in (_LM, "vae", _A, _BETA, benchmarks.LOW_BETA):
+            rules.beats(ANNEALED_AGGRESSIVE, other)
+        rules.beats(AGGRESSIVE, "vae")
+        rules.beats(AGGRESSIVE, _LM, role=side)
+        # Of SA-VAE the paper's table has the same NLL on Yelp.
+        rules.beats(ANNEALED_AGGRESSIVE, benchmarks.SEMI_AMORTISED, role=side, where_run=True)
+
+    return _finding("lagging-tab1", compared, rule)
 
 
 def decide_bounds(compared: Comparison) -> Finding:
     """lagging-tab5: the importance-weighted NLL is never above -ELBO.
 
-    Never is counted: how many methods break it, seed by seed.  A mean of the margins would say
-    how large they are, and their largest depends on how many methods a seed has.
+    By Jensen's inequality log of a mean is at least the mean of logs, and both are taken over the
+    same draws: this is mathematics, and fails only where the code is wrong.  It says nothing of
+    methods, so it needs no premise, and its reach is exact.
     """
-    rules = _Checks(compared)
-
-    def broken(found: Found) -> list[float]:
-        """How many methods break the bound, one number a seed."""
-        counts: dict[int, float] = {}
-        for result in (r for group in found.values() for r in group):
-            m = result.metrics
-            if m["nll"] is not None:
-                beyond = m["nll"] - m["elbo_loss"] > 5 * m["elbo_loss_stderr"]
-                counts[result.spec.seed] = counts.get(result.spec.seed, 0.0) + beyond
-        return list(counts.values())
-
-    rules.below("methods whose NLL is above −ELBO by more than 5 standard errors", broken, 0.5)
-    return rules.finding("lagging-tab5")
+    runs, broken = 0, []
+    for title, found in compared.groups().items():
+        for method, group in found.items():
+            for result in group:
+                m = result.metrics
+                if m.get("nll") is None or m.get("elbo_loss") is None:
+                    continue
+                runs += 1
+                # Where the two are estimated from different numbers of draws they may touch.
+                if m["nll"] - m["elbo_loss"] > 5 * m["elbo_loss_stderr"]:
+                    broken.append(f"{title}, {called(method)}, seed {result.spec.seed}")
+    told = f"{len(broken)} of {runs} runs" + (f" ({'; '.join(broken[:3])})" if broken else "")
+    check = stated(
+        "runs whose NLL is above −ELBO (Jensen's inequality on the same draws: mathematics, which "
+        "no method can break)",
+        "none",
+        None if not runs else not broken,
+        told,
+    )
+    return decide("lagging-tab5", "exact", [check if runs else replace(check, ran=False)])
 
 
 def decide_time(compared: Comparison) -> Finding:
-    """lagging-tab3: aggressive training costs two to four times the VAE's time, SA-VAE ten."""
-    rules = _Checks(compared)
-    for method in (AGGRESSIVE, ANNEALED_AGGRESSIVE):
-        rules.between(
-            f"time of {called(method)} over the VAE's",
-            lambda found, m=method: cost(found).get(m, []),  # type: ignore[misc]
-            2.0,
-            4.0,
+    """lagging-tab3: aggressive training costs two to four times the VAE's time, SA-VAE about ten.
+
+    The time is that to convergence: until the lowest validation loss.  The time of all epochs
+    depends on how many of them a recipe has after it.
+    """
+
+    def rule(rules: _Checks) -> None:
+        for method in (AGGRESSIVE, ANNEALED_AGGRESSIVE):
+            base, how = ("vae", {}) if method == AGGRESSIVE else (_A, {"role": side})
+            rules.between(
+                f"time to convergence of {called(method)} over that of {called(base)}",
+                _ratio(method, base),
+                2.0,
+                4.0,
+                **how,
+            )
+        rules.alive(AGGRESSIVE)
+        slow = benchmarks.SEMI_AMORTISED
+        rules.above(
+            f"time to convergence of {called(slow)} over that of {called(_A)}",
+            _ratio(slow, _A),
+            9.0,  # about ten: the paper's own are 9.91 and 10.33
         )
-    slow = next(m for m in benchmarks.OTHERS if m.startswith("sa-vae"))
-    rules.above(f"time of {called(slow)} over the VAE's", lambda f: cost(f).get(slow, []), 10.0)
-    return rules.finding("lagging-tab3")
+
+    return _finding("lagging-tab3", compared, rule)
 
 
 def decide_units(compared: Comparison) -> Finding:
-    """lagging-fig4: aggressive training has more active units than the VAEs at no worse NLL."""
-    rules = _Checks(compared)
-    for other in ("vae", _A):
-        rules.above(
-            f"AU of {called(ANNEALED_AGGRESSIVE)} less that of {called(other)}",
-            lambda f, o=other: _paired(f, ANNEALED_AGGRESSIVE, o, "active_units"),  # type: ignore[misc]
-            0.5,
-        )
-        rules.beats(ANNEALED_AGGRESSIVE, other)
-    return rules.finding("lagging-fig4")
+    """lagging-fig4: aggressive training has more active units than the VAEs at a better NLL."""
+
+    def rule(rules: _Checks) -> None:
+        for other in ("vae", _A):
+            rules.above(
+                f"AU of {called(ANNEALED_AGGRESSIVE)} less that of {called(other)}",
+                _difference(ANNEALED_AGGRESSIVE, other, "active_units"),
+                0.5,
+            )
+            rules.beats(ANNEALED_AGGRESSIVE, other)
+
+    return _finding("lagging-fig4", compared, rule)
 
 
-def _last(found: Found, method: str, name: str) -> list[float]:
-    """A column of the history at its end."""
-    values = [r.history[name].iloc[-1] for r in found.get(method, ())]
-    return [float(v) for v in values if v is not None]
+def _last(found: Found, method: str, name: str) -> dict[int, float]:
+    """Seed -> a column of the history at its end, where it has one."""
+    ends = {
+        r.spec.seed: r.history[name].iloc[-1] for r in found.get(method, ()) if name in r.history
+    }
+    return {seed: float(end) for seed, end in ends.items() if end is not None and not pd.isna(end)}
 
 
 def decide_parts(compared: Comparison) -> Finding:
-    """lagging-fig5: only the beta-VAE ends with a large KL(q(z) || p(z))."""
-    rules = _Checks(compared)
-    name = "valid_aggregate_kl"
-    for method in (_A, AGGRESSIVE):
+    """lagging-fig5: only the beta-VAE with beta 0.2 grows a large KL(q(z) || p(z)).
+
+    Large and not large are said of each other: that of the annealed VAE is next to none, and that
+    of aggressive training less than half of the beta-VAE's.
+    """
+    name, grown = "valid_aggregate_kl", benchmarks.LOW_BETA
+
+    def end(method: str) -> Callable[[Found], Interval | None]:
+        def measure(found: Found) -> Interval | None:
+            values = list(_last(found, method, name).values())
+            return bounded(interval(values), min(0.0, *values)) if values else None
+
+        return measure
+
+    def halved(method: str) -> Callable[[Found], Interval | None]:
+        def measure(found: Found) -> Interval | None:
+            ours, theirs = _last(found, method, name), _last(found, grown, name)
+            both = [ours[seed] - 0.5 * theirs[seed] for seed in ours if seed in theirs]
+            return interval(both) if both else None
+
+        return measure
+
+    def rule(rules: _Checks) -> None:
+        rules.below(f"last epoch, KL(q(z) ‖ p) of {called(_A)}", end(_A), 1.0)
+        rules.above(f"last epoch, KL(q(z) ‖ p) of {called(grown)}", end(grown), 1.0)
         rules.below(
-            f"last epoch, KL(q(z) ‖ p) of {called(method)}",
-            lambda f, m=method: _last(f, m, name),  # type: ignore[misc]
-            1.0,
+            f"last epoch, KL(q(z) ‖ p) of {called(AGGRESSIVE)} less half of that of "
+            f"{called(grown)}",
+            halved(AGGRESSIVE),
+            0.0,
         )
-    rules.above(
-        f"last epoch, KL(q(z) ‖ p) of {called(_BETA)}", lambda f: _last(f, _BETA, name), 1.0
-    )
-    return rules.finding("lagging-fig5")
+        rules.above(
+            f"last epoch, KL(q(z) ‖ p) of {called(_BETA)}",
+            end(_BETA),
+            1.0,
+            role=side,
+            where_run=True,
+        )
+
+    return _finding("lagging-fig5", compared, rule)
 
 
 def decide_inner(compared: Comparison) -> Finding:
-    """lagging-tab4: ten inner steps are too few, and the gain is over near convergence."""
-    rules = _Checks(compared)
+    """lagging-tab4: ten inner steps are too few, and the gain is over near convergence.
+
+    Over: from 70 steps to convergence the NLL moves by less than half of what it gained from 10.
+    """
     few, *_, many, converged = benchmarks.sweep("inner")
-    rules.beats(converged, few)
-    rules.below(
-        f"NLL of {called(many)} less that of {called(converged)}, absolute",
-        lambda f: [abs(v) for v in _paired(f, many, converged, "nll")],
-        0.5,
-    )
-    return rules.finding("lagging-tab4")
+
+    def rest(found: Found) -> Interval | None:
+        gained = {a.spec.seed: (a, b) for a, b in _pairs(found, few, converged)}
+        moved = {a.spec.seed: (a, b) for a, b in _pairs(found, many, converged)}
+        values = [
+            abs(_apart(moved[seed], "nll")) - 0.5 * _apart(gained[seed], "nll")
+            for seed in gained
+            if seed in moved
+        ]
+        return interval(values) if values else None
+
+    def rule(rules: _Checks) -> None:
+        rules.beats(converged, few)
+        rules.below(
+            f"what NLL moves from {called(many)} to {called(converged)}, less half of its gain "
+            f"from {called(few)}",
+            rest,
+            0.0,
+        )
+
+    return _finding("lagging-tab4", compared, rule)
+
+
+def _apart(pair: tuple[Result, Result], name: str) -> float:
+    return float(pair[0].metrics[name]) - float(pair[1].metrics[name])
 
 
 def decide_slow_annealing(compared: Comparison) -> Finding:
-    """lagging-tab9: slower annealing avoids collapse but does not beat aggressive training."""
-    rules = _Checks(compared)
+    """lagging-tab9: slower annealing avoids collapse but does not beat aggressive training.
+
+    Aggressive training with annealing is meant.  Without it the paper's own table has slow
+    annealing ahead: on Yelp 356.8 and 356.9 against 357.0, and on Yahoo 327.5 against 328.0.
+    """
     slowest = benchmarks.sweep("annealing")[-1]
-    rules.above(f"KL of {methods.title(slowest)}", _metric(slowest, "kl"), 0.5)
-    for method in benchmarks.sweep("annealing"):
-        rules.beats(AGGRESSIVE, method)
-    return rules.finding("lagging-tab9")
+
+    def rule(rules: _Checks) -> None:
+        rules.above(f"KL of {methods.title(slowest)}", _level(slowest, "kl"), _ALIVE)
+        for method in benchmarks.sweep("annealing"):
+            rules.beats(ANNEALED_AGGRESSIVE, method)
+        for method in benchmarks.sweep("annealing"):
+            rules.beats(AGGRESSIVE, method, role=side)
+
+    return _finding("lagging-tab9", compared, rule)
+
+
+_EXPLODED = 0.03  # share of the NLL: 10 nats at the paper's scale
 
 
 def decide_encoder_rate(compared: Comparison) -> Finding:
     """lagging-tab10: up to six times the rate the model collapses; from eight on it explodes."""
-    rules = _Checks(compared)
     *modest, fastest = benchmarks.sweep("encoder")
-    for method in modest:
-        rules.below(f"MI of {called(method)}", _metric(method, "mutual_information"), 0.1)
-    rules.above(
-        f"NLL of {called(fastest)} less that of {called(modest[0])}",
-        lambda f: _paired(f, fastest, modest[0], "nll"),
-        10.0,
-    )
-    return rules.finding("lagging-tab10")
+
+    def excess(method: str) -> Callable[[Found], Interval | None]:
+        def measure(found: Found) -> Interval | None:
+            pairs = _pairs(found, method, modest[0])
+            shares = [_apart(pair, "nll") / float(pair[1].metrics["nll"]) for pair in pairs]
+            return interval(shares) if shares else None
+
+        return measure
+
+    def rule(rules: _Checks) -> None:
+        for method in modest:
+            rules.below(f"MI of {called(method)}", _level(method, "mutual_information"), _COLLAPSED)
+        for method, role in ((fastest, None), (modest[-1], side)):
+            rules.above(
+                f"NLL of {called(method)} above that of {called(modest[0])}, as a share of it",
+                excess(method),
+                _EXPLODED,
+                **({"role": role} if role else {}),
+            )
+
+    return _finding("lagging-tab10", compared, rule)
+
+
+def _best_du(found: Found) -> str:
+    """DU-VAE with the parameters that figure 2 names as the best on Yelp, where they were run."""
+    return benchmarks.DU_YELP if found.get(benchmarks.DU_YELP) else _DU
 
 
 def decide_families(compared: Comparison) -> Finding:
-    """du-tab1: DU-VAE and DU-IAF have the best NLL of their families."""
-    rules = _Checks(compared)
-    for other in (_A, ANNEALED_AGGRESSIVE, _BETA, _FREE, _BN):
-        rules.beats(_DU, other)
-    for other in (_IAF, _IAF_BN):
-        rules.beats(_DU_IAF, other)
-    return rules.finding("du-tab1")
+    """du-tab1: DU-VAE and DU-IAF have the best NLL of their families.
+
+    DU-VAE has the parameters that figure 2 names as the best on the data set, where they were run.
+    The flow that DU-IAF is compared with has the paper's free bits; without them, where only that
+    was run, the comparison is a side one.
+    On Yahoo the paper's table has a tie with aggressive training, 326.7, which decides nothing.
+    """
+    plain = (_A, ANNEALED_AGGRESSIVE, _BETA, _FREE, _BN)
+    rest = (benchmarks.SEMI_AMORTISED, benchmarks.DELTA, benchmarks.MAE)
+
+    def against(other: str) -> Callable[[Found], Interval | None]:
+        return lambda found: difference(found, _best_du(found), other, "nll")
+
+    def rule(rules: _Checks) -> None:
+        for others, optional in ((plain, False), (rest, True)):
+            for other in others:
+                rules.below(
+                    f"NLL of DU-VAE, best parameters, less that of {called(other)}",
+                    against(other),
+                    0.0,
+                    where_run=optional,
+                )
+        rules.beats(_DU_IAF, benchmarks.FLOW, where_run=True)
+        rules.beats(_DU_IAF, _IAF_BN)
+        rules.beats(_DU_IAF, _IAF, role=side, where_run=True)
+
+    return _finding("du-tab1", compared, rule)
 
 
-def _more_accurate(rules: _Checks, first: str, others: Sequence[str]) -> None:
+_COUNTS = (100, 500, 1000, 2000, 10000)  # of labels in the papers
+
+
+def _label_counts(found: Found) -> list[int]:
+    """The numbers of labels that results' probes were trained with."""
+    names = {
+        name.removeprefix("probe_")
+        for group in found.values()
+        for result in group
+        for name in result.metrics
+        if name.startswith("probe_")
+    }
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def _most_accurate(rules: _Checks, first: Callable[[Found], str], others: Sequence[str]) -> None:
+    """At each number of labels, more accurate than the best of the others.
+
+    To be the best of all is one claim a number of labels, and the best other is the one to beat:
+    a check for every pair would ask for dozens of differences at once.  Which one it is, is said
+    by a side check of every pair's average over the numbers of labels.
+    """
+
+    rules.limit(lambda found: bool(_label_counts(found)))
+    known = {count for found in rules.groups.values() for count in _label_counts(found)}
+    counts = sorted(known) or list(_COUNTS)
+
+    def strongest(found: Found, count: int) -> str | None:
+        means = {m: _values(found.get(m, ()), f"probe_{count}") for m in others}
+        there = {m: float(np.mean(values)) for m, values in means.items() if values}
+        return max(there, key=lambda m: there[m]) if there else None
+
+    def ahead(count: int) -> Callable[[Found], Interval | None]:
+        def measure(found: Found) -> Interval | None:
+            best = strongest(found, count)
+            return None if best is None else difference(found, first(found), best, f"probe_{count}")
+
+        return measure
+
+    def average(other: str) -> Callable[[Found], Interval | None]:
+        def measure(found: Found) -> Interval | None:
+            pairs = _pairs(found, first(found), other)
+            names = [f"probe_{count}" for count in counts]
+            values = [
+                float(np.mean([_apart(pair, name) for name in names]))
+                for pair in pairs
+                if all(name in r.metrics for name in names for r in pair)
+            ]
+            return interval(values) if values else None
+
+        return measure
+
+    told = called(first({})).partition(" (")[0]
+    for count in counts:
+        rules.above(
+            f"accuracy with {count} labels of {told} less that of the best other", ahead(count), 0.0
+        )
     for other in others:
-        for count in (100, 500, 1000, 2000, 10000):
-            rules.above(
-                f"accuracy with {count} labels of {called(first)} less that of {called(other)}",
-                lambda f, o=other, c=count: _paired(f, first, o, f"probe_{c}"),  # type: ignore[misc]
-                0.0,
-            )
+        rules.above(
+            f"accuracy of {told} less that of {called(other)}, mean over the numbers of labels",
+            average(other),
+            0.0,
+            role=side,
+            where_run=True,
+        )
+
+
+_PROBED = (
+    benchmarks.AUTOENCODER,
+    _A,
+    benchmarks.DELTA,
+    ANNEALED_AGGRESSIVE,
+    _BETA,
+    _FREE,
+    _BN,
+    benchmarks.MAE,
+)
 
 
 def decide_probes(compared: Comparison) -> Finding:
-    """du-tab2: probes on DU-VAE and DU-IAF are the most accurate at every number of labels."""
-    rules = _Checks(compared)
-    _more_accurate(rules, _DU, (_A, ANNEALED_AGGRESSIVE, _BETA, _FREE, _BN))
-    _more_accurate(rules, _DU_IAF, (_IAF, _IAF_BN))
-    return rules.finding("du-tab2")
+    """du-tab2: probes on DU-VAE and DU-IAF are the most accurate at every number of labels.
+
+    The others of the first are those of the paper's table, the autoencoder and MAE among them.
+    """
+
+    def rule(rules: _Checks) -> None:
+        _most_accurate(rules, _best_du, _PROBED)
+        _most_accurate(rules, lambda _: _DU_IAF, (benchmarks.FLOW, _IAF, _IAF_BN))
+
+    return _finding("du-tab2", compared, rule)
+
+
+def _swept(name: str, **wanted: float) -> list[str]:
+    """Members of a sweep with these parameters."""
+    return [
+        method
+        for method in benchmarks.sweep(name)
+        if all(methods.parameters(method).get(k) == v for k, v in wanted.items())
+    ]
 
 
 def decide_map(compared: Comparison) -> Finding:
-    """du-fig2: at the paper's gamma a middle p is better than the extremes."""
-    rules = _Checks(compared)
-    for gamma in (0.4, 0.6, 0.8):
-        middle = f"du-vae(gamma={gamma}, p=0.8)+{_A}"
+    """du-fig2: a middle p is better than the extremes, averaged over gamma.
+
+    The values of the paper's map are lost; its text names p = 0.8 for both texts.
+    """
+    gammas = sorted({methods.parameters(m)["gamma"] for m in benchmarks.sweep("gamma-p")})
+
+    def beaten(p: float, some: Sequence[float]) -> Callable[[Found], Interval | None]:
+        def measure(found: Found) -> Interval | None:
+            by_seed: dict[int, list[float]] = {}
+            for gamma in some:
+                (middle,), (other,) = (_swept("gamma-p", gamma=gamma, p=q) for q in (0.8, p))
+                for pair in _pairs(found, middle, other):
+                    by_seed.setdefault(pair[0].spec.seed, []).append(_apart(pair, "nll"))
+            whole = [float(np.mean(d)) for d in by_seed.values() if len(d) == len(some)]
+            return interval(whole) if whole else None
+
+        return measure
+
+    def rule(rules: _Checks) -> None:
         for p in (0.7, 0.9):
-            rules.beats(middle, f"du-vae(gamma={gamma}, p={p})+{_A}")
-    return rules.finding("du-fig2")
+            told = f"NLL of DU-VAE with p = 0.8 less that with p = {p:g}"
+            rules.below(f"{told}, mean over gamma", beaten(p, gammas), 0.0)
+            for gamma in gammas:
+                rules.below(
+                    f"{told}, gamma = {gamma:g}", beaten(p, [gamma]), 0.0, role=side, where_run=True
+                )
+
+    return _finding("du-fig2", compared, rule)
 
 
 def decide_algorithm(compared: Comparison) -> Finding:
-    """scale-alg1: the scaled means keep the spread asked for."""
-    rules = _Checks(compared)
-    rules.between("spread of the scaled means", _metric(_SCALE, "scaled_mean_std"), 0.56, 0.84)
-    return rules.finding("scale-alg1")
+    """scale-alg1: the scaled means keep the spread asked for, within a fifth.
+
+    The spread is that within mini-batches, as training has it, where a run has measured it.  Over
+    the whole test set it is another quantity, and runs that work leave the window.
+    """
+    wanted = float(methods.parameters(_SCALE)["des_std"])
+
+    def spread_of(found: Found) -> Interval | None:
+        within = level(found, _SCALE, "scaled_batch_std")
+        return within or level(found, _SCALE, "scaled_mean_std")
+
+    def rule(rules: _Checks) -> None:
+        rules.between("spread of the scaled means", spread_of, 0.8 * wanted, 1.2 * wanted)
+
+    return _finding("scale-alg1", compared, rule)
 
 
 def decide_scaled(compared: Comparison) -> Finding:
-    """scale-tab1: best NLL as printed; and, apart, under a bound that is valid."""
-    rules = _Checks(compared)
+    """scale-tab1: best NLL as printed; and, apart, under a bound that is valid.
 
-    def less(name: str, other: str) -> Callable[[Found], list[float]]:
-        def values(found: Found) -> list[float]:
-            theirs = {r.spec.seed: r.metrics["nll"] for r in found.get(other, ())}
-            return [
-                float(r.metrics[name]) - float(theirs[r.spec.seed])
-                for r in found.get(_SCALE, ())
-                if r.spec.seed in theirs
-            ]
+    Both are the claim.  What the paper printed has no valid counterpart, so its own table is
+    judged by the first alone.
+    """
 
-        return values
-
-    for other in (_A, AGGRESSIVE, _BETA, _FREE, _BN, _DU):
+    def rule(rules: _Checks) -> None:
         for name, words in (("scaled_printed_nll", "as printed"), ("nll", "valid, prior N(0, f²)")):
-            rules.below(f"NLL ({words}) less NLL of {called(other)}", less(name, other), 0.0)
-    return rules.finding("scale-tab1")
+            for other in (_LM, _A, ANNEALED_AGGRESSIVE, _BETA, _FREE, _BN, _DU):
+                rules.below(
+                    f"NLL ({words}) of {called(_SCALE)} less NLL of {called(other)}",
+                    lambda found, n=name, o=other: difference(found, _SCALE, o, n, "nll"),  # type: ignore[misc]
+                    0.0,
+                    where_run=name == "nll",
+                )
+            for other in (
+                benchmarks.DELTA,
+                benchmarks.SEMI_AMORTISED,
+                benchmarks.SKIP,
+                benchmarks.CYCLICAL,
+                benchmarks.MAE,
+            ):
+                rules.below(
+                    f"NLL ({words}) of {called(_SCALE)} less NLL of {called(other)}",
+                    lambda found, n=name, o=other: difference(found, _SCALE, o, n, "nll"),  # type: ignore[misc]
+                    0.0,
+                    where_run=True,
+                )
+
+    return _finding("scale-tab1", compared, rule)
 
 
 def decide_scale_time(compared: Comparison) -> Finding:
-    """scale-tab2: Scale-VAE takes about 0.9 of the VAE's time to convergence."""
-    rules = _Checks(compared)
-    rules.between("time over the VAE's", lambda f: cost(f).get(_SCALE, []), 0.8, 1.0)
-    return rules.finding("scale-tab2")
+    """scale-tab2: Scale-VAE takes about 0.9 of the VAE's time to convergence: no longer, that is.
+
+    That it is as near to 0.9 as the paper's own 0.87 and 0.91 is a side check.
+    """
+
+    def rule(rules: _Checks) -> None:
+        told = f"time to convergence over that of {called(_A)}"
+        rules.below(told, _ratio(_SCALE, _A), 1.0)
+        rules.between(told, _ratio(_SCALE, _A), 0.8, 1.0, role=side)
+        rules.alive(_SCALE)
+
+    return _finding("scale-tab2", compared, rule)
 
 
 def decide_scale_sweep(compared: Comparison) -> Finding:
     """scale-tab3: a larger spread of the means gives a lower NLL as printed, and more MI."""
-    rules = _Checks(compared)
+    own = methods.parameters(_SCALE)["own_updates"]  # as the main row has it: one epoch's, printed
     small, large = (
-        f"scale-vae(des_std={std}, f_epo=1, anneal={benchmarks.EPOCHS})" for std in (0.5, 1.1)
+        next(iter(_swept("std-epochs", des_std=std, own_updates=own))) for std in (0.5, 1.1)
     )
-    rules.below(
-        "NLL as printed, des_std 1.1 less 0.5",
-        lambda f: _paired(f, large, small, "scaled_printed_nll"),
-        0.0,
-    )
-    rules.above(
-        "MI, des_std 1.1 less 0.5", lambda f: _paired(f, large, small, "mutual_information"), 0.0
-    )
-    return rules.finding("scale-tab3")
+
+    def rule(rules: _Checks) -> None:
+        rules.below(
+            "NLL as printed, des_std 1.1 less 0.5",
+            _difference(large, small, "scaled_printed_nll"),
+            0.0,
+        )
+        rules.above(
+            "MI, des_std 1.1 less 0.5", _difference(large, small, "mutual_information"), 0.0
+        )
+
+    return _finding("scale-tab3", compared, rule)
 
 
 def decide_scale_probes(compared: Comparison) -> Finding:
-    """scale-tab4: probes on Scale-VAE are the most accurate."""
-    rules = _Checks(compared)
-    _more_accurate(rules, _SCALE, (_A, AGGRESSIVE, _BETA, _FREE, _BN, _DU))
-    return rules.finding("scale-tab4")
+    """scale-tab4: probes on Scale-VAE are the most accurate at every number of labels.
+
+    The others are the rows of the paper's table that it ran itself.  Its row of DU-VAE as
+    referred to is ahead of Scale-VAE with 100 labels, 88.9 against 87.7.
+    """
+    others = [m for m in _PROBED if m != benchmarks.AUTOENCODER] + [_DU, benchmarks.DU_YELP]
+
+    def rule(rules: _Checks) -> None:
+        _most_accurate(rules, lambda _: _SCALE, others)
+
+    return _finding("scale-tab4", compared, rule)
 
 
 _TWO = {
@@ -746,6 +1283,7 @@ _TWO = {
     "nll": "NLL, prior N(0, f²)",
     "scaled_unit_nll": "NLL, prior N(0, I)",
     "scaled_mean_std": "spread of the scaled means",
+    "scaled_batch_std": "the same within mini-batches",
     "scaled_largest_factor": "largest factor f",
 }
 

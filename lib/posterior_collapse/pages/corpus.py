@@ -23,7 +23,7 @@ def resolve(dataset: str) -> str:
 
 def recipe(dataset: str) -> str:
     """The recipe for a corpus, see :func:`resolve`."""
-    return f"lagging-{resolve(dataset)}"
+    return f"text-{resolve(dataset)}"
 
 
 def card(name: str) -> pd.DataFrame:

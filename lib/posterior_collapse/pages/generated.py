@@ -21,6 +21,7 @@ from posterior_collapse.pages.parameters import Page
 from posterior_collapse.pages.show import number, spread
 from posterior_collapse.papers import Check, Finding, above, below, decide, printed
 from posterior_collapse.plots import COLOURS
+from posterior_collapse.premises import Premise
 from posterior_collapse.reference import Result
 from posterior_collapse.reference import results as kept
 
@@ -34,8 +35,10 @@ __all__ = [
     "decide_table",
     "examples",
     "factor_table",
+    "findings",
     "groups",
     "plane_figure",
+    "premises",
     "printed_table",
     "reference",
     "sources",
@@ -277,8 +280,9 @@ def winners_table(shown: Mapping[str, Found]) -> pd.DataFrame:
 def decide_table(found: Found, way: str = "sampled") -> Finding | None:
     """Rule for table 5: in every column the same method is ahead as printed.
 
-    It takes for granted that both have not collapsed: a decoder that has learned to ignore its
-    code writes from f z what it writes from noise, and noise is diverse.
+    It takes for granted that BN-VAE has not collapsed.  Scale-VAE, which is praised, earns nothing
+    if it has: a decoder that has learned to ignore its code writes from f z what it writes from
+    noise, and noise is diverse.
 
     As printed Scale-VAE has more different words, 2-grams and 3-grams, a higher entropy and more
     known 2-grams; and a higher perplexity and fewer known 3-grams and 4-grams.
@@ -295,8 +299,24 @@ def decide_table(found: Found, way: str = "sampled") -> Finding | None:
             checks.append(rule(f"{told}, Scale-VAE less BN-VAE", less, 0.0))
     if not checks:
         return None
-    premises = [results.standing(called(m), found[m]) for m in (BATCH_NORM, SCALED)]
-    return decide("scale-tab5", found[SCALED][0].spec.scale, [*premises, *checks])
+    living = results.alive(called(SCALED), found[SCALED])
+    every = [results.standing(called(BATCH_NORM), found[BATCH_NORM])]
+    every += results.earned(living, checks)
+    return decide("scale-tab5", found[SCALED][0].spec.scale, every)
+
+
+def premises(page: Page, shown: Mapping[str, Found]) -> dict[str, Premise]:
+    """The premise of every group; see :mod:`posterior_collapse.premises`."""
+    return {title: results.premise_for(page, found) for title, found in shown.items()}
+
+
+def findings(shown: Mapping[str, Found], held: Mapping[str, Premise]) -> list[Finding]:
+    """What the rule says of every group, under its premise."""
+    return [
+        one
+        for title, found in shown.items()
+        for one in results.under([decide_table(found)], held[title])
+    ]
 
 
 # --- quality and diversity ------------------------------------------------------------------------

@@ -417,8 +417,9 @@ def decide_spaces(found: Found) -> Finding | None:
     "More compact" and "more broad" become a variance of DU-VAE's q(z) below BN-VAE's.  BN-VAE's
     variance against the prior's is no check, as gamma = 1 forces it above 1.
 
-    Premise: no seed of BN-VAE and DU-VAE has collapsed.  Their batch norm is built to prevent it,
-    and a model that collapsed has a narrow q(z) and few modes without earning them.
+    Premise: no seed of BN-VAE has collapsed, as DU-VAE is compared with it.  DU-VAE, which is
+    praised, earns nothing if one of its own has: a model that collapsed has a narrow q(z) and few
+    modes.
     That aggressive training does not collapse is a claim, which components apart decide.
     """
     rows = found.get(_FIXED, {})
@@ -437,8 +438,6 @@ def decide_spaces(found: Found) -> Finding | None:
         return measure(rows[method], name)
 
     checks = [
-        _standing(_BN, rows[_BN]),
-        _standing(_DU, rows[_DU]),
         below("VAE: mutual information, nats", of("vae", "mi"), results.COLLAPSE),
         below("VAE: components apart", of("vae", "apart"), 1.5),
         above("aggressive: components apart", of(aggressive, "apart"), 1.5),
@@ -451,7 +450,9 @@ def decide_spaces(found: Found) -> Finding | None:
         *(above(f"modes of q(z), DU-VAE less {other}", by, 0.5) for other, by in more.items()),
         below("variance of q(z), DU-VAE less BN-VAE", broader, 0.0),
     ]
-    return decide("du-fig1", rows["vae"][0].spec.scale, checks)
+    living = results.alive(called(_DU), rows[_DU], _collapsed)
+    every = [_standing(_BN, rows[_BN]), *results.earned(living, checks)]
+    return decide("du-fig1", rows["vae"][0].spec.scale, every)
 
 
 # --- mini-batches in three ways -------------------------------------------------------------------
@@ -512,7 +513,8 @@ def decide_partitions(found: Found) -> Finding | None:
     training's batches.  Not cluttered: it is no more than 0.1 higher.  Scale-VAE's displacement is
     no check: batches share one factor after the first epochs, so it is 0 from then on.
 
-    Premise: with fixed random batches, from where the rise is measured, no seed has collapsed.
+    Premise: with fixed random batches, from where the rise is measured, no seed of BN-VAE has
+    collapsed.  If one of Scale-VAE has, which is praised, it earns nothing.
 
     A seed that another split collapsed counts against the claim, whichever model it is.  Without
     an active unit there is no clutter, so BN-VAE is not cluttered there: its rise and displacement
@@ -534,8 +536,6 @@ def decide_partitions(found: Found) -> Finding | None:
     moved = [_standing_value("moved", run) for run in rows[_SORTED][_BN]]
     redrawn = rise(_SCALE, "clutter", _REDRAWN)
     checks = [
-        _standing(_BN, rows[_FIXED][_BN]),
-        _standing(_SCALE, rows[_FIXED][_SCALE]),
         _counted(_BN, "rise of clutter, evaluation", rise(_BN, "clutter")),
         _counted(_BN, "rise of clutter, training's batches", rise(_BN, "batch_clutter")),
         _counted(_BN, "displacement", moved),
@@ -544,7 +544,9 @@ def decide_partitions(found: Found) -> Finding | None:
         _counted(_SCALE, "rise of clutter with redrawn batches, evaluation", redrawn),
     ]
     scale = rows[_FIXED][_BN][0].spec.scale
-    return decide("scale-fig-latent", scale, checks)
+    living = results.alive(f"{called(_SCALE)}, fixed batches", rows[_FIXED][_SCALE], _collapsed)
+    every = [_standing(_BN, rows[_FIXED][_BN]), *results.earned(living, checks)]
+    return decide("scale-fig-latent", scale, every)
 
 
 def _standing_value(name: str, result: Result) -> float:

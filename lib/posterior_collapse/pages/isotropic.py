@@ -7,7 +7,8 @@ keeps, ``This build`` what was trained while the site was made.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,8 @@ from posterior_collapse.gaussian import kl_to_standard_normal
 from posterior_collapse.pages import results
 from posterior_collapse.pages.parameters import Page
 from posterior_collapse.pages.show import spread
-from posterior_collapse.papers import Finding, decide, stated
+from posterior_collapse.papers import Check, Finding, decide, grouped, missing, under
+from posterior_collapse.premises import Premise
 from posterior_collapse.reference import Result
 from posterior_collapse.reference import results as kept
 
@@ -40,12 +42,15 @@ __all__ = [
     "kept_array",
     "limited",
     "narrow",
+    "one_group",
     "paired",
     "pairs",
+    "premises",
     "reference",
     "scale_of",
     "sentence_kl",
     "sources",
+    "stands",
     "table",
     "tables",
     "values",
@@ -161,24 +166,69 @@ def sources(shown: Shown) -> list[dict[str, Any]]:
     ]
 
 
-def findings(shown: Shown, rules: Mapping[str, Callable[[Group], Finding | None]]) -> list[Finding]:
+def findings(
+    shown: Shown,
+    rules: Mapping[str, Callable[[Group], Finding | None]],
+    held: Mapping[str, Mapping[str, Premise]],
+) -> list[Finding]:
     """What rules say of every group; an item that no group has results for is not run.
 
     Args:
         shown: all results.
         rules: item of the inventory -> its rule.
+        held: of :func:`premises`.
     """
     found = []
     for item, rule in rules.items():
-        told = [one for group in shown.values() if (one := rule(group)) is not None]
+        told = [
+            one
+            for origin, group in shown.items()
+            if (one := stands(rule, group, held[origin])) is not None
+        ]
         found += told or [_not_run(item)]
     return found
 
 
+def one_group(name: str, checks: Iterable[Check]) -> list[Check]:
+    """Checks of one pair of methods, so that its premises are those of no other."""
+    return [grouped(check, name) for check in checks]
+
+
+def premises(page: Page, shown: Shown) -> dict[str, dict[str, Premise]]:
+    """The premise of every data set of every origin; see :mod:`posterior_collapse.premises`."""
+    return {
+        origin: {recipe: results.premise_for(page, found) for recipe, found in group.items()}
+        for origin, group in shown.items()
+    }
+
+
+def stands(
+    rule: Callable[[Group], Finding | None], group: Group, held: Mapping[str, Premise]
+) -> Finding | None:
+    """What a rule says of a group, each check under the premises of the data sets that it names.
+
+    A check names data sets before its first colon, several where it is an average over them.
+    """
+    found = rule(group)
+    if found is None:
+        return None
+    asked = {NAMES[recipe]: held[recipe] for recipe in group if not held[recipe].exempt}
+    named = [_named(check, asked) for check in found.checks]
+    used = dict.fromkeys(name for _, names in named for name in names)
+    told = replace(found, checks=tuple(grouped(check, *names) for check, names in named))
+    return under(told, [part for name in used for part in asked[name].checks(name)])
+
+
+def _named(check: Check, asked: Iterable[str]) -> tuple[Check, list[str]]:
+    """A check and the data sets that it names; all of them where it names none."""
+    head = check.quantity.partition(":")[0]
+    names = [name for name in asked if name in head]
+    return check, names or list(asked)
+
+
 def _not_run(item: str) -> Finding:
     told = "results of DGP and IGP with the same seed"
-    check = stated(told, "at least two seeds", None, "none")
-    return decide(item, "medium", [check])
+    return decide(item, "medium", [missing(told, "at least two seeds")])
 
 
 # --- measures -------------------------------------------------------------------------------------

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from posterior_collapse import benchmarks, papers
 from posterior_collapse.errors import BadInput
 from posterior_collapse.pages.parameters import Page
-from posterior_collapse.papers import Check, premise, stated
+from posterior_collapse.papers import Check, Finding, Outcome, premise, side, stated
+from posterior_collapse.premises import Premise, gathered
 from posterior_collapse.reference import Result, results
 from posterior_collapse.runs import Run, Spec, train_or_load
 
 __all__ = [
     "COLLAPSE",
+    "alive",
     "best",
     "collapsed",
+    "controls",
+    "earned",
     "from_run",
+    "premise_for",
     "histories",
     "reference",
     "runs",
     "standing",
     "this_build",
+    "under",
 ]
 
 COLLAPSE = 0.05  # nats of mutual information; a run with no more has collapsed
@@ -32,10 +39,8 @@ def collapsed(result: Result) -> bool:
     return float(result.metrics["mutual_information"]) <= COLLAPSE
 
 
-def standing(
-    told: str, group: Sequence[Result], lost: Callable[[Result], bool] = collapsed
-) -> Check:
-    """Premise: no seed of a model has collapsed.
+def alive(told: str, group: Sequence[Result], lost: Callable[[Result], bool] = collapsed) -> Check:
+    """No seed of a model has collapsed.
 
     It is asked of every seed, not of a mean: many good seeds would hide one that collapsed.
 
@@ -47,7 +52,59 @@ def standing(
     seeds = {result.spec.seed for result in group}
     gone = {result.spec.seed for result in group if lost(result)}
     quantity, found = f"{told}: seeds that collapsed", f"{len(gone)} of {len(seeds)}"
-    return premise(stated(quantity, "none", not gone, found))
+    return stated(quantity, "none", not gone, found)
+
+
+def earned(living: Check, checks: Sequence[Check]) -> list[Check]:
+    """Central checks of what a claim praises, where it is alive.
+
+    A model that collapsed may be quick, or have broad or varied samples, without earning it.
+    Then that it is not alive decides, and the checks inform.
+
+    Args:
+        living: of :func:`alive`.
+        checks: what else is claimed of it.
+    """
+    alive_ = living.outcome is Outcome.HOLDS
+    return [living, *(checks if alive_ else map(side, checks))]
+
+
+def standing(
+    told: str, group: Sequence[Result], lost: Callable[[Result], bool] = collapsed
+) -> Check:
+    """Premise that no seed of a model has collapsed; see :func:`alive`."""
+    return premise(alive(told, group, lost))
+
+
+def controls(page: Page, recipe: str) -> dict[str, list[Result]]:
+    """This build's runs that the premise of a recipe asks for."""
+    return {method: this_build(page, recipe, method) for method in benchmarks.PREMISE}
+
+
+def premise_for(page: Page, found: Mapping[str, Sequence[Result]]) -> Premise:
+    """The premise of a group of one recipe's results, with the runs that it needs.
+
+    Raises:
+        BadInput: no results, or of several recipes or scales.
+    """
+    built = [r.spec for group in found.values() for r in group if _built(r)]
+    beside = controls(page, built[0].recipe) if built else {}
+    return gathered({**beside, **found})
+
+
+def _built(result: Result) -> bool:
+    return result.provenance.get("kind") == "this build"
+
+
+def under(found: Iterable[Finding | None], held: Premise | None) -> list[Finding]:
+    """Findings under the premise of the recipe that their results are of.
+
+    Args:
+        found: None where a rule has nothing to say.
+        held: None where no premise is asked, as at the paper's own scale of synthetic data.
+    """
+    checks = [] if held is None or held.exempt else held.checks()
+    return [papers.under(one, checks) for one in found if one is not None]
 
 
 def from_run(run: Run) -> Result:

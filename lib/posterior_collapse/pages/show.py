@@ -10,16 +10,17 @@ import base64
 import html
 import math
 from collections.abc import Collection, Sequence
+from enum import Enum
 from typing import Any
 
 import pandas as pd
 from IPython.display import HTML
 from matplotlib.figure import Figure
 
-from posterior_collapse.papers import Check, Finding, Interval
+from posterior_collapse.papers import Check, Finding, Interval, Role
 from posterior_collapse.plots import png
 
-__all__ = ["figure", "number", "provenance", "spread", "table", "verdict"]
+__all__ = ["figure", "kind", "number", "provenance", "spread", "table", "verdict"]
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -127,23 +128,32 @@ def table(
     )
 
 
+def kind(word: Enum) -> str:
+    """The part of a class name that an outcome, or a label, is styled by."""
+    return word.name.lower().replace("_", "-")
+
+
 def _interval(found: Interval) -> str:
     if found.n == 1:
         return f"{number(found.mean, 4)} (1 seed: no interval)"
     low, high = number(found.low, 4), number(found.high, 4)
-    return f"{number(found.mean, 4)} [{low}, {high}], {found.n} seeds"
+    return f"{number(found.mean, 4)} [{low}, {high}], n = {found.n}"
 
 
 def _found(check: Check) -> str:
     return html.escape(check.found) if check.found else _interval(check.measured)
 
 
+_ROLES = {Role.CENTRAL: "", Role.SIDE: "side: ", Role.PREMISE: "premise: ", Role.PRINTED: ""}
+_FIRST = (Role.PREMISE, Role.PRINTED, Role.CENTRAL, Role.SIDE)  # order of the rows
+
+
 def _check_row(check: Check) -> str:
-    told = f"premise: {check.quantity}" if check.premise else check.quantity
+    told = f"{_ROLES[check.role]}{check.quantity}"
     return (
         f"<tr><th scope='row'>{html.escape(told)}</th><td>{html.escape(check.rule)}</td>"
         f"<td>{_found(check)}</td>"
-        f"<td class='pc-{check.outcome.name.lower()}'>{check.outcome.value}</td></tr>"
+        f"<td class='pc-{kind(check.outcome)}'>{html.escape(check.outcome.value)}</td></tr>"
     )
 
 
@@ -152,30 +162,40 @@ def _item(found: Finding) -> str:
 
 
 def _evidence(found: Finding) -> str:
-    """The checks of a verdict, and why they decide nothing or there are none."""
-    reason = f"<p>Reason: {html.escape(found.reason)}.</p>" if found.reason else ""
+    """How many checks say what, why they decide nothing or there are none, and the checks."""
+    told = f"<p>{html.escape(found.sentence)}.</p>" if found.checks else ""
+    told += f"<p>Reason: {html.escape(found.reason)}.</p>" if found.reason else ""
     if not found.checks:
-        return reason
-    rows = "".join(_check_row(check) for check in found.checks)
+        return told
+    ordered = sorted(found.checks, key=lambda check: _FIRST.index(check.role))
+    rows = "".join(map(_check_row, ordered))
     return (
-        f'{reason}<div class="pc-table"><table><thead><tr><th>measured</th><th>rule</th>'
+        f'{told}<div class="pc-table"><table><thead><tr><th>measured</th><th>rule</th>'
         "<th>found [95 % interval]</th><th>check</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
     )
+
+
+def _scale(found: Finding) -> str:
+    """Where the evidence is from, and how far it reaches where the label does not say it."""
+    if found.scale == "exact":
+        return "exact"
+    where = f"{found.scale} scale"
+    return where if found.reach.value in found.label.value else f"{where}: {found.reach.value}"
 
 
 def verdict(*findings: Finding) -> HTML:
     """Verdicts with the rules and the measured intervals that they follow from."""
     parts = []
     for found in findings:
-        name = found.verdict.name.lower().replace("_", "-")
         reason = f'data-reason="{html.escape(found.reason)}" ' if found.reason else ""
+        told = html.escape(found.label.value)
         parts.append(
-            f'<section class="pc-verdict pc-verdict-{name}" data-item="{html.escape(found.item)}" '
-            f'data-scale="{html.escape(found.scale)}" {reason}'
-            f'data-verdict="{html.escape(found.verdict.value)}">'
-            f"<p><strong>{html.escape(found.verdict.value)}</strong> "
-            f"{_item(found)} at {html.escape(found.scale)} scale. "
+            f'<section class="pc-verdict pc-verdict-{kind(found.label)}" '
+            f'data-item="{html.escape(found.item)}" data-scale="{html.escape(found.scale)}" '
+            f'data-outcome="{html.escape(found.verdict.value)}" '
+            f'data-reach="{html.escape(found.reach.value)}" {reason}data-verdict="{told}">'
+            f"<p><strong>{told}</strong> {_item(found)} ({html.escape(_scale(found))}). "
             f"Claim: {html.escape(found.claim.rstrip('.'))}.</p>{_evidence(found)}</section>"
         )
     return HTML("".join(parts))

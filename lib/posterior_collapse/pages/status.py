@@ -22,7 +22,8 @@ from IPython.display import HTML
 from posterior_collapse.errors import BadInput, nearest
 from posterior_collapse.pages import reader, sources
 from posterior_collapse.pages.parameters import Page
-from posterior_collapse.papers import Outcome, Verdict, inventory, repository
+from posterior_collapse.pages.show import kind
+from posterior_collapse.papers import Label, Reach, inventory, reach, repository
 
 __all__ = [
     "SOURCE",
@@ -39,12 +40,15 @@ __all__ = [
 ]
 
 SOURCE = "notebooks/papers/status.ipynb"
-_UNDECIDED = (Verdict.NOT_RUN.value, Verdict.NOT_CHECKABLE.value)
-_SCALES = ("smoke", "quick", "medium", "paper", "exact")  # the later decides
-_KINDS = {  # colours of the site's verdicts
-    Verdict.HOLDS.value: Outcome.HOLDS,
-    Verdict.FAILS.value: Outcome.FAILS,
-}
+# Labels that decide nothing, the one that tells most first.
+_UNDECIDED = (
+    Label.UNDECIDED.value,
+    Label.CANNOT_TELL.value,
+    Label.NOT_RUN.value,
+    Label.NOT_CHECKABLE.value,
+)
+_REACHES = (Reach.CANNOT_TELL, Reach.REDUCED, Reach.PAPER, Reach.EXACT)  # the later decides
+_SCALES = ("smoke", "quick", "medium", "large", "paper", "exact")  # of one reach, the same
 _HARDWARE = {
     "cpu": "feasible on 2 cores",
     "gpu": "needs a GPU",
@@ -163,33 +167,37 @@ def collect(page: Page) -> list[Box]:
     return found
 
 
-def _rank(scale: str) -> int:
-    """Of the largest scale named."""
-    return max((_SCALES.index(word) for word in _SCALES if word in scale.split()), default=-1)
+def _rank(box: Box) -> tuple[int, int]:
+    """Of how far a box reaches, and then of the largest scale that it names."""
+    named = [word for word in _SCALES if word in box.scale.split()]
+    if not named:
+        return -1, -1
+    reached = reach(box.item, box.scale)
+    return _REACHES.index(reached), _SCALES.index(named[-1])
 
 
 def overall(verdicts: Sequence[str]) -> str:
-    """One verdict from those of several boxes at the same scale.
+    """One label from those of several boxes of one reach.
 
     Boxes that decide nothing count only where there are no others; what one page cannot check at
     all, another may check by a measure that stands for it.
+    Boxes that decide and differ are mixed.
     """
     decided = {verdict for verdict in verdicts if verdict not in _UNDECIDED}
-    if not decided:
-        every = set(verdicts) == {Verdict.NOT_CHECKABLE.value}
-        return Verdict.NOT_CHECKABLE.value if every else Verdict.NOT_RUN.value
-    return decided.pop() if len(decided) == 1 else Verdict.PARTLY.value
+    if decided:
+        return decided.pop() if len(decided) == 1 else Label.MIXED.value
+    return min(verdicts, key=_UNDECIDED.index)
 
 
 def _status(item: str, found: Sequence[Box], pages: Sequence[str]) -> Status:
-    """The boxes at the largest scale that decided anything decide."""
+    """Of the boxes that decided anything, those that reach farthest decide."""
     entry = unchecked().get(item)
     if not found:
-        told = entry or {"state": Verdict.NOT_RUN.value, "reason": "its page shows no verdict"}
+        told = entry or {"state": Label.NOT_RUN.value, "reason": "its page shows no verdict"}
         return Status(item, told["state"], "–", tuple(pages), told["reason"])
     deciding = [box for box in found if box.verdict not in _UNDECIDED] or list(found)
-    best = max(_rank(box.scale) for box in deciding)
-    chosen = [box for box in deciding if _rank(box.scale) == best]
+    best = max(map(_rank, deciding))
+    chosen = [box for box in deciding if _rank(box) == best]
     scales = ", ".join(dict.fromkeys(box.scale for box in chosen))
     verdict = overall([box.verdict for box in chosen])
     given = "; ".join(dict.fromkeys(box.reason for box in chosen if box.reason))
@@ -214,8 +222,10 @@ def statuses(found: Sequence[Box]) -> list[Status]:
 
 
 def counts(found: Sequence[Status]) -> pd.DataFrame:
-    """How many items of each paper have which verdict."""
-    names = [verdict.value for verdict in Verdict]
+    """How many items of each paper have which label: what failed at the paper's own scale, or
+    exactly, stands apart from what was not reproduced at a reduced one.
+    """
+    names = [label.value for label in Label]
     frame = pd.DataFrame(
         [{"paper": inventory()[one.item]["paper"], "verdict": one.verdict} for one in found]
     )
@@ -235,14 +245,14 @@ def _link(page: str) -> str:
 
 def _row(one: Status) -> str:
     about = inventory()[one.item]
-    kind = _KINDS.get(one.verdict, Outcome.OPEN).name.lower()
+    styled = kind(Label(one.verdict))
     told = html.escape(one.verdict)
     if one.reason:
         told += f": <span class='pc-reason'>{html.escape(one.reason)}</span>"
     cells = [
         f"<th scope='row'>{html.escape(one.item)}</th>",
         f"<td class='pc-text'>{html.escape(str(about['paper']))}</td>",
-        f"<td class='pc-text pc-{kind}'>{told}</td>",
+        f"<td class='pc-text pc-{styled}'>{told}</td>",
         f"<td class='pc-text'>{html.escape(str(about['claim']))}</td>",
         f"<td class='pc-text'>{html.escape(one.scale)}</td>",
         f"<td class='pc-text'>{_HARDWARE[about['scale']]}</td>",

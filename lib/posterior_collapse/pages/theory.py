@@ -48,7 +48,7 @@ def statement(one: Examination) -> HTML:
     rows = [] if one.printed is None else [_row(one.printed, ", as printed")]
     form = "" if one.printed is None else ", corrected"
     rows += [_row(evidence, form) for evidence in one.evidence]
-    kind = {Standing.TRUE: "holds", Standing.CORRECTED: "partly", Standing.OPEN: "fails"}
+    kind = {Standing.TRUE: "holds", Standing.CORRECTED: "corrected", Standing.OPEN: "fails"}
     told = one.statement
     return HTML(
         f'<section class="pc-verdict pc-verdict-{kind[one.standing]}">'

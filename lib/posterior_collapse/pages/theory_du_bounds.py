@@ -422,9 +422,10 @@ def flow_survey(count: int = 12, draws: int = 1000) -> Survey:
             terms = -q.log_prob(draw(q, (5 * draws,), random))
             after = float(terms.mean()), float((terms.var(0) / len(terms)).sum().sqrt() / 4)
             entropy.append((theory.conditional_entropy(variance), *after))
-            shared = features[:1].expand(4, 3)
+            contexts = head.context(features)
+            shared = contexts[:1].expand_as(contexts)
             same.append((before, *_image_mpd(q, shared, draws, seed)))
-            own.append((before, *_image_mpd(q, features, draws, seed)))
+            own.append((before, *_image_mpd(q, contexts, draws, seed)))
         blocks.append(depth)
     return Survey(np.array(entropy), np.array(same), np.array(own), np.array(blocks))
 

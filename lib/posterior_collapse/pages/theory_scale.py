@@ -14,20 +14,31 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from posterior_collapse.pages.show import number
+from posterior_collapse.papers import printed
 from posterior_collapse.plots import COLOURS
 from posterior_collapse.theory.mixture import log_normal, parts
 from posterior_collapse.theory.scale import gap, linear, scaled_mpd
+from posterior_collapse.theory.scale_dynamics import (
+    balance,
+    factor_bound,
+    path,
+    slopes,
+    train_linear,
+)
 
 __all__ = [
     "EXAMPLES",
     "Frames",
     "Growth",
+    "balance_table",
+    "bound_table",
     "example_table",
     "factor_table",
     "gap_frames",
     "growth",
     "growth_frames",
     "intervals_figure",
+    "return_figure",
 ]
 
 Array = NDArray[np.float64]
@@ -214,3 +225,86 @@ def factor_table(sizes: Sequence[int] = (4, 8, 16, 32, 64, 128)) -> pd.DataFrame
     log = gammaln((degrees + 1) / 2) + gammaln((degrees - 1) / 2) - 2 * gammaln(degrees / 2)
     rows = {"batch size": [str(size) for size in sizes], "mean Std(f̄ μ) / des_std": np.exp(log)}
     return pd.DataFrame(rows)
+
+
+# --- where the factor settles ---------------------------------------------------------------------
+
+_SHARES = (0.35, 0.5, 0.75, 0.95)
+LINEAR = (1.3, 0.8)  # spread of x and noise of the decoder, of the linear model in the pictures
+_STARTS = (0.5, 4.0)
+
+
+def _map_panel(axes: Axes) -> None:
+    """The next factor over this one, both in units of the fixed point."""
+    f = np.geomspace(0.2, 6.0, 200)
+    for share, style in zip(_SHARES, _STYLES, strict=True):
+        axes.plot(f, share * f + (1.0 - share) / f, style, color=COLOURS["vae"], label=f"{share:g}")
+    axes.plot(f, f, color=COLOURS["guide"], linewidth=0.8)
+    axes.plot(1.0, 1.0, "o", color=COLOURS["kl"])
+    axes.set(xscale="log", yscale="log", xlim=(0.2, 6.0), ylim=(0.5, 6.0))
+    axes.set(xlabel="f / f*, this epoch", ylabel="f / f*, next epoch")
+    axes.set_xticks([0.25, 0.5, 1, 2, 4], ["¼", "½", "1", "2", "4"])
+    axes.set_yticks([0.5, 1, 2, 4], ["½", "1", "2", "4"])
+    axes.minorticks_off()
+    axes.legend(title="r", fontsize=8, title_fontsize=8)
+
+
+def _return_panel(axes: Axes, des_std: float, epochs: int) -> None:
+    """Factors from both sides: of the map, and of the module that trains."""
+    fixed = balance(*LINEAR, des_std)
+    for start, colour in zip(_STARTS, (COLOURS["mi"], COLOURS["lagging"]), strict=True):
+        by_map = np.array(path(start * fixed.factor, fixed, epochs))
+        trained = train_linear(start * fixed.factor, *LINEAR, des_std, epochs + 1).factors
+        axes.plot(by_map / fixed.factor, "--", color=colour, linewidth=1)
+        shown = np.array(trained) / fixed.factor
+        axes.plot(shown, "o-", color=colour, markersize=4, label=f"from {start:g} f*")
+    axes.axhline(1.0, color=COLOURS["guide"], linewidth=0.8)
+    axes.set(yscale="log", xlabel="epoch with a shared factor", ylabel="f / f*")
+    axes.set_yticks([0.5, 1, 2, 4], ["½", "1", "2", "4"])
+    axes.minorticks_off()
+    axes.legend(fontsize=8)
+
+
+def return_figure(des_std: float = 0.7, epochs: int = 10) -> Figure:
+    """The epoch map for several r, and ways back to the fixed point from below and above."""
+    figure = _figure(8.4, 3.4)
+    left, right = figure.subplots(1, 2)
+    _map_panel(left)
+    _return_panel(right, des_std, epochs)
+    return figure
+
+
+def balance_table(spreads: Sequence[float] = (0.3, 0.5, 0.7, 1.1, 1.5)) -> pd.DataFrame:
+    """The fixed point of a linear model for several wanted spreads."""
+    found = [balance(*LINEAR, des_std) for des_std in spreads]
+    told = [slopes(one.share) for one in found]
+    return pd.DataFrame(
+        {
+            "des_std": [number(des_std, 1) for des_std in spreads],
+            "f*": [number(one.factor, 3) for one in found],
+            "ρ*": [number(one.rho, 3) for one in found],
+            "σ²": [number(one.variance, 3) for one in found],
+            "r": [number(one.share, 3) for one in found],
+            "slope, decoder held": [number(one.held, 2) for one in told],
+            "slope, decoder follows": [number(one.follows, 2) for one in told],
+        }
+    )
+
+
+def bound_table(dimensions: int = 32) -> pd.DataFrame:
+    """What the KLs of table 3 say of the factors; Yahoo, as printed."""
+    rows = printed("scale", "table3")
+    rows = rows[rows["dataset"] == "Yahoo"]
+    bounds = [
+        factor_bound(float(row.des_std), dimensions, float(row.kl))
+        for row in rows.itertuples()  # type: ignore[arg-type]
+    ]
+    return pd.DataFrame(
+        {
+            "des_std": [number(value, 1) for value in rows["des_std"]],
+            "f_epo": [number(value, 0) for value in rows["f_epo"]],
+            "KL": [number(value, 1) for value in rows["kl"]],
+            "MI": [number(value, 1) for value in rows["mi"]],
+            "f is at least": [number(value, 2) for value in bounds],
+        }
+    )

@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posterior_collapse.errors import BadInput
+from posterior_collapse.layers import keeps_initial_values, starts_as_in_torch
 from posterior_collapse.posteriors.distributions import DiagonalNormal, Flowed, ScaledNormal
-from posterior_collapse.posteriors.heads import Diagonal, PointMass, Posterior
+from posterior_collapse.posteriors.heads import PointMass, Posterior, SoftplusDiagonal
 from posterior_collapse.posteriors.scaled import Scaled
 
 __all__ = ["Flow", "FlowHead"]
 
-_GATE_BIAS = 2.0  # a new block keeps most of z (Shen et al. 2021, code)
+_GATE_BIAS = 2.0  # at first: a new block keeps most of z (Shen et al. 2021, code)
 
 
 class _MaskedLinear(nn.Linear):
@@ -69,8 +70,8 @@ class _Made(nn.Module):
 
     def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """z (..., B, D) and context (B, F) to two tensors (..., B, D)."""
-        hidden = F.elu(self.first(z) + self.context(context))
-        one, two = self.last(F.elu(self.second(hidden))).chunk(2, dim=-1)
+        hidden = torch.relu(self.first(z) + self.context(context))
+        one, two = self.last(torch.relu(self.second(hidden))).chunk(2, dim=-1)
         return one, two
 
     def unroll(
@@ -85,12 +86,25 @@ class _Made(nn.Module):
         z = like[..., :0]
         first, second = from_context[..., :0].expand(*like.shape[:-1], 0), z
         for d, units in enumerate(self.units):
-            new = F.elu(self.first.part(z, units) + from_context[..., units])
+            new = torch.relu(self.first.part(z, units) + from_context[..., units])
             first = torch.cat([first, new], dim=-1)
-            second = torch.cat([second, F.elu(self.second.part(first, units))], dim=-1)
+            second = torch.cat([second, torch.relu(self.second.part(first, units))], dim=-1)
             one, two = self.last.part(second, [d, like.shape[-1] + d]).unbind(-1)
             z = torch.cat([z, solve(d, one, two)[..., None]], dim=-1)
         return z
+
+
+class _GateBias(nn.Module):
+    """A learned number for every gate, which starts at 2 whatever the recipe says."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.full((latent_dim,), _GATE_BIAS))
+        keeps_initial_values(self)
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """log sigmoid(raw + bias), (..., D)."""
+        return F.logsigmoid(raw + self.bias)
 
 
 class _Block(nn.Module):
@@ -108,6 +122,7 @@ class _Block(nn.Module):
     def __init__(self, latent_dim: int, context: int, hidden: int, backwards: bool) -> None:
         super().__init__()
         self.made = _Made(latent_dim, context, hidden)
+        self.gate = _GateBias(latent_dim)
         self.backwards = backwards
 
     def _ordered(self, values: Tensor) -> Tensor:
@@ -117,7 +132,7 @@ class _Block(nn.Module):
         """z (..., B, D) to its image and the logarithm of the gates."""
         z = self._ordered(z)
         raw, shift = self.made(z, context)
-        log_gate = F.logsigmoid(raw + _GATE_BIAS)
+        log_gate = self.gate(raw)
         image = torch.lerp(shift, z, torch.exp(log_gate))
         return self._ordered(image), self._ordered(log_gate)
 
@@ -127,7 +142,7 @@ class _Block(nn.Module):
         log_gates = []
 
         def solve(d: int, raw: Tensor, shift: Tensor) -> Tensor:
-            log_gates.append(F.logsigmoid(raw + _GATE_BIAS))
+            log_gates.append(F.logsigmoid(raw + self.gate.bias[d]))
             return shift + (image[..., d] - shift) * torch.exp(-log_gates[-1])
 
         z = self.made.unroll(image, context, solve)
@@ -167,7 +182,10 @@ class FlowHead(nn.Module):
     def __init__(self, features: int, latent_dim: int, choice: Flow) -> None:
         super().__init__()
         self.base = choice.base.build(features, latent_dim)
-        self.chain = _Chain(choice.blocks, latent_dim, features, choice.hidden)
+        context = 2 * latent_dim
+        self.context = nn.Linear(features, context, bias=False)
+        self.chain = _Chain(choice.blocks, latent_dim, context, choice.width * latent_dim)
+        starts_as_in_torch(self.chain)
 
     def forward(self, features: Tensor) -> Flowed:
         """Features (B, F) to q(z|x).
@@ -178,7 +196,7 @@ class FlowHead(nn.Module):
         base = self.base(features)
         if not isinstance(base, DiagonalNormal) or isinstance(base, ScaledNormal):
             raise BadInput(f"a flow starts from a diagonal Gaussian, given {type(base).__name__}")
-        return Flowed(base, self.chain, features)
+        return Flowed(base, self.chain, self.context(features))
 
 
 @dataclass(frozen=True)
@@ -186,38 +204,45 @@ class Flow:
     """Inverse autoregressive flow: z^T from a diagonal Gaussian z^0 (Kingma et al. 2016).
 
     Each block does z_d -> gate_d z_d + (1 - gate_d) shift_d, where gate and shift come from the
-    dimensions before d and from the encoder's features (Shen et al. 2021, section 3.4).
-    The papers reverse z between blocks; here every second block goes through the dimensions from
-    the last to the first instead, which is the same family and leaves dimension d in its place.
+    dimensions before d and from a linear map of the encoder's features to 2 D numbers
+    (Shen et al. 2021, section 3.4 and code).
+    As in their code the hidden units are rectified, the bias of the gates is learned from 2 on, and
+    the masked perceptrons start with PyTorch's own first values.
+
+    They reverse z between blocks; here every second block goes through the dimensions from the
+    last to the first instead, which is the same family and leaves dimension d in its place.
+    Their first dimension of a block knows nothing of x, as no hidden unit sees the context alone;
+    here units do, so that every dimension of every block depends on x.
 
     Args:
         blocks: at least 1.
-        hidden: units in each of the two hidden layers of a block, at least D; 1920 in the code,
-            which is 60 for each of 32 dimensions.
-        base: of z^0: :class:`Diagonal` for VAE-IAF, :class:`BatchNormed` for IAF+BN,
+        width: units for each of D dimensions in either hidden layer of a block; 60 in the code.
+        base: of z^0: :class:`SoftplusDiagonal` for VAE-IAF, :class:`BatchNormed` for IAF+BN,
             :class:`DiversityUncertainty` for DU-IAF, or any other diagonal Gaussian.
     """
 
     blocks: int = 2
-    hidden: int = 128
-    base: Posterior = Diagonal()
+    width: int = 60
+    base: Posterior = SoftplusDiagonal()
 
     def __post_init__(self) -> None:
-        for name, value in (("blocks", self.blocks), ("hidden", self.hidden)):
+        for name, value in (("blocks", self.blocks), ("width", self.width)):
             if not value >= 1 or value != int(value):
                 raise BadInput(f"{name} is a whole number of at least 1, given {value}")
         if isinstance(self.base, (Flow, PointMass, Scaled)):
             raise BadInput(f"a flow starts from a diagonal Gaussian, given {self.base}")
 
+    @property
+    def least_batch(self) -> int:
+        """What the base needs."""
+        return int(getattr(self.base, "least_batch", 1))
+
     def build(self, features: int, latent_dim: int) -> nn.Module:
         """See :class:`Posterior`.
 
         Raises:
-            BadInput: fewer hidden units than dimensions, or none of these.
+            BadInput: no dimensions.
         """
-        if not 1 <= latent_dim <= self.hidden:
-            raise BadInput(
-                f"a flow needs at least 1 dimension and a hidden unit for each, given {latent_dim} "
-                f"dimensions and hidden {self.hidden}"
-            )
+        if latent_dim < 1:
+            raise BadInput(f"a flow needs at least 1 dimension, given {latent_dim}")
         return FlowHead(features, latent_dim, self)

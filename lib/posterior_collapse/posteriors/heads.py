@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import math
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from scipy.optimize import brentq
 from torch import Tensor, nn
 
@@ -26,30 +28,62 @@ __all__ = [
     "PointMass",
     "PointMassHead",
     "Posterior",
+    "SoftplusDiagonal",
+    "Spread",
     "Untied",
     "UntiedHead",
+    "log_variance",
 ]
 
 
 class Posterior(Protocol):
-    """What a method names in its posterior slot."""
+    """What a method names in its posterior slot.
+
+    It may say two more things, which most have no need to:
+    ``least_batch``, the least number of examples that training may show it at once, and
+    ``encoder_as_in_torch``, whether the encoder before it starts with PyTorch's own first values
+    in the public code.
+
+    The head that it builds may have ``least_kl``: nats that the average KL to N(0, I) of the
+    examples of a batch cannot fall below.
+    """
 
     def build(self, features: int, latent_dim: int) -> nn.Module:
         """Module from features (B, F) to a distribution over z, batch (B,), event (D,)."""
         ...
 
 
-class DiagonalHead(nn.Module):
-    """Linear map, without bias, from features to mean and log-variance (He et al. 2019, code)."""
+class Spread(enum.StrEnum):
+    """What a linear map's output s says about the spread of a Gaussian."""
 
-    def __init__(self, features: int, latent_dim: int) -> None:
+    EXP = "exp"  # the variance is exp(s)
+    SOFTPLUS = "softplus"  # the standard deviation is log(1 + exp(s)): flows (Shen et al. 2021)
+
+
+_TAIL = -40.0  # below it log(1 + exp(s)) is exp(s) in float64
+
+
+def log_variance(outputs: Tensor, spread: Spread) -> Tensor:
+    """Log-variances from a linear map's outputs, elementwise."""
+    if spread is Spread.EXP:
+        return outputs
+    # Where exp(s) would underflow the logarithm of the softplus is s itself.
+    inner = torch.log(F.softplus(outputs.clamp_min(_TAIL)))
+    return 2.0 * torch.where(outputs > _TAIL, inner, outputs)
+
+
+class DiagonalHead(nn.Module):
+    """Linear map, without bias, from features to mean and spread (He et al. 2019, code)."""
+
+    def __init__(self, features: int, latent_dim: int, spread: Spread = Spread.EXP) -> None:
         super().__init__()
         self.linear = nn.Linear(features, 2 * latent_dim, bias=False)
+        self.spread = spread
 
     def forward(self, features: Tensor) -> DiagonalNormal:
         """Features (B, F) to q(z|x)."""
-        mean, logvar = self.linear(features).chunk(2, dim=-1)
-        return DiagonalNormal(mean, logvar)
+        mean, outputs = self.linear(features).chunk(2, dim=-1)
+        return DiagonalNormal(mean, log_variance(outputs, self.spread))
 
 
 @dataclass(frozen=True)
@@ -59,6 +93,15 @@ class Diagonal:
     def build(self, features: int, latent_dim: int) -> nn.Module:
         """See :class:`Posterior`."""
         return DiagonalHead(features, latent_dim)
+
+
+@dataclass(frozen=True)
+class SoftplusDiagonal:
+    """Diagonal Gaussian whose standard deviations are softplus(.): z^0 of VAE-IAF's public code."""
+
+    def build(self, features: int, latent_dim: int) -> nn.Module:
+        """See :class:`Posterior`."""
+        return DiagonalHead(features, latent_dim, Spread.SOFTPLUS)
 
 
 class IsotropicHead(nn.Module):
@@ -198,7 +241,12 @@ class ConstrainedHead(nn.Module):
     def __init__(self, features: int, latent_dim: int, delta: float) -> None:
         super().__init__()
         self.linear = nn.Linear(features, 2 * latent_dim, bias=False)
-        self.delta = delta
+        self.delta, self.latent_dim = delta, latent_dim
+
+    @property
+    def least_kl(self) -> float:
+        """D delta nats, of every example."""
+        return self.latent_dim * self.delta
 
     def forward(self, features: Tensor) -> DiagonalNormal:
         """Features (B, F) to q(z|x)."""

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posterior_collapse.errors import BadInput
-from posterior_collapse.layers import Progress, Stochastic, keeps_initial_values
+from posterior_collapse.layers import (
+    Progress,
+    Stochastic,
+    keeps_initial_values,
+    starts_as_in_torch,
+)
 from posterior_collapse.posteriors.distributions import DiagonalNormal
+from posterior_collapse.posteriors.heads import Spread, log_variance
 
 __all__ = [
     "ALPHA",
@@ -24,6 +31,7 @@ __all__ = [
 ALPHA = 1.0 / (2.0 * math.pi * math.e)  # the variance whose entropy is 0
 _EPS = 1e-5
 _MOMENTUM = 0.1
+_LEAST_BATCH = 16  # smaller batches are passed over in training (Shen et al. 2021, code)
 
 
 class _MeanNorm(nn.Module):
@@ -50,25 +58,54 @@ class _MeanNorm(nn.Module):
     def forward(self, mean: Tensor, scale: Tensor) -> Tensor:
         """Means (B, D) and scale (D,) to the normalised means."""
         own = self.training and len(mean) > 1
-        shift = torch.full_like(scale, self.fixed_shift) if self.shift is None else self.shift
+        shift = self._shift(scale)
         return F.batch_norm(
             mean, self.running_mean, self.running_var, scale, shift, own, _MOMENTUM, self.eps
         )
 
+    def _shift(self, scale: Tensor) -> Tensor:
+        return torch.full_like(scale, self.fixed_shift) if self.shift is None else self.shift
+
+    def least_kl(self, scale: Tensor) -> float:
+        """Half the sum of scale^2 + shift^2, nats.
+
+        A KL to N(0, I) is at least half the squared length of the mean, whose average over a batch
+        this is where the batch's variances are far above eps.
+        """
+        lengths = scale.square() + self._shift(scale).square()
+        return 0.5 * float(lengths.detach().sum())
+
+
+def _map(features: int, latent_dim: int) -> nn.Linear:
+    """The map before a norm, which starts as PyTorch starts it.
+
+    With a recipe's narrow first values the variances that are normed may lie below eps, and the
+    norm is void.
+    """
+    linear = nn.Linear(features, 2 * latent_dim, bias=False)
+    starts_as_in_torch(linear)
+    return linear
+
 
 class BatchNormedHead(nn.Module):
-    """Linear map, without bias, to mean and log-variance; the mean is normalised."""
+    """Linear map, without bias, to mean and spread; the mean is normalised."""
 
     def __init__(self, features: int, latent_dim: int, choice: BatchNormed) -> None:
         super().__init__()
-        self.linear = nn.Linear(features, 2 * latent_dim, bias=False)
+        self.linear = _map(features, latent_dim)
         self.norm = _MeanNorm(latent_dim, choice.eps, choice.shift)
-        self.gamma = choice.gamma
+        self.gamma, self.spread = choice.gamma, choice.spread
+
+    @property
+    def least_kl(self) -> float:
+        """D (gamma^2 + beta^2) / 2 nats, on average over a batch in training."""
+        return self.norm.least_kl(torch.full_like(self.norm.running_mean, self.gamma))
 
     def forward(self, features: Tensor) -> DiagonalNormal:
         """Features (B, F) to q(z|x)."""
-        mean, logvar = self.linear(features).chunk(2, dim=-1)
-        return DiagonalNormal(self.norm(mean, torch.full_like(mean[0], self.gamma)), logvar)
+        mean, outputs = self.linear(features).chunk(2, dim=-1)
+        normed = self.norm(mean, torch.full_like(mean[0], self.gamma))
+        return DiagonalNormal(normed, log_variance(outputs, self.spread))
 
 
 @dataclass(frozen=True)
@@ -79,16 +116,25 @@ class BatchNormed:
     With eps = 0 this keeps the average KL at no less than D (gamma^2 + beta^2) / 2.
     A batch of one is normalised with the running averages.
 
+    As in the public code, encoder and head start with PyTorch's own first values, whatever the
+    recipe's are, and training passes over batches of fewer than 16 sentences: their averages
+    say little about the rest.
+
     Args:
         gamma: at least 0; 0.5, 0.6 and 0.7 in the papers' tables.
         shift: holds beta at this value instead of learning it; gamma = 0 and shift = 0.7 is the
             row of Scale-VAE's table 1 that has a KL and no information.
         eps: positive; the code of DU-VAE takes 1e-8 before a flow.
+        spread: see :class:`Spread`.
     """
 
     gamma: float = 0.5
     shift: float | None = None
     eps: float = _EPS
+    spread: Spread = Spread.EXP
+
+    least_batch: ClassVar[int] = _LEAST_BATCH
+    encoder_as_in_torch: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.gamma < math.inf:
@@ -108,32 +154,30 @@ def _require_eps(eps: float) -> None:
 
 
 class DiversityUncertaintyHead(Stochastic):
-    """Linear map, without bias, to mean and log-variance; see :class:`DiversityUncertainty`."""
-
-    active: Tensor
+    """Linear map, without bias, to mean and spread; see :class:`DiversityUncertainty`."""
 
     def __init__(self, features: int, latent_dim: int, choice: DiversityUncertainty) -> None:
         super().__init__()
-        self.linear = nn.Linear(features, 2 * latent_dim, bias=False)
+        self.linear = _map(features, latent_dim)
         self.norm = _MeanNorm(latent_dim, choice.eps)
         self.scale = _Scale(latent_dim, choice.gamma)
         self.choice = choice
-        self.register_buffer("active", torch.tensor(choice.from_epoch == 0.0))
 
-    def begin_update(self, progress: Progress) -> None:
-        """Switch floor and dropout on when their time has come."""
-        self.active.fill_(progress.epochs >= self.choice.from_epoch)
+    @property
+    def least_kl(self) -> float:
+        """D (gamma^2 + beta^2) / 2 nats, on average over a batch in training."""
+        return self.norm.least_kl(self.scale())
 
     def forward(self, features: Tensor) -> DiagonalNormal:
         """Features (B, F) to q(z|x)."""
-        mean, logvar = self.linear(features).chunk(2, dim=-1)
-        regularised = self._dropped(logvar) if self.training else self._floored(logvar)
-        logvar = torch.where(self.active, regularised, logvar)
+        mean, outputs = self.linear(features).chunk(2, dim=-1)
+        logvar = log_variance(outputs, self.choice.spread)
+        logvar = self._dropped(logvar) if self.training else self._floored(logvar)
         return DiagonalNormal(self.norm(mean, self.scale()), logvar)
 
     def _floored(self, logvar: Tensor) -> Tensor:
         """Log of exp(logvar) + floor, as in evaluation."""
-        return _log_sum(logvar, self.choice.floor)
+        return _log_sum(logvar, self.choice.alpha)
 
     def _dropped(self, logvar: Tensor) -> Tensor:
         """Log of g exp(logvar) + alpha with g = 1 / keep_prob or 0 (equation 6)."""
@@ -190,28 +234,27 @@ class DiversityUncertainty:
     The variance then is g exp(.) + alpha, and on average exp(.) + alpha.
     In evaluation nothing is dropped and the variance is exp(.) + alpha.
 
-    The code differs from the text in two ways.
-    It starts floor and dropout only when the KL weight has reached 1: ``from_epoch``; the variance
-    is exp(.) before that.
-    It has no floor in evaluation, which is not what its decoder was trained with:
-    ``evaluation_floor=0``.
+    The public code has the floor in evaluation too, and starts floor and dropout only when the KL
+    weight has reached 1; here they are there from the beginning, as in the text.
+    First values and small batches are those of :class:`BatchNormed`.
 
     Args:
         gamma: positive; 0.5 or 0.6 for text.
         keep_prob: in (0, 1]; the flags of the code give one minus this.
         alpha: the floor, positive, or 0 if nothing is dropped: a dropped variance of 0 has no
             logarithm.
-        from_epoch: epochs of training before floor and dropout, at least 0.
-        evaluation_floor: added to the variance in evaluation; None is alpha.
         eps: of the batch norm, positive.
+        spread: see :class:`Spread`.
     """
 
     gamma: float = 0.5
     keep_prob: float = 0.8
     alpha: float = ALPHA
-    from_epoch: float = 0.0
-    evaluation_floor: float | None = None
     eps: float = _EPS
+    spread: Spread = Spread.EXP
+
+    least_batch: ClassVar[int] = _LEAST_BATCH
+    encoder_as_in_torch: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0.0 < self.gamma < math.inf:
@@ -223,16 +266,7 @@ class DiversityUncertainty:
                 "alpha is a positive number, or 0 together with keep_prob 1, given "
                 f"{self.alpha} with keep_prob {self.keep_prob}"
             )
-        if not 0.0 <= self.from_epoch < math.inf:
-            raise BadInput(f"from_epoch is a number of at least 0, given {self.from_epoch}")
-        if not 0.0 <= self.floor < math.inf:
-            raise BadInput(f"evaluation_floor is at least 0 or None, given {self.evaluation_floor}")
         _require_eps(self.eps)
-
-    @property
-    def floor(self) -> float:
-        """What is added to the variance in evaluation."""
-        return self.alpha if self.evaluation_floor is None else self.evaluation_floor
 
     def build(self, features: int, latent_dim: int) -> nn.Module:
         """See :class:`Posterior`."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +14,161 @@ from posterior_collapse.errors import BadInput
 from posterior_collapse.layers import Progress
 from posterior_collapse.posteriors.distributions import ScaledNormal
 
-__all__ = ["LARGEST_FACTOR", "Scaled", "ScaledHead"]
+__all__ = [
+    "LARGEST_FACTOR",
+    "Average",
+    "FactorOfMeanSpread",
+    "MeanOfFactors",
+    "OwnEpochs",
+    "OwnGradient",
+    "OwnPhase",
+    "OwnThroughout",
+    "OwnUpdates",
+    "Scaled",
+    "ScaledHead",
+    "batch_spread",
+]
 
 LARGEST_FACTOR = 1e7  # means start with spreads of 1e-5 in small networks; f^2 must not overflow
+
+
+def _require_whole(name: str, value: int) -> None:
+    if isinstance(value, bool) or not value >= 1 or value != int(value):
+        raise BadInput(f"{name} is a whole number of at least 1, given {value}")
+
+
+# --- how long every batch has a factor of its own -------------------------------------------------
+
+
+class OwnPhase(Protocol):
+    """How long every batch has a factor of its own; asked at the start of each epoch."""
+
+    def lasts(self, progress: Progress) -> bool:
+        """Whether the epoch that ``progress`` lies in belongs to the phase."""
+        ...
+
+
+@dataclass(frozen=True)
+class OwnEpochs:
+    """For so many epochs: f_epo of algorithm 1; 1 for Yahoo, 7 for Yelp."""
+
+    epochs: int = 1
+
+    def __post_init__(self) -> None:
+        _require_whole("epochs", self.epochs)
+
+    def lasts(self, progress: Progress) -> bool:
+        """See :class:`OwnPhase`."""
+        return progress.iteration // progress.batches_per_epoch < self.epochs
+
+
+@dataclass(frozen=True)
+class OwnUpdates:
+    """For as many whole epochs as it takes to make so many updates.
+
+    An epoch of the paper has 3,125 updates.  One of a smaller data set is over before the code has
+    more than one direction that the decoder has learnt to read, so that the average which follows
+    is that of a model at its start.
+    The phase ends with an epoch, because that is when algorithm 1 averages.
+    """
+
+    updates: int
+
+    def __post_init__(self) -> None:
+        _require_whole("updates", self.updates)
+
+    def lasts(self, progress: Progress) -> bool:
+        """See :class:`OwnPhase`."""
+        done = progress.iteration - progress.iteration % progress.batches_per_epoch
+        return done < self.updates
+
+
+@dataclass(frozen=True)
+class OwnThroughout:
+    """Until the end: only evaluation uses an average."""
+
+    def lasts(self, progress: Progress) -> bool:
+        """See :class:`OwnPhase`."""
+        return True
+
+
+# --- the average of an epoch ----------------------------------------------------------------------
+
+
+class Average(Protocol):
+    """What an epoch's batches give for the factor that is shared.
+
+    Each batch contributes a value with a weight; the factor is made of the weighted mean.
+    """
+
+    def value(self, spread: Tensor, des_std: float) -> Tensor:
+        """Of a batch, from its standard deviations (D,)."""
+        ...
+
+    def weight(self, examples: int) -> float:
+        """Of a batch of so many examples."""
+        ...
+
+    def factor(self, mean: Tensor, des_std: float) -> Tensor:
+        """From the mean of the values (D,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class MeanOfFactors:
+    """The mean of des_std / Std over batches: algorithm 1 to the letter.
+
+    A batch whose means hardly vary decides it: the first ones of training, and remainders of a
+    few sentences.
+    """
+
+    def value(self, spread: Tensor, des_std: float) -> Tensor:
+        """The batch's factor."""
+        return des_std / spread
+
+    def weight(self, examples: int) -> float:
+        """Every batch counts the same."""
+        return 1.0
+
+    def factor(self, mean: Tensor, des_std: float) -> Tensor:
+        """The mean itself."""
+        return mean
+
+
+@dataclass(frozen=True)
+class FactorOfMeanSpread:
+    """des_std over the mean of Std.
+
+    This is the one number with which the mean standard deviation of an epoch's scaled means is
+    des_std, which the algorithm wants; the mean of factors is larger (theory, S7).
+    A batch counts by its examples, so that a remainder of a few sentences counts little.
+    """
+
+    def value(self, spread: Tensor, des_std: float) -> Tensor:
+        """The batch's standard deviation."""
+        return spread
+
+    def weight(self, examples: int) -> float:
+        """The number of examples."""
+        return float(examples)
+
+    def factor(self, mean: Tensor, des_std: float) -> Tensor:
+        """The factor that gives the mean spread des_std."""
+        return des_std / mean
+
+
+class OwnGradient(enum.Enum):
+    """What becomes of the gradient of a batch's own factor."""
+
+    KEPT = "kept"
+    STOPPED = "stopped"
+
+    def of(self, factor: Tensor) -> Tensor:
+        """The factor as the decoder's input has it."""
+        return factor if self is OwnGradient.KEPT else factor.detach()
+
+
+# --- the head -------------------------------------------------------------------------------------
 
 
 class ScaledHead(nn.Module):
@@ -26,29 +180,38 @@ class ScaledHead(nn.Module):
 
     factor: Tensor
     total: Tensor
-    batches: Tensor
+    weight: Tensor
+    reached: Tensor
+    examples: Tensor
     epoch: Tensor
+    own: Tensor
 
     def __init__(self, features: int, latent_dim: int, choice: Scaled) -> None:
         super().__init__()
         self.linear = nn.Linear(features, 2 * latent_dim, bias=False)
         self.choice = choice
         self.register_buffer("factor", torch.ones(latent_dim))
-        # Of the current epoch, per dimension: sum of the batches' factors, and how many there are.
+        # Of the current epoch, per dimension: what the average is made of.
         self.register_buffer("total", torch.zeros(latent_dim))
-        self.register_buffer("batches", torch.zeros(latent_dim, dtype=torch.int64))
+        self.register_buffer("weight", torch.zeros(latent_dim))
+        # Of the current epoch: spread that the scaled means of a batch had, and its examples.
+        self.register_buffer("reached", torch.zeros(latent_dim))
+        self.register_buffer("examples", torch.zeros(latent_dim))
         self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("own", torch.ones((), dtype=torch.bool))
 
     def begin_update(self, progress: Progress) -> None:
         """At the start of an epoch, turn to the average factor of the one before."""
         epoch = progress.iteration // progress.batches_per_epoch
         if epoch == int(self.epoch):
             return
-        if epoch >= self.choice.epochs:
+        own = self.choice.own.lasts(progress)
+        if not own:
             self.factor.copy_(self._average())
-        self.total.zero_()
-        self.batches.zero_()
+        for sums in (self.total, self.weight, self.reached, self.examples):
+            sums.zero_()
         self.epoch.fill_(epoch)
+        self.own.fill_(own)
 
     def forward(self, features: Tensor) -> ScaledNormal:
         """Features (B, F) to the distribution that the decoder sees."""
@@ -56,24 +219,52 @@ class ScaledHead(nn.Module):
         factor = self._training_factor(mean) if self.training else self.factor.clone()
         return ScaledNormal(mean, logvar, factor)
 
+    def report(self) -> dict[str, float]:
+        """Of the epoch so far, for a run's history.
+
+        ``factor_mean`` and ``factor_largest`` over dimensions are of the factor that evaluation
+        uses; ``batch_std`` is the spread of the scaled means in training's batches, averaged over
+        examples and dimensions; ``own_factors`` is 1 while every batch has its own, else 0.
+        """
+        reached = self.reached.sum() / self.examples.sum().clamp_min(1.0)
+        return {
+            "factor_mean": self.factor.mean().item(),
+            "factor_largest": self.factor.max().item(),
+            "batch_std": reached.item(),
+            "own_factors": float(self.own),
+        }
+
     def _average(self) -> Tensor:
-        """Mean factor of the epoch so far; the one in use where no batch had any spread."""
-        return torch.where(self.batches > 0, self.total / self.batches.clamp_min(1), self.factor)
+        """Factor of the epoch so far; the one in use where no batch had any spread."""
+        known = self.weight > 0
+        mean = torch.where(known, self.total, 1.0) / torch.where(known, self.weight, 1.0)
+        return torch.where(known, self.choice.average.factor(mean, self._wanted), self.factor)
+
+    @property
+    def _wanted(self) -> float:
+        return self.choice.des_std
 
     def _training_factor(self, mean: Tensor) -> Tensor:
         """The factor for a batch, which is recorded; with a gradient where it is the batch's."""
-        least = self.choice.des_std / LARGEST_FACTOR
-        spread, varies = _spread(mean, self.choice.ddof, least)
-        own = self.choice.des_std / spread
-        own_turn = self.epoch < self.choice.epochs
-        factor = torch.where(own_turn & varies, own, self.factor)
-        self.total += torch.where(varies, own.detach(), 0.0)
-        self.batches += varies
-        self.factor.copy_(torch.where(own_turn, self._average(), self.factor))
+        spread, varies = batch_spread(mean, self.choice.ddof, self._wanted / LARGEST_FACTOR)
+        own = self.choice.gradient.of(self._wanted / spread)
+        factor = torch.where(self.own & varies, own, self.factor)
+        self._record(spread.detach(), varies, factor.detach(), len(mean))
+        self.factor.copy_(torch.where(self.own, self._average(), self.factor))
         return factor
 
+    def _record(self, spread: Tensor, varies: Tensor, factor: Tensor, examples: int) -> None:
+        """Add a batch to the sums of the epoch; spread, varies and factor are (D,)."""
+        average = self.choice.average
+        self.total += torch.where(varies, average.value(spread, self._wanted), 0.0) * (
+            average.weight(examples)
+        )
+        self.weight += average.weight(examples) * varies
+        self.reached += examples * torch.where(varies, factor * spread, 0.0)
+        self.examples += examples * (examples > 1)
 
-def _spread(mean: Tensor, ddof: int, least: float) -> tuple[Tensor, Tensor]:
+
+def batch_spread(mean: Tensor, ddof: int, least: float) -> tuple[Tensor, Tensor]:
     """Standard deviation over a batch (B, D), and where it is enough to be scaled; both (D,).
 
     Enough is more than rounding and more than ``least``.
@@ -92,10 +283,9 @@ class Scaled:
     """Scale-VAE: the decoder sees N(f mu, sigma^2), the KL is that of N(mu, sigma^2).
 
     (Song et al. 2024, algorithm 1.)
-    In the first ``epochs`` epochs every batch has its own factor,
-    f_d = des_std / Std(mu_d over the batch).
-    In each later epoch all batches share one, the average of the batches' factors in the epoch
-    before: the algorithm averages at the end of every epoch.
+    At first every batch has its own factor, f_d = des_std / Std(mu_d over the batch).
+    In each later epoch all batches share one, the average of the epoch before: the algorithm
+    averages at the end of every epoch.
 
     The paper does not say three things, which are decided so:
     the gradient goes through a batch's own f, as algorithm 1 differentiates the objective that f
@@ -111,19 +301,21 @@ class Scaled:
 
     Args:
         des_std: standard deviation of the scaled means, positive; 0.7 to 1.1 in the tables.
-        epochs: with a factor of its own for each batch, at least 1; 1 for Yahoo, 7 for Yelp.
+        own: how long every batch has a factor of its own.
+        average: what the batches of an epoch give for the factor that is shared.
+        gradient: of a batch's own factor.
         ddof: 0 or 1.
     """
 
     des_std: float = 1.0
-    epochs: int = 1
+    own: OwnPhase = OwnEpochs(1)
+    average: Average = FactorOfMeanSpread()
+    gradient: OwnGradient = OwnGradient.KEPT
     ddof: int = 1
 
     def __post_init__(self) -> None:
         if not 0.0 < self.des_std < math.inf:
             raise BadInput(f"des_std is a positive number, given {self.des_std}")
-        if not self.epochs >= 1 or self.epochs != int(self.epochs):
-            raise BadInput(f"epochs is a whole number of at least 1, given {self.epochs}")
         if self.ddof not in (0, 1):
             raise BadInput(f"ddof is 0 or 1, given {self.ddof}")
 

@@ -37,6 +37,7 @@ _DECIDING = (
     "text_metrics.py",
     "datasets/arrays.py",
     "datasets/partitions.py",
+    "runs/bounds.py",
     "runs/models.py",
     "runs/monitor.py",
     "runs/text.py",

@@ -27,12 +27,13 @@ from tqdm import tqdm
 from posterior_collapse import __version__, datasets
 from posterior_collapse.datasets import ImageDataset, ImageSplit, Split
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
-from posterior_collapse.estimators import evaluate, evaluate_scaled
+from posterior_collapse.estimators import evaluate_each, evaluate_scaled
 from posterior_collapse.networks import VAE, ImageDecoder
 from posterior_collapse.posteriors import Scaled, gaussian_code
 from posterior_collapse.precision import Precision, available
 from posterior_collapse.probes import classify_codes, probe_curve, split_means
 from posterior_collapse.recipes import Setup
+from posterior_collapse.runs.bounds import as_in_training, kl_bound, warn_of
 from posterior_collapse.runs.models import build_model
 from posterior_collapse.runs.monitor import Recorder, first_examples, mean_space
 from posterior_collapse.runs.spec import Spec, choose_device, load_data, sources_digest
@@ -76,6 +77,7 @@ _TRAINING = (
     "network",
     "latent_dim",
     "batch_size",
+    "least_batch",
     "optimisation",
     "partition",
 )
@@ -127,8 +129,20 @@ def _partitioned(setup: Setup, part: Split | ImageSplit, seed: int, epoch: int) 
     return datasets.partition_rows(setup.partition, part, setup.batch_size, generator)
 
 
+def _least_batch(spec: Spec) -> int:
+    """Examples that a training batch must have: what the recipe says, or else the posterior."""
+    least = spec.setup.least_batch
+    return int(getattr(spec.choices.posterior, "least_batch", 1)) if least is None else least
+
+
+def _large_enough(sizes: Sequence[int], least: int) -> list[int]:
+    """Places of the batches of at least so many examples; where none is, of the largest ones."""
+    least = min(least, max(sizes))
+    return [place for place, size in enumerate(sizes) if size >= least]
+
+
 class _EpochBatches(Sequence[Tensor]):
-    """The training batches of the current epoch.
+    """The training batches of the current epoch, but for those too small for the posterior.
 
     They depend on the seed and the epoch alone, so that a resumed run goes on alike.
     """
@@ -145,10 +159,18 @@ class _EpochBatches(Sequence[Tensor]):
 
     def _cut(self, epoch: int) -> list[Tensor]:
         setup = self.spec.setup
+        least = _least_batch(self.spec)
         if setup.partition is datasets.Partition.FIXED:  # without a copy of the examples
-            return _batches(self.split, setup.batch_size, self.device)
+            batches = _batches(self.split, setup.batch_size, self.device)
+            return [batches[place] for place in _large_enough([*map(len, batches)], least)]
         rows = _partitioned(setup, self.split, self.spec.seed, epoch)
-        return [_one_batch(self.split.take(own), self.device) for own in rows]
+        kept = [rows[place] for place in _large_enough([*map(len, rows)], least)]
+        return [_one_batch(self.split.take(own), self.device) for own in kept]
+
+    @property
+    def passed_over(self) -> int:
+        """Training examples that no batch of the epoch has."""
+        return len(self.split) - sum(map(len, self._batches))
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -333,6 +355,16 @@ def evaluate_run(
         those of :class:`posterior_collapse.estimators.ScaledEvaluation` with "scaled_" before
         them.
     """
+    return dict(_evaluated(spec, model, generator, sentences).metrics)
+
+
+def _evaluated(
+    spec: Spec, model: VAE, generator: torch.Generator, sentences: int | None = None
+) -> Measured:
+    """As :func:`evaluate_run`, with the likelihoods of the decoded examples as arrays.
+
+    They are in the same order for every method and seed, so that methods can be paired by example.
+    """
     setup = spec.setup
     device = next(model.parameters()).device
     test = load_data(setup).test
@@ -341,7 +373,7 @@ def evaluate_run(
     decoded = _batches(test.take(rows[:count]), 128, device)
     encoded = _batches(test.take(rows[count:]), 512, device) if count < len(test) else []
     measured = spec.choices.training.evaluated(model)
-    found: dict[str, Any] = evaluate(
+    each = evaluate_each(
         measured,
         decoded,
         generator,
@@ -349,11 +381,13 @@ def evaluate_run(
         mi_samples=setup.mi_samples,
         aggregate=setup.batch_size,
         encoded=encoded,
-    )._asdict()
+    )
+    found: dict[str, Any] = each.totals._asdict()
+    arrays = {} if each.nll is None else {"each_nll": each.nll.float().cpu().numpy()}
     if isinstance(spec.choices.posterior, Scaled):
-        extra = evaluate_scaled(measured, decoded, generator, setup.nll_samples)
+        extra = evaluate_scaled(measured, decoded, generator, setup.nll_samples, setup.batch_size)
         found |= {f"scaled_{name}": value for name, value in extra._asdict().items()}
-    return found
+    return Measured(found, arrays)
 
 
 def _probe(spec: Spec, model: VAE) -> dict[str, float]:
@@ -450,15 +484,13 @@ def _codes(spec: Spec, model: VAE) -> dict[str, NDArray[Any]]:
 
 def _in_batches(spec: Spec, model: VAE, part: Split | ImageSplit) -> Tensor:
     """Posterior means (M, D) as training has them: a head may look at the batch it is given."""
-    head, device = model.posterior_head, next(model.parameters()).device
-    before = {name: value.clone() for name, value in head.state_dict().items()}
+    device = next(model.parameters()).device
     means: list[Tensor] = []
     rows = _partitioned(spec.setup, part, spec.seed, 0)
-    head.train()
-    for own in rows:
-        means.append(model.posterior(_one_batch(part.take(own), device)).mean)
-    head.eval()
-    head.load_state_dict(before)  # running averages moved on
+    noise = torch.Generator(device).manual_seed(spec.seed)
+    with as_in_training(model.posterior_head, noise):
+        for own in rows:
+            means.append(model.posterior(_one_batch(part.take(own), device)).mean)
     placed = torch.empty_like(torch.cat(means))
     placed[torch.cat(rows).to(device)] = torch.cat(means)
     return placed
@@ -494,14 +526,36 @@ def _measure(spec: Spec, model: VAE, grid: Sequence[Tensor]) -> Measured:
     """
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(spec.seed)
-    metrics = evaluate_run(spec, model, generator) | _probe(spec, model) | _classify(spec, model)
+    totals = _evaluated(spec, model, generator)
+    metrics = dict(totals.metrics) | _probe(spec, model) | _classify(spec, model)
     arrays: dict[str, NDArray[Any]] = _space(model, grid) if spec.setup.grid_points else {}
+    arrays |= totals.arrays
     evaluated = cast(VAE, spec.choices.training.evaluated(model))
     arrays |= _samples(spec, model, generator) | _codes(spec, evaluated)
     if "samples" in arrays:
         metrics |= _likeness(spec, arrays["samples"])
+    metrics |= _training(spec, model, metrics["kl"])
     text = measure_text(spec, evaluated, generator, partial(_judge, spec, device))
     return Measured({**metrics, **text.metrics}, arrays | text.arrays)
+
+
+def _training(spec: Spec, model: VAE, kl: float | None) -> dict[str, Any]:
+    """What training did: sentences that it passed over, and whether the promised KL is kept.
+
+    Returns:
+        ``passed_over``, where batches were, and the fields of
+        :class:`posterior_collapse.runs.bounds.KLBound`, where the method promises a KL.
+        Nothing is promised of what inference makes of a posterior after the encoder.
+    """
+    batches = _EpochBatches(spec, next(model.parameters()).device)
+    found = {"passed_over": batches.passed_over} if batches.passed_over else {}
+    if spec.choices.training.evaluated(model) is not model:
+        return found
+    bound = kl_bound(model, batches, kl, torch.Generator().manual_seed(spec.seed))
+    if bound is None:
+        return found
+    warn_of(bound, spec.label(), kl)
+    return {**found, **bound._asdict()}
 
 
 def _space(model: VAE, grid: Sequence[Tensor]) -> dict[str, NDArray[Any]]:

@@ -22,8 +22,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from posterior_collapse.layers import initialised_by_recipe
 from posterior_collapse.posteriors import (
     BatchNormed,
+    Diagonal,
     DiagonalNormal,
     DiversityUncertainty,
     Flow,
@@ -71,7 +73,6 @@ Array = NDArray[np.float64]
 
 ALPHA = 1.0 / (2.0 * math.pi * math.e)  # the variance whose entropy is 0
 EPS = 1e-5  # of PyTorch's batch norm
-_GATE_BIAS = 2.0  # of the library's flow: a block whose networks give 0 has gate sigmoid(2)
 
 
 # --- definitions, written anew --------------------------------------------------------------------
@@ -832,12 +833,12 @@ def chained(mean: Array, variance: Array, gates: Array, shifts: Array) -> tuple[
 
 
 def random_flow(dimensions: int, blocks: int, seed: int, scale: float = 0.8) -> FlowHead:
-    """A flow of the library with random weights: 3 features, in evaluation."""
-    head = Flow(blocks, 2 * dimensions).build(3, dimensions).double().eval()
+    """A flow of the library with random weights: 3 features, gates of bias 2, in evaluation."""
+    head = Flow(blocks, width=2).build(3, dimensions).double().eval()
     assert isinstance(head, FlowHead)
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in head.parameters():
+        for parameter in initialised_by_recipe(head):
             noise = torch.randn(parameter.shape, generator=random, dtype=torch.float64)
             parameter.copy_(scale * noise)
     return head
@@ -1033,7 +1034,8 @@ def _invariance_search(c: Constants) -> Evidence:
     def violated(case: tuple[int, int, int]) -> bool:
         dimensions, blocks, seed = case
         head = random_flow(dimensions, blocks, seed, 0.5)
-        context = _normal((1, 3), seed + 1)
+        with torch.no_grad():
+            context = head.context(_normal((1, 3), seed + 1))
         mean, logvar = _normal((2, 2, dimensions), seed + 2)
         one, two = (
             Flowed(DiagonalNormal(mean[i : i + 1], logvar[i : i + 1]), head.chain, context)
@@ -1090,15 +1092,16 @@ def steered_flow(mpd0: float, mpd1: float, c: Constants = _D15B) -> Flowed:
     The two points have one-hot features, which the block's networks hand on as gate and shift.
     """
     apart, shift = steering(mpd0, mpd1, c)
-    head = Flow(blocks=1, hidden=2).build(2, 1).double().eval()
+    head = Flow(blocks=1, width=2, base=Diagonal()).build(2, 1).double().eval()
     assert isinstance(head, FlowHead)
     made = head.chain.blocks[0].made
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.zero_()
+        head.context.weight.copy_(torch.eye(2))
         made.context.weight.copy_(torch.eye(2))  # type: ignore[union-attr, operator]
         made.second.weight.copy_(torch.eye(2))  # type: ignore[union-attr, operator]
-        raw = torch.full((2,), -_GATE_BIAS, dtype=torch.float64)  # gate 1/2
+        raw = torch.zeros(2, dtype=torch.float64)  # gate 1/2, as its bias is 0 now
         shifts, means = torch.tensor([[0.0, shift], [0.0, apart]], dtype=torch.float64)
         made.last.weight.copy_(torch.stack([raw, shifts]))  # type: ignore[union-attr, operator]
         head.base.linear.weight.copy_(torch.stack([means, torch.zeros_like(means)]))  # type: ignore[union-attr, operator]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln, logsumexp
 
 from posterior_collapse.layers import Progress
-from posterior_collapse.posteriors import Scaled, ScaledHead
+from posterior_collapse.posteriors import MeanOfFactors, Scaled, ScaledHead
 from posterior_collapse.theory.mixture import (
     ROUNDING,
     Array,
@@ -599,7 +599,8 @@ S6 = Statement(
 
 def _head(dimensions: int, des_std: float, ddof: int) -> ScaledHead:
     """The module that trains, with weights that hand its input on as the means."""
-    head = ScaledHead(dimensions, dimensions, Scaled(des_std, 1, ddof)).double()
+    choice = Scaled(des_std, average=MeanOfFactors(), ddof=ddof)
+    head = ScaledHead(dimensions, dimensions, choice).double()
     both = torch.cat([torch.eye(dimensions), torch.zeros(dimensions, dimensions)])
     head.linear.weight.data.copy_(both)
     return head

@@ -14,7 +14,7 @@ from hypothesis.errors import NoSuchExample
 from hypothesis.strategies import SearchStrategy
 
 from posterior_collapse.errors import BadInput
-from posterior_collapse.papers import Check, Finding, Interval, Outcome, answer, decide
+from posterior_collapse.papers import Check, Finding, Interval, Outcome, answer, as_printed, decide
 
 __all__ = [
     "Constants",
@@ -247,8 +247,8 @@ def _check(id: str, evidence: Evidence, form: str) -> Check:
 def findings(examinations: Iterable[Examination]) -> list[Finding]:
     """The verdicts on the items that statements belong to, one an item.
 
-    The printed form's check counts beside those of the form that is true: an item whose printed
-    form is refuted holds partly.
+    Where the printed form is refuted and the form that is true passes, the item is false as printed
+    and corrected.
     Statements that belong to no item give a verdict each.
     """
     grouped: dict[str, list[Examination]] = {}
@@ -268,7 +268,7 @@ def _checks(one: Examination) -> list[Check]:
     form = "as printed" if printed is None else "corrected form"
     checks = [_check(name, evidence, form) for evidence in one.evidence]
     if printed is not None:
-        checks.insert(0, _check(name, printed, "as printed"))
+        checks.insert(0, as_printed(_check(name, printed, "as printed")))
     return [*checks, *_toothless(one)]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
 from posterior_collapse.errors import BadInput, nearest
-from posterior_collapse.layers import begin_update, use_generator
+from posterior_collapse.layers import begin_update, reports, use_generator
 from posterior_collapse.networks.base import VAE
 from posterior_collapse.objectives import Model, Objective
 from posterior_collapse.training.state import State
@@ -38,15 +38,20 @@ class Optimisation:
     decay: float = 0.5  # of the learning rate
     patience: int = 2  # epochs without improvement before a decay
     first_decay_epoch: int = 0  # no decay before it (text: 15 in the code)
+    first_decay_update: int = 0  # nor before so many updates
     max_decays: int = 5  # training ends at this decay
     max_epochs: int = 50
     keeps: str = "best"  # parameters of the best validation epoch, or of the last one
+    # Updates in which the KL weight of annealed methods rises; None: the papers' ten epochs.
+    annealing: int | None = None
 
     def __post_init__(self) -> None:
         if self.optimiser not in _OPTIMISERS:
             raise BadInput(nearest(self.optimiser, _OPTIMISERS, "optimiser"))
         if self.keeps not in _KEPT:
             raise BadInput(nearest(self.keeps, _KEPT, "epoch to keep"))
+        if self.annealing is not None and self.annealing < 1:
+            raise BadInput(f"annealing takes at least 1 update, given {self.annealing}")
 
 
 class Validation(NamedTuple):
@@ -55,8 +60,8 @@ class Validation(NamedTuple):
     None marks what has no finite answer: an autoencoder's delta posterior has no KL.
     """
 
-    loss: float  # negative ELBO with KL weight 1; an autoencoder's reconstruction; L_scale
-    kl: float | None
+    loss: float  # negative ELBO with KL weight 1; an autoencoder's reconstruction
+    kl: float | None  # that of the training loss
     mutual_information: float | None
     aggregate_kl: float | None  # KL(q(z) || p(z)), the rest of the KL
     active_units: int
@@ -109,6 +114,7 @@ def new_state(
         settings.learning_rate,
         batches_per_epoch,
         encoder_factor=factor,
+        annealing=settings.annealing,
         memory=training.start(),
     )
 
@@ -166,6 +172,7 @@ def _close_epoch(
             "learning_rate": state.learning_rate,
             "aggressive": aggressive,
             "inner_steps": state.inner_steps / len(state.permutation),  # type: ignore[arg-type]
+            **reports(state.model),
         }
     )
     training.after_epoch(state, found.mutual_information)
@@ -176,21 +183,31 @@ def _close_epoch(
 def _keep_best_or_decay(state: State, settings: Optimisation, loss: float) -> None:
     """Halve the learning rate and go back to the best parameters after stale epochs.
 
+    After a decay the next epochs are compared with the loss at that decay, and not with the best
+    so far, which the parameters that were put back may need some epochs to reach again
+    (He et al. 2019, code).
     Where the last epoch is kept every one counts as the best so far, and the rate stays.
     """
-    if loss < state.best_loss or settings.keeps == "last":
-        state.best_loss, state.stale_epochs = loss, 0
+    last = settings.keeps == "last"
+    if last or loss < state.best_loss:
+        state.best_loss = loss
         state.best = {k: v.detach().clone() for k, v in state.model.state_dict().items()}
+    if last or loss <= state.compared_loss:
+        state.compared_loss, state.stale_epochs = loss, 0
         return
     state.stale_epochs += 1
-    if state.stale_epochs >= settings.patience and state.epoch >= settings.first_decay_epoch:
-        state.stale_epochs = 0
-        state.decays += 1
-        state.learning_rate *= settings.decay
-        state.model.load_state_dict(state.best)
-        state.inference, state.generative = _optimisers(
-            state.model, settings, state.learning_rate, state.encoder_factor
-        )
+    early = (
+        state.epoch < settings.first_decay_epoch or state.iteration < settings.first_decay_update
+    )
+    if state.stale_epochs < settings.patience or early:
+        return
+    state.compared_loss, state.stale_epochs = loss, 0
+    state.decays += 1
+    state.learning_rate *= settings.decay
+    state.model.load_state_dict(state.best)
+    state.inference, state.generative = _optimisers(
+        state.model, settings, state.learning_rate, state.encoder_factor
+    )
 
 
 def train(

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from posterior_collapse.errors import BadInput
+from posterior_collapse.errors import BadInput, nearest
 from posterior_collapse.networks.base import VAE
 from posterior_collapse.objectives import Model, Terms, divergence
 from posterior_collapse.posteriors import DiagonalNormal
@@ -29,6 +29,7 @@ __all__ = ["Refined", "SemiAmortised"]
 
 _BATCH = 32  # the paper's, whose mean loss its steps follow
 _JUDGES = 1  # noise vectors, each with its negative, that start and end are compared with
+_KEPT = ("end", "better")
 _SEED = 3435  # of the noise in evaluation; any number would do
 
 
@@ -104,7 +105,7 @@ class _Path(NamedTuple):
 
     visits: list[_Visit]
     end: Tensor  # (2, B, D)
-    better: Tensor  # (B, 1), bool: the end is better than the start
+    better: Tensor  # (B, 1), bool: the end is taken, and not the start
 
     @property
     def chosen(self) -> Tensor:
@@ -144,8 +145,8 @@ class SemiAmortised:
     Each step follows the gradient of an example's negative ELBO, with momentum and with noise of
     its own:
     v = momentum * v - g, point = point + rate * v.
-    Then the objective is evaluated at the refined point, or at the encoder's where that has the
-    lower negative ELBO under common noise.
+    Then the objective is evaluated at the end of the path, as in the paper; or with ``keeps``
+    "better" at the encoder's point, where that has the lower negative ELBO under common noise.
     The decoder gets the total gradient of that loss, and so does the encoder, through the steps.
 
     The paper's g is the gradient of the mean loss of a batch of 32, clipped over the batch, for
@@ -159,12 +160,14 @@ class SemiAmortised:
         rate: length of a step, positive.
         momentum: in [0, 1).
         clip: norm at which g is clipped, positive.
+        keeps: "end" of the path, or the "better" one of its two ends.
     """
 
     steps: int = 20
     rate: float = 1.0
     momentum: float = 0.5
     clip: float = 5.0
+    keeps: str = "end"
 
     def __post_init__(self) -> None:
         if not (isinstance(self.steps, int) and self.steps >= 1):
@@ -174,6 +177,8 @@ class SemiAmortised:
                 raise BadInput(f"{name} is a positive number, given {getattr(self, name)}")
         if not 0.0 <= self.momentum < 1.0:
             raise BadInput(f"momentum lies in [0, 1), given {self.momentum}")
+        if self.keeps not in _KEPT:
+            raise BadInput(nearest(self.keeps, _KEPT, "point to keep"))
 
     @property
     def encoder_factor(self) -> float:
@@ -226,7 +231,7 @@ class SemiAmortised:
         return terms
 
     def refine(self, problem: _Problem, start: Tensor, noise: _Noise) -> _Path:
-        """Take the steps from a point (2, B, D) that has no gradient, and compare both ends."""
+        """Take the steps from a point (2, B, D) that has no gradient, and choose an end of them."""
         point, velocity = start, torch.zeros_like(start)
         visits = []
         for drawn in noise.steps:
@@ -234,6 +239,9 @@ class SemiAmortised:
             held = point.clone().requires_grad_()
             point, velocity = self.step(problem, held, velocity, drawn, create_graph=False)
             point, velocity = point.detach(), velocity.detach()
+        if self.keeps == "end":
+            every = torch.ones(start.shape[1], 1, dtype=torch.bool, device=start.device)
+            return _Path(visits, point, every)
         with torch.no_grad():
             mark = problem.mark()
             before = problem(start, noise.judges)

@@ -33,6 +33,7 @@ _COUNTERS = (
     "position",
     "learning_rate",
     "best_loss",
+    "compared_loss",
     "stale_epochs",
     "decays",
     "inner_steps",
@@ -57,13 +58,15 @@ class State:
     learning_rate: float
     batches_per_epoch: int
     encoder_factor: float = 1.0  # the encoder's learning rate over the decoder's
+    annealing: int | None = None  # updates in which the KL weight of annealed methods rises
     iteration: int = 0  # updates of the generator
     epoch: int = 0  # finished epochs
     permutation: Tensor | None = None  # (batches,), order in the current epoch
     position: int = 0  # batches of it that are done
     best_loss: float = float("inf")  # of the validation set, nats per example
     best: dict[str, Tensor] = field(default_factory=dict)
-    stale_epochs: int = 0  # since best_loss improved
+    compared_loss: float = float("inf")  # what the next epoch has to beat; see the loop
+    stale_epochs: int = 0  # since compared_loss improved
     decays: int = 0  # of the learning rate
     inner_steps: int = 0  # encoder-only updates in the current epoch
     sums: Tensor | None = None  # (3,), loss, KL and examples of the current epoch
@@ -79,7 +82,7 @@ class State:
     @property
     def progress(self) -> Progress:
         """What a schedule may look at."""
-        return Progress(self.iteration, self.batches_per_epoch)
+        return Progress(self.iteration, self.batches_per_epoch, self.annealing)
 
 
 def _optimiser_tensors(prefix: str, optimiser: Optimizer) -> dict[str, Tensor]:

@@ -1,0 +1,202 @@
+"""The page on scales: what a smaller recipe needs so that methods can be told apart there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from posterior_collapse import benchmarks, premises, recipes
+from posterior_collapse.pages import results
+from posterior_collapse.premises import Premise, premise_of
+from posterior_collapse.recipes import Setup
+from posterior_collapse.reference import Result
+
+__all__ = ["SWEEPS", "Cell", "cells", "chosen", "figure", "finding", "recipes_table", "sources"]
+
+SWEEPS = {"sweep-yelp": "Short Yelp", "sweep-yahoo": "Yahoo, first 20 words"}
+
+
+class Cell(NamedTuple):
+    """One set-up of a sweep, with what the four models of its premise gave; nan where not run."""
+
+    width: float  # of the uniform first weights; embeddings are ten times as wide
+    optimiser: str
+    sentences: int
+    gain: float  # NLL of the model without latent less the autoencoder's reconstruction, nats
+    units: float  # active ones of the autoencoder
+    plain: float  # MI of the plain VAE, nats
+    control: float  # MI of the beta-VAE, nats
+    without: float  # validation loss of the model without latent, nats
+    premise: Premise
+    results: tuple[Result, ...]
+
+
+def _metric(group: Sequence[Result], name: str) -> float:
+    values = [float(r.metrics[name]) for r in group if r.metrics.get(name) is not None]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _best(group: Sequence[Result]) -> float:
+    """Lowest validation loss of a run, mean over seeds, nats per sentence."""
+    values = [float(r.history["valid_loss"].min()) for r in group]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _cell(recipe: str, scale: str) -> Cell:
+    setup = recipes.get(recipe, scale)
+    found = {m: results.results(recipe, m, scale) for m in benchmarks.PREMISE}
+    model, coder, plain, control = (found[m] for m in benchmarks.PREMISE)
+    return Cell(
+        _width(setup),
+        setup.optimisation.optimiser,
+        setup.train,
+        _metric(model, "nll") - _metric(coder, "reconstruction"),
+        _metric(coder, "active_units"),
+        _metric(plain, "mutual_information"),
+        _metric(control, "mutual_information"),
+        _best(model),
+        premise_of(found, recipe, scale),
+        tuple(r for group in found.values() for r in group),
+    )
+
+
+def _width(setup: Setup) -> float:
+    return float(setup.network.init_parameters[1])  # type: ignore[attr-defined]
+
+
+def cells(recipe: str) -> list[Cell]:
+    """Every set-up of a sweep that was run, at least in part."""
+    found = [_cell(recipe, scale) for scale in recipes.scales(recipe) if scale != "smoke"]
+    return [cell for cell in found if cell.results]
+
+
+def chosen(setup: Setup, sweep: Sequence[Cell]) -> Cell | None:
+    """The cell of a sweep whose first weights, optimiser and data are those of a set-up."""
+    wanted = _width(setup), setup.optimisation.optimiser, setup.train
+    same = [c for c in sweep if (c.width, c.optimiser, c.sentences) == wanted]
+    return same[0] if same else None
+
+
+def finding(sweeps: Mapping[str, Sequence[Cell]]) -> str:
+    """What the sweeps show, in one sentence."""
+    complete = [
+        cell
+        for sweep in sweeps.values()
+        for cell in sweep
+        if all(part.holds is not None for part in cell.premise.parts)
+    ]
+    if not complete:
+        return "No set-up has been run with all four models."
+    met = [cell for cell in complete if cell.premise.holds]
+    narrow = min(cell.width for cell in complete)
+    dead = [cell for cell in complete if cell.width == narrow and not cell.premise.holds]
+    of_narrow = sum(cell.width == narrow for cell in complete)
+    return (
+        f"{len(met)} of {len(complete)} set-ups can tell methods apart; with first weights of "
+        f"±{narrow:g} {len(dead)} of {of_narrow} cannot."
+    )
+
+
+# Title and reader of each panel; higher is darker.
+_PANELS = (
+    ("autoencoder: nats saved", "gain"),
+    ("VAE: MI (nats)", "plain"),
+    ("β-VAE, β = 0.2: MI (nats)", "control"),
+    ("no latent: validation NLL (nats)", "without"),
+)
+
+
+def _grid(sweep: Sequence[Cell], name: str) -> tuple[list[str], list[str], NDArray[np.floating]]:
+    """Rows (optimiser and sentences), columns (width of first weights) and values."""
+    rows = sorted({(c.optimiser, c.sentences) for c in sweep})
+    columns = sorted({c.width for c in sweep})
+    values = np.full((len(rows), len(columns)), np.nan)
+    for c in sweep:
+        place = rows.index((c.optimiser, c.sentences)), columns.index(c.width)
+        values[place] = getattr(c, name)
+    labels = [f"{kind.upper() if kind == 'sgd' else 'Adam'}, {count:,}" for kind, count in rows]
+    return labels, [f"±{width:.2g}" for width in columns], values
+
+
+def figure(sweeps: Mapping[str, Sequence[Cell]]) -> Figure:
+    """A sweep over first weights, optimiser and sentences: one row a corpus, one panel a measure.
+
+    Args:
+        sweeps: title of the corpus -> its cells.
+    """
+    shown = {title: sweep for title, sweep in sweeps.items() if sweep}
+    drawn = Figure(figsize=(12.5, 0.6 + 2.5 * len(shown)), layout="constrained")
+    axes = drawn.subplots(len(shown), len(_PANELS), squeeze=False)
+    for (title, sweep), line in zip(shown.items(), axes, strict=True):
+        for (measure, name), panel in zip(_PANELS, line, strict=True):
+            rows, columns, values = _grid(sweep, name)
+            panel.imshow(values, cmap="cividis_r", aspect="auto")
+            middle = (np.nanmin(values) + np.nanmax(values)) / 2
+            for (row, column), value in np.ndenumerate(values):
+                if np.isfinite(value):
+                    colour = "white" if value > middle else "black"
+                    panel.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
+            panel.set_xticks(range(len(columns)), columns)
+            panel.set_yticks(range(len(rows)), rows if panel is line[0] else [""] * len(rows))
+            panel.set_title(measure, fontsize=9)
+            panel.set_xlabel("first weights, uniform", fontsize=8)
+        line[0].set_ylabel(f"{title}\noptimiser, sentences", fontsize=8)
+    return drawn
+
+
+def table(sweep: Sequence[Cell]) -> pd.DataFrame:
+    """One row a set-up, with the three parts of its premise."""
+    rows = [
+        {
+            "first weights": f"±{c.width:.2g}",
+            "optimiser": "SGD" if c.optimiser == "sgd" else "Adam",
+            "sentences": f"{c.sentences:,}",
+            "autoencoder: nats saved": c.gain,
+            "its active units": c.units,
+            "MI of the VAE": c.plain,
+            "MI of the β-VAE": c.control,
+            "premise": "met" if c.premise.holds else "not met",
+        }
+        for c in sweep
+    ]
+    return pd.DataFrame(rows)
+
+
+def recipes_table() -> tuple[pd.DataFrame, list[Result]]:
+    """Every recipe on text with reference results: whether its premise is met, and why not."""
+    rows, used = [], []
+    for name in recipes.names():
+        if name.startswith("sweep-"):
+            continue
+        for scale in recipes.scales(name):
+            found = {m: results.results(name, m, scale) for m in _asked(name, scale)}
+            found = {m: group for m, group in found.items() if group}
+            if not found or scale == "smoke":
+                continue
+            premise = premise_of(found, name, scale)
+            used += [r for group in found.values() for r in group]
+            parts = {p.told: p.found for p in premise.parts}
+            rows.append({"recipe": name, "scale": scale, **parts, "premise": _word(premise)})
+    return pd.DataFrame(rows), used
+
+
+def _asked(name: str, scale: str) -> list[str]:
+    """Methods whose results a premise can use: those planned with the names that it knows."""
+    planned = {s.method for s in benchmarks.planned() if (s.recipe, s.scale) == (name, scale)}
+    return [m for m in premises.METHODS if m in planned]
+
+
+def _word(premise: Premise) -> str:
+    if premise.holds:
+        return "met"
+    return "not met" if any(part.holds is False for part in premise.parts) else "not shown"
+
+
+def sources(sweeps: Mapping[str, Sequence[Cell]]) -> list[dict[str, object]]:
+    """Provenance of every run of the sweeps."""
+    return [r.provenance for sweep in sweeps.values() for c in sweep for r in c.results]
