@@ -157,6 +157,9 @@ def test_shown_html_escapes_text_and_carries_alt_and_verdict(basic, aggressive) 
     again = {**basic[0].provenance, "measured": {"sources": "c" * 64, "but": "perplexity"}}
     told = f"measured again by {'c' * 12}, but its perplexity<"
     assert told in show.provenance([again]).data
+    mixed = {**again, "precision": {"training": "bfloat16", "evaluation": "float32"}}
+    assert "bfloat16 products" in show.provenance([mixed]).data
+    assert "products" not in show.provenance([again]).data
 
 
 @pytest.mark.parametrize(
