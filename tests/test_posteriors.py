@@ -816,6 +816,7 @@ AVERAGES: dict[Average, Callable[[list[Tensor]], Tensor]] = {
         (OwnUpdates(8), 2),
         (OwnUpdates(9), 3),
         (OwnUpdates(1), 1),
+        (OwnUpdates(), 2),  # the recipe's seven
         (OwnThroughout(), 99),
     ],
     ids=str,
@@ -827,7 +828,7 @@ def test_scaling_follows_algorithm_1(average: Average, own: OwnPhase, own_epochs
     for epoch in range(5):
         seen: list[Tensor] = []
         for batch in range(4):
-            begin_update(head, Progress(4 * epoch + batch, 4))
+            begin_update(head, Progress(4 * epoch + batch, 4, own_factors=7))
             code = (1.0 + epoch) * normal(3 + 2 * batch, 4, seed=10 * epoch + batch)
             seen.append(code[:, :2])
             q = head.train()(code)

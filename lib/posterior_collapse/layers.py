@@ -37,7 +37,9 @@ class Progress(NamedTuple):
 
     iteration: int  # updates of the generator so far
     batches_per_epoch: int
-    annealing: int | None = None  # the recipe's length of annealing in updates; None: ten epochs
+    # Lengths that a recipe sets, in updates; None is what the papers have.
+    annealing: int | None = None  # of a rise of the KL weight; ten epochs
+    own_factors: int | None = None  # of Scale-VAE's first phase; see posteriors.scaled
 
     @property
     def epochs(self) -> float:
