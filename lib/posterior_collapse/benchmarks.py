@@ -47,6 +47,8 @@ __all__ = [
     "PARTITIONED",
     "PARTITIONS",
     "PLAIN_FLOW",
+    "PRECISIONS",
+    "PRECISION_METHODS",
     "PREMISE",
     "RAMPS",
     "SCALE",
@@ -136,6 +138,11 @@ OTHERS = (
     f"mog(components=5)+{ANNEAL}",
     f"moig(components=5)+{ANNEAL}",
 )
+# A recipe with bfloat16 products and the same in float32, and what is run in both: a method that
+# nearly collapses and one whose code is in use.
+PRECISIONS = ("text-yahoo", "text-yahoo-float32")
+PRECISION_METHODS = (ANNEAL, BETA)
+
 # Rows that most verdicts use have five seeds, the other rows of the papers' tables three.
 FIVE_SEEDS = (
     LANGUAGE_MODEL,
@@ -418,6 +425,15 @@ def _swept_recipes() -> list[Spec]:
     ]
 
 
+def _precisions() -> list[Spec]:
+    """The counterparts in float32 of runs that have bfloat16 products."""
+    return [
+        Spec(PRECISIONS[1], method, "medium", seed)
+        for seed in range(3)
+        for method in PRECISION_METHODS
+    ]
+
+
 def _premises() -> list[Spec]:
     """The premise of recipes on text whose methods are planned elsewhere: one seed.
 
@@ -434,7 +450,7 @@ def planned() -> list[Spec]:
 
     What takes many times as long comes late.
     """
-    runs = [*_compared(), *_premises(), *_swept_recipes(), *_images()]
+    runs = [*_compared(), *_premises(), *_precisions(), *_swept_recipes(), *_images()]
     # The first seed of everything says more than all seeds of something.
     runs += sorted([*_geometry(), *_isotropic(), *_written()], key=lambda spec: spec.seed)
     runs = list(dict.fromkeys(runs))

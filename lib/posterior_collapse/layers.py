@@ -94,7 +94,7 @@ def dropout_mask(
 ) -> Tensor:
     """Zeros with a probability, and elsewhere the number that keeps the mean at 1.
 
-    On the CPU an entry costs 16 random bits, where torch draws 53 for it: five times as fast.
+    On the CPU an entry costs 16 random bits, where torch draws many more: four times as fast.
     The probability is rounded to a multiple of 2^-16, and the mean is exact for the rounded one.
 
     Args:

@@ -956,6 +956,17 @@ def _text_yahoo() -> Recipe:
     )
 
 
+@_enter("text-yahoo-float32")
+def _text_yahoo_float32() -> Recipe:
+    """What mixed precision changes: all else is as in the recipe before it."""
+    return Recipe(
+        "text-yahoo-float32",
+        "some methods on the beginnings of Yahoo documents, trained in float32",
+        "He et al. 2019, appendix B.2, at a small scale",
+        _benchmark_scales("yahoo", 20, 2000, labelled=False),
+    )
+
+
 @_enter("text-snli")
 def _text_snli() -> Recipe:
     return Recipe(
