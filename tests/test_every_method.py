@@ -81,7 +81,7 @@ def test_trains_is_stored_and_resumes_bit_for_bit(
         ("scale-vae(own_updates=1)", lambda head: not head["own"] and head["epoch"] == 1),
     ],
 )
-@pytest.mark.parametrize("updates", [4, 9])
+@pytest.mark.parametrize("updates", [4, 11])
 def test_a_posterior_that_changes_within_the_run_resumes_bit_for_bit(
     updates: int,
     method: str,
