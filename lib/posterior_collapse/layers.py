@@ -161,7 +161,8 @@ def prepares(model: nn.Module) -> bool:
 
     Such a module has a method ``prepares``.
     """
-    return any(module.prepares() for module in model.modules() if hasattr(module, "prepares"))
+    found = (getattr(module, "prepares", None) for module in model.modules())
+    return any(asked() for asked in found if asked is not None)
 
 
 def reports(model: nn.Module) -> dict[str, float]:
