@@ -17,7 +17,7 @@ from posterior_collapse.errors import BadInput
 from posterior_collapse.objectives import ELBO, AutoGen, Constant
 from posterior_collapse.pages import autogen, generated
 from posterior_collapse.pages.parameters import Page
-from posterior_collapse.papers import Finding, Outcome, Verdict
+from posterior_collapse.papers import Finding, Label, Outcome, Role, Verdict
 from posterior_collapse.reference import Result
 from posterior_collapse.runs import Spec, train_or_load
 
@@ -126,7 +126,7 @@ def test_every_rule_holds_where_all_is_as_told(rule: Rule) -> None:
 @pytest.mark.parametrize("rule", [*autogen.RULES, autogen.decide_fractions, autogen.decide_matched])
 def test_one_seed_decides_nothing(rule: Rule) -> None:
     told = rule(results(seeds=(0,)))
-    assert told is not None and told.verdict is Verdict.NOT_RUN
+    assert told is not None and told.verdict is Verdict.UNDECIDED
 
 
 @pytest.mark.parametrize("rule", autogen.RULES)
@@ -151,7 +151,6 @@ def test_rules_need_the_four_models_with_a_seed_in_common(rule: Rule) -> None:
             {"two": {"track": ONE}},
             ["ELBO at the end, m = 1 less m = 2", "m = 2: ELBO"],
         ),
-        (autogen.decide_reconstruction, {"vae": {"mi": 1.0}}, ["VAE: mutual information"]),
         (autogen.decide_reconstruction, {"one": {"bleu": 15.0}}, ["m = 1 less annealed"]),
         (autogen.decide_survey, {"two": {"bleu": 35.0}}, ["BLEU-2, AutoGen, m = 2"]),
         (autogen.decide_survey, {"one": {"exact": 0.0}}, ["exact matches, AutoGen, m = 1"]),
@@ -176,7 +175,7 @@ def test_a_rule_notices_what_is_otherwise(
     rule: Rule, changed: dict[str, dict[str, Any]], wrong: list[str]
 ) -> None:
     verdict, failed = outcomes(rule, results(**changed))
-    assert verdict is Verdict.PARTLY
+    assert verdict is Verdict.MIXED
     assert len(failed) == len(wrong)
     assert all(part in quantity for part, quantity in zip(wrong, failed, strict=True))
 
@@ -416,7 +415,7 @@ def test_table_5_holds_where_every_column_has_its_printed_winner() -> None:
     told = generated.decide_table(written())
     assert told is not None and told.item == "scale-tab5"
     assert told.verdict is Verdict.HOLDS
-    assert [check.premise for check in told.checks] == [True] * 2 + [False] * 8
+    assert [check.premise for check in told.checks] == [True] + [False] * 9
     rules = {check.quantity.partition(",")[0]: check.rule.split()[0] for check in told.checks}
     assert rules["log PPL"] == rules["Entropy"] == rules["Dist-1"] == rules["Gram-2"] == "above"
     assert rules["Gram-3"] == rules["Gram-4"] == "below"
@@ -428,7 +427,7 @@ def test_table_5_holds_where_every_column_has_its_printed_winner() -> None:
 def test_table_5_notices_each_column_with_another_winner(name: str) -> None:
     pair = PRINTED[name]
     told = generated.decide_table(written(**{name: 2.0 * pair[0] - pair[1]}))
-    assert told is not None and told.verdict is Verdict.PARTLY
+    assert told is not None and told.verdict is Verdict.MIXED
     assert [c.outcome for c in told.checks].count(Outcome.FAILS) == 1
 
 
@@ -439,12 +438,16 @@ def test_table_5_says_nothing_of_models_that_have_collapsed(method: str) -> None
     for result in found[method]:
         result.metrics["mutual_information"] = 0.001 * (1 + result.spec.seed)
     told = generated.decide_table(found)
-    assert told is not None and told.verdict is Verdict.NOT_RUN
+    assert told is not None
+    # BN-VAE is what is compared with; Scale-VAE is praised, and the columns count for nothing.
+    lost = {generated.SCALED: Label.NOT_REPRODUCED, generated.BATCH_NORM: Label.CANNOT_TELL}
+    assert told.label is lost[method]
+    assert told.counts(Role.CENTRAL).hold == 0
 
 
 def test_table_5_needs_both_methods_and_more_than_one_seed() -> None:
     one = generated.decide_table(written(seeds=(0,)))
-    assert one is not None and one.verdict is Verdict.NOT_RUN
+    assert one is not None and one.verdict is Verdict.UNDECIDED
     found = written()
     del found[generated.BATCH_NORM]
     assert generated.decide_table(found) is None
@@ -495,9 +498,11 @@ def test_reference_runs_are_planned_with_three_seeds() -> None:
         ("generation-yahoo", benchmarks.GENERATION),
     ):
         own = [spec for spec in planned if spec.recipe == recipe]
-        assert {(s.method, s.seed, s.scale) for s in own} == {
+        assert {(s.method, s.seed, s.scale) for s in own if s.method in rows} == {
             (method, seed, "medium") for method in rows for seed in range(3)
         }
+        # The rest is what a premise asks for.
+        assert {s.method for s in own} - set(rows) <= set(benchmarks.PREMISE)
 
 
 @pytest.mark.parametrize(

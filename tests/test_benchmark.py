@@ -249,7 +249,7 @@ def printed_table(
         rows = rows[rows[column] == value]
     found = {}
     for method in methods_:
-        row = benchmark._nearest_row(rows, method)
+        row = benchmark.printed_row(rows, method)
         if row is not None:
             found[method] = printed_group(method, row)
     return found
@@ -368,7 +368,7 @@ def printed_probes(paper: str, table: str, wanted: list[str], note: str | None =
     rows = rows if note is None else rows[rows["note"] == note]
     found = {}
     for method in wanted:
-        row = benchmark._nearest_row(rows, method)
+        row = benchmark.printed_row(rows, method)
         if row is not None:
             own = rows[rows["method_key"] == row["method_key"]]
             probes = {

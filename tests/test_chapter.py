@@ -74,7 +74,7 @@ def test_rules_hold_where_the_figure_is_as_the_paper_says(basic, aggressive) -> 
 def test_rules_fail_where_aggressive_training_collapses_too(basic) -> None:  # type: ignore[no-untyped-def]
     other = [made("lagging", seed, collapsed=True) for seed in range(5)]
     found = lagging.decide_mean_space(basic, other)
-    assert found.verdict is Verdict.PARTLY
+    assert found.verdict is Verdict.MIXED
     failed = {c.quantity for c in found.checks if c.outcome is Outcome.FAILS}
     assert {"aggressive: active units", "aggressive: spread of q(z|x) means"} <= failed
 
@@ -157,6 +157,9 @@ def test_shown_html_escapes_text_and_carries_alt_and_verdict(basic, aggressive) 
     again = {**basic[0].provenance, "measured": {"sources": "c" * 64, "but": "perplexity"}}
     told = f"measured again by {'c' * 12}, but its perplexity<"
     assert told in show.provenance([again]).data
+    mixed = {**again, "precision": {"training": "bfloat16", "evaluation": "float32"}}
+    assert "bfloat16 products" in show.provenance([mixed]).data
+    assert "products" not in show.provenance([again]).data
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_rules_need_results_and_one_seed_decides_nothing(
     rule: Callable[[Any], Finding | None],
 ) -> None:
     alone = decided(rule, made(seeds=(0,)))
-    assert alone.verdict is Verdict.NOT_RUN
+    assert alone.verdict is Verdict.UNDECIDED
     bare: Group = {SNLI: {"ae": [result(SNLI, "ae")]}}
     assert rule(bare) is None
     # DGP and IGP without a seed in common cannot be compared.
@@ -200,7 +200,7 @@ def test_every_item_has_a_verdict_even_without_results() -> None:
     build = {"igp-grammar": {m: [result("igp-grammar", m)] for m in ("ae", *ASKED.targets)}}
     found = shared.findings({"This build": build}, RULES)
     assert [one.item for one in found] == list(RULES)
-    assert {one.verdict for one in found} == {Verdict.NOT_RUN}
+    assert {one.verdict for one in found} == {Verdict.UNDECIDED}
     missing = {one.item for one in found if one.checks[0].found == "none"}
     assert missing == {"igp-tab2", "igp-tab7", "igp-appC"}
     both = shared.findings({"Reference": made(), "This build": build}, RULES)
@@ -257,7 +257,7 @@ def is_start(one: Result) -> bool:
 )
 def test_rules_notice_what_is_otherwise(item: str, name: str, value: Any, told: str) -> None:
     found = decided(RULES[item], made(change=spoil(name, value, is_igp)))
-    assert found.verdict is Verdict.PARTLY
+    assert found.verdict is Verdict.MIXED
     assert any(told in quantity for quantity in failed(found)), failed(found)
 
 
@@ -270,7 +270,7 @@ def test_a_target_that_is_missed_leaves_figure_2_undecided(where: tuple[str, str
     recipe, method = where
     missed = spoil("kl", 7.0, lambda r: (r.spec.recipe, r.spec.method, r.spec.seed) == (*where, 1))
     found = decided(text.decide_targets, made(change=missed))
-    assert found.verdict is Verdict.NOT_RUN
+    assert found.verdict is Verdict.UNDECIDED
     pair = f"{shared.NAMES[recipe]}, {shared.called(method).removesuffix(', DGP')}"
     assert failed(found) == [f"{pair}: KL of DGP"]
 
@@ -302,7 +302,7 @@ def test_dimensions_at_the_prior_are_asked_of_dgp_alone() -> None:
         one.arrays["code_mean"] = np.zeros((200, DIMENSIONS), dtype=np.float32)
         one.arrays["code_std"] = np.ones((200, DIMENSIONS), dtype=np.float32)
 
-    assert decided(text.decide_shapes, made(change=collapsed)).verdict is Verdict.NOT_RUN
+    assert decided(text.decide_shapes, made(change=collapsed)).verdict is Verdict.UNDECIDED
 
 
 def test_mixtures_must_degrade_both_posteriors() -> None:
@@ -324,7 +324,7 @@ def test_the_initialiser_must_reconstruct_better_at_the_same_kl() -> None:
         found = decided(text.decide_start, made(change=spoil(name, value, is_start)))
         assert len(failed(found)) == 1 and told in failed(found)[0]
         missed = name == "kl"  # the same KL is what the comparison takes for granted
-        assert found.verdict is (Verdict.NOT_RUN if missed else Verdict.PARTLY)
+        assert found.verdict is (Verdict.UNDECIDED if missed else Verdict.MIXED)
 
 
 def test_moig_must_suit_igp_better_than_mog() -> None:
@@ -382,7 +382,7 @@ def test_narrow_weights_are_judged_by_the_share_of_information() -> None:
     for one in group[recipe][LOW]:
         one.metrics["kl"] = 0.2
     missed = decided(text.decide_narrow, group)
-    assert missed.verdict is Verdict.NOT_RUN and failed(missed)[0].endswith("KL")
+    assert missed.verdict is Verdict.UNDECIDED and failed(missed)[0].endswith("KL")
 
 
 def test_the_narrow_recipe_differs_in_its_first_weights_only() -> None:
@@ -421,7 +421,7 @@ def test_reading_original_sentences_is_a_premise() -> None:
     assert decided(labels.decide_full, made(change=contradict)).verdict is Verdict.FAILS
     bad = spoil("agreement_original", 0.3, lambda one: one.spec.recipe == YAHOO)
     found = decided(labels.decide_full, made(change=bad))
-    assert found.verdict is Verdict.NOT_RUN
+    assert found.verdict is Verdict.UNDECIDED
     lost = [c.quantity for c in found.checks if c.premise and c.outcome is Outcome.FAILS]
     assert len(lost) == 1 and lost[0].startswith("Yahoo Question")
 
@@ -464,7 +464,7 @@ def test_what_the_paper_says_of_all_cases_is_asked_of_each(
     item: str, name: str, value: float, recipe: str
 ) -> None:
     found = decided(RULES[item], made(change=spoil(name, value, at_low(recipe))))
-    assert found.verdict is Verdict.PARTLY
+    assert found.verdict is Verdict.MIXED
     assert len(failed(found)) == 1 and "C = 5" in failed(found)[0]
 
 
@@ -519,7 +519,7 @@ def test_no_reference_stands_in_for_dbpedia() -> None:
         assert found.verdict is not Verdict.HOLDS
         assert "DBpedia: results" in found.checks[-1].quantity and found.checks[-1].found == "none"
     for rule in (labels.decide_plane, labels.decide_imputation):
-        assert decided(rule, group).verdict is Verdict.NOT_RUN
+        assert decided(rule, group).verdict is Verdict.UNDECIDED
     assert not any("of the labels" in c.quantity for c in decided(RULES["igp-fig3"], group).checks)
     own = {"igp-grammar": {m: [result("igp-grammar", m)] for m in ("ae", *ASKED.targets)}}
     for rule in (labels.decide_plane, labels.decide_imputation):
@@ -558,14 +558,14 @@ def test_statistics_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "load", loaded)
     found = text.decide_statistics()
     outcomes = {c.quantity: c.outcome for c in found.checks}
-    assert found.verdict is Verdict.PARTLY
+    assert found.verdict is Verdict.MIXED
     assert outcomes.pop("CBT: sentences") is outcomes.pop("training files") is Outcome.OPEN
     assert set(outcomes.values()) == {Outcome.HOLDS} and len(outcomes) == 5
     sizes["snli"] = (19_999, 0)
     again = text.decide_statistics()
     assert failed(again) == ["SNLI: sentences in the files for dev and test"]
     monkeypatch.setattr(datasets, "available", lambda name: False)
-    assert text.decide_statistics().verdict is Verdict.NOT_RUN
+    assert text.decide_statistics().verdict is Verdict.UNDECIDED
 
 
 # --- measures -------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from posterior_collapse.networks import VAE, TextNetwork, build_vae
 from posterior_collapse.networks.text import word_losses
 from posterior_collapse.precision import Precision, available, products
 from posterior_collapse.runs import Spec, train_or_load
+from posterior_collapse.runs.work import _with_defaults
 from posterior_collapse.training import Optimisation, State, new_state
 from posterior_collapse.training.steps import gradients
 
@@ -197,6 +198,17 @@ def test_precision_is_part_of_a_run_and_of_its_provenance(
     assert keys[0] == keys[1] != keys[2]
     assert torch.equal(weights[0], weights[1])
     assert torch.equal(weights[0], weights[2]) is not HAS_BFLOAT16
+
+
+def test_an_old_record_of_a_network_had_the_default_precision() -> None:
+    """A constant that came later does not make the runs before it another model's."""
+    known = recipes.get("text-grammar", "smoke")
+    before = asdict(known)
+    del before["network"]["precision"]
+    assert _with_defaults(known, before) == asdict(known)["network"]
+    network = replace(known.network, precision=Precision.BFLOAT16)  # type: ignore[type-var]
+    mixed = replace(known, network=network)
+    assert _with_defaults(mixed, before) != asdict(mixed)["network"]
 
 
 # --- dropout --------------------------------------------------------------------------------------

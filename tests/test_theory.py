@@ -114,9 +114,9 @@ def statement(printed: bool | None = None, sound: bool = True, notices: bool = T
     [
         (statement(), Standing.TRUE, Verdict.HOLDS),
         (statement(printed=True), Standing.TRUE, Verdict.HOLDS),
-        (statement(printed=False), Standing.CORRECTED, Verdict.PARTLY),
+        (statement(printed=False), Standing.CORRECTED, Verdict.MIXED),
         (statement(sound=False, notices=False), Standing.OPEN, Verdict.FAILS),
-        (statement(notices=False), Standing.OPEN, Verdict.PARTLY),
+        (statement(notices=False), Standing.OPEN, Verdict.MIXED),
     ],
 )
 def test_standing_and_verdict(made: Statement, standing: Standing, verdict: Verdict) -> None:

@@ -183,8 +183,8 @@ def test_the_verdicts_of_the_items() -> None:
     verdicts = {found.item: found.verdict.value for found in findings(done)}
     assert verdicts == {
         "autogen-eq9": "holds",
-        "autogen-eq10": "partly",
-        "": "partly",
+        "autogen-eq10": "false as printed, corrected",
+        "": "false as printed, corrected",
         "autogen-anneal": "holds",
     }
 

@@ -58,6 +58,7 @@ __all__ = [
     "leaderboard",
     "numbers",
     "points",
+    "printed_row",
     "probes",
     "reference",
     "slots",
@@ -265,7 +266,7 @@ def _parts(method: str) -> frozenset[str]:
     return frozenset(part.partition("(")[0].strip() for part in method.split("+"))
 
 
-def _nearest_row(rows: pd.DataFrame, method: str) -> pd.Series | None:
+def printed_row(rows: pd.DataFrame, method: str) -> pd.Series | None:
     """The printed row of the same method; of several, the one with most parameters alike.
 
     DU-VAE and Scale-VAE anneal every row and do not say so in its name, so a row without
@@ -293,7 +294,7 @@ def _printed(rows: pd.DataFrame, method: str, name: str) -> str:
     column = _PRINTED.get(name)
     if column is None or column not in rows:
         return "–"
-    row = _nearest_row(rows, method)
+    row = printed_row(rows, method)
     if row is None or pd.isna(row[column]):
         return "–"
     own = methods.parameters(method)

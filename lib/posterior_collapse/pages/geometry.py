@@ -513,8 +513,7 @@ def decide_partitions(found: Found) -> Finding | None:
     training's batches.  Not cluttered: it is no more than 0.1 higher.  Scale-VAE's displacement is
     no check: batches share one factor after the first epochs, so it is 0 from then on.
 
-    Premise: with fixed random batches, from where the rise is measured, no seed of BN-VAE has
-    collapsed.  If one of Scale-VAE has, which is praised, it earns nothing.
+    Premise: with fixed random batches, from where the rise is measured, no seed has collapsed.
 
     A seed that another split collapsed counts against the claim, whichever model it is.  Without
     an active unit there is no clutter, so BN-VAE is not cluttered there: its rise and displacement
@@ -544,9 +543,8 @@ def decide_partitions(found: Found) -> Finding | None:
         _counted(_SCALE, "rise of clutter with redrawn batches, evaluation", redrawn),
     ]
     scale = rows[_FIXED][_BN][0].spec.scale
-    living = results.alive(f"{called(_SCALE)}, fixed batches", rows[_FIXED][_SCALE], _collapsed)
-    every = [_standing(_BN, rows[_FIXED][_BN]), *results.earned(living, checks)]
-    return decide("scale-fig-latent", scale, every)
+    premises = [_standing(method, rows[_FIXED][method]) for method in (_BN, _SCALE)]
+    return decide("scale-fig-latent", scale, [*premises, *checks])
 
 
 def _standing_value(name: str, result: Result) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -27,9 +28,9 @@ from posterior_collapse.papers import (
     below,
     between,
     decide,
+    missing,
     printed,
     side,
-    stated,
 )
 from posterior_collapse.reference import Result
 from posterior_collapse.reference import results as kept
@@ -179,7 +180,7 @@ def _paired(found: Found, first: str, second: str, name: str, factor: float = 1.
 
 def _open(quantity: str, why: str) -> Check:
     """What the table prints and no result is there for yet: it keeps a verdict from "holds"."""
-    return stated(quantity, "as printed", None, why)
+    return replace(missing(quantity, "as printed"), found=why)
 
 
 _CLASSIFIERS = (("linear", "classifier_linear"), ("perceptron", "classifier_perceptron"))

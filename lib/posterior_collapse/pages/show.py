@@ -210,6 +210,13 @@ def _library(source: dict[str, Any]) -> str:
     return f"{source['sources'][:12]}; measured again by {again['sources'][:12]}{but}"
 
 
+def _machine(source: dict[str, Any]) -> str:
+    """What a run was computed on, and its products if they were not in float32."""
+    told = f"{source['hardware']}, {source['threads']} thread, {source['device']}"
+    training = source.get("precision", {}).get("training", "float32")
+    return told if training == "float32" else f"{told}, {training} products in training"
+
+
 def provenance(sources: Sequence[dict[str, Any]]) -> HTML:
     """Where the numbers of a page come from: one line a run, folded away until wanted.
 
@@ -225,7 +232,7 @@ def provenance(sources: Sequence[dict[str, Any]]) -> HTML:
             source["key"][:12],
             _library(source),
             source["data"][:12],
-            f"{source['hardware']}, {source['threads']} thread, {source['device']}",
+            _machine(source),
             f"torch {source['torch']}, Python {source['python']}",
             f"{number(float(source['seconds']), 0)} s",
             source["finished"],
