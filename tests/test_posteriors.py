@@ -50,6 +50,7 @@ from posterior_collapse.posteriors import (
     FlowHead,
     Isotropic,
     MeanOfFactors,
+    OwnAnnealing,
     OwnEpochs,
     OwnGradient,
     OwnPhase,
@@ -87,6 +88,7 @@ EVERY: list[Posterior] = [
     SoftplusDiagonal(),
     Scaled(0.7, OwnEpochs(2)),
     Scaled(0.7, OwnUpdates(4)),
+    Scaled(0.7, OwnAnnealing()),
     Scaled(0.7, OwnUpdates(1), MeanOfFactors()),
     Scaled(0.7, OwnThroughout(), gradient=OwnGradient.STOPPED),
     Flow(width=3),
@@ -816,6 +818,7 @@ AVERAGES: dict[Average, Callable[[list[Tensor]], Tensor]] = {
         (OwnUpdates(8), 2),
         (OwnUpdates(9), 3),
         (OwnUpdates(1), 1),
+        (OwnAnnealing(), 2),  # of seven updates
         (OwnThroughout(), 99),
     ],
     ids=str,
@@ -827,7 +830,7 @@ def test_scaling_follows_algorithm_1(average: Average, own: OwnPhase, own_epochs
     for epoch in range(5):
         seen: list[Tensor] = []
         for batch in range(4):
-            begin_update(head, Progress(4 * epoch + batch, 4))
+            begin_update(head, Progress(4 * epoch + batch, 4, annealing=7))
             code = (1.0 + epoch) * normal(3 + 2 * batch, 4, seed=10 * epoch + batch)
             seen.append(code[:, :2])
             q = head.train()(code)

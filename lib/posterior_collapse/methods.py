@@ -48,6 +48,7 @@ from posterior_collapse.posteriors import (
     Flow,
     Isotropic,
     MeanOfFactors,
+    OwnAnnealing,
     OwnEpochs,
     OwnGradient,
     OwnPhase,
@@ -617,11 +618,8 @@ def _scale_vae(
     return _scaled(Scaled(des_std, _own_phase(f_epo, own_updates)), anneal)
 
 
-_OWN_UPDATES = 3100  # an epoch of the paper's Yahoo, for which its f_epo is 1
-
-
 def _own_phase(f_epo: int | None, own_updates: int | None) -> OwnPhase:
-    """Epochs or updates with factors of their own; the paper's number of updates if unsaid."""
+    """Epochs or updates with factors of their own; as long as the recipe anneals if unsaid."""
     if f_epo is not None and own_updates is not None:
         raise BadInput(
             f"f_epo or own_updates says how long batches have their own factors, given both: "
@@ -629,7 +627,7 @@ def _own_phase(f_epo: int | None, own_updates: int | None) -> OwnPhase:
         )
     if f_epo is not None:
         return OwnEpochs(f_epo)
-    return OwnUpdates(_OWN_UPDATES if own_updates is None else own_updates)
+    return OwnAnnealing() if own_updates is None else OwnUpdates(own_updates)
 
 
 def _scaled(posterior: Scaled, anneal: float) -> Method:

@@ -19,6 +19,7 @@ __all__ = [
     "Average",
     "FactorOfMeanSpread",
     "MeanOfFactors",
+    "OwnAnnealing",
     "OwnEpochs",
     "OwnGradient",
     "OwnPhase",
@@ -96,6 +97,24 @@ class OwnUpdates:
         """See :class:`OwnPhase`."""
         done = progress.iteration - progress.iteration % progress.batches_per_epoch
         return done < self.updates
+
+
+@dataclass(frozen=True)
+class OwnAnnealing:
+    """For as many whole epochs as the recipe's annealing takes.
+
+    By then a decoder has learnt to read the code, and the price of the means is what it stays.
+    """
+
+    @property
+    def ends(self) -> bool:
+        """See :class:`OwnPhase`."""
+        return True
+
+    def lasts(self, progress: Progress) -> bool:
+        """See :class:`OwnPhase`."""
+        done = progress.iteration - progress.iteration % progress.batches_per_epoch
+        return progress._replace(iteration=done).annealed < 1.0
 
 
 @dataclass(frozen=True)
