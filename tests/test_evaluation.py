@@ -21,7 +21,9 @@ from posterior_collapse.estimators import (
     evaluate_scaled,
     importance_weighted_nll,
     mutual_information,
+    scale_balance,
 )
+from posterior_collapse.layers import Dropout, Stochastic
 from posterior_collapse.networks import Latent, TextNetwork, build_vae
 from posterior_collapse.posteriors import Delta, Diagonal, DiagonalNormal, ScaledNormal
 from posterior_collapse.priors import StandardNormal
@@ -182,11 +184,7 @@ def test_scaled_posteriors_are_measured_apart() -> None:
     assert sorted_.batch_std is not None
     assert sorted_.batch_std < 0.2 * sorted_.mean_std  # a batch of alike ones has little
     one = evaluate_scaled(model, [*x[:30].split(15), x[30:31]], seeded(1), 2, 15)
-    # log N(x; 0.8 z, 0.5) at z = c x + noise: the slope in log c is that of -(x - 0.8 c x)^2 / 0.5
-    slope = 0.8 * (1.0 - 0.8) / 0.25 * x.square().mean().item()
-    assert slope > 0.2
-    assert found.means_gain == pytest.approx(slope, abs=0.06)  # 3200 draws
-    assert found.means_price == pytest.approx((0.2 * x).square().mean().item())
+    assert found.mean_squares == pytest.approx((0.2 * x).square().mean().item())
     second = (0.2 * x).square().mean().item() + math.exp(-1.2)
     assert found.second_moment == pytest.approx(second)
     assert one.batch_std == pytest.approx(0.5 * (x[:15].std() + x[15:30].std()).item())
@@ -205,6 +203,49 @@ def test_scaled_posteriors_are_measured_apart() -> None:
     # theory: KL(q_hat || N(0, f^2)) - KL(q || N(0, 1)) = log f - (1 - 1 / f^2) sigma^2 / 2
     gap = math.log(5.0) - 0.5 * math.exp(-1.2) * (1 - 1 / 25)
     assert valid.kl == pytest.approx(trained + gap)
+
+
+class Dropping(Stochastic):
+    """A linear decoder N(0.8 z, 0.5^2), with dropout of z in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = Dropout(0.5)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        return Normal(0.8 * self.drop(z), 0.5).log_prob(x).sum(-1)
+
+
+class Taught(nn.Module):
+    """As :class:`Scaling`, with a decoder that can be in training mode by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder = Dropping()
+
+    def posterior(self, x: Tensor) -> ScaledNormal:
+        return ScaledNormal(0.2 * x, torch.full_like(x, -1.2), t([3.0]))
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        return self.decoder(x, z)
+
+
+def test_what_holds_the_means_is_measured_as_training_has_it() -> None:
+    """Dropout doubles z or hides it: E of -(x - 0.8 m z)^2 / 0.5 with m in {0, 2}."""
+    x = 0.6 * torch.randn(400, 1, generator=seeded(), dtype=torch.float64)
+    model = Taught().eval()
+    model.decoder.generator = own = seeded(3)
+    before = own.get_state()
+    found = scale_balance(model, x.split(150), seeded(1), 400)  # type: ignore[arg-type]
+    again = scale_balance(model, x.split(150), seeded(1), 400)  # type: ignore[arg-type]
+    assert found == again and torch.equal(own.get_state(), before)
+    assert model.decoder.generator is own and not model.decoder.training
+    square = x.square().mean().item()
+    assert found.price == pytest.approx(0.04 * square)
+    # d/dlog c at z = 0.6 c x + noise: (x - 0.8 m z) 0.8 m 0.6 x / 0.25, E m = 1, E m^2 = 2
+    gain = (0.8 * 0.6 - 2.0 * (0.8 * 0.6) ** 2) * square / 0.25
+    assert found.gain == pytest.approx(gain, abs=0.02)
+    assert abs((0.8 * 0.6 - (0.8 * 0.6) ** 2) * square / 0.25 - gain) > 0.2  # without dropout
 
 
 def test_a_trained_linear_model_with_a_full_covariance_prior_is_left_alone() -> None:

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from posterior_collapse.errors import BadInput
 from posterior_collapse.networks import VAE, linear_vae, text_vae, uniform_
-from posterior_collapse.objectives import ELBO, Constant, Progress, Terms
-from posterior_collapse.posteriors import Diagonal
-from posterior_collapse.priors import StandardNormal
+from posterior_collapse.objectives import ELBO, Constant, Progress, ScaledELBO, Terms
+from posterior_collapse.posteriors import Diagonal, OwnEpochs, OwnThroughout, Scaled
+from posterior_collapse.priors import ScaledStandardNormal, StandardNormal
 from posterior_collapse.training import (
     Aggressive,
     DamagedCheckpoint,
@@ -238,6 +238,26 @@ def test_no_decay_before_its_update() -> None:
     state = state_of(Joint(), settings)
     run(state, Joint(), settings, Watch([1.0, 2.0, 3.0, 3.0]))
     assert [row["learning_rate"] for row in state.history] == [1.0] * 3 + [0.5]
+
+
+def test_epochs_of_a_phase_that_prepares_are_not_compared() -> None:
+    """Scale-VAE's own factors for two epochs: no decay there, and nothing for the next to beat."""
+    model = text_vae(20, 6, 5, 2, 0.5, Scaled(0.7, OwnEpochs(2)), ScaledStandardNormal())
+    uniform_(model, torch.Generator().manual_seed(0), (-0.3, 0.3), (-0.5, 0.5))
+    settings = Optimisation(max_epochs=5, patience=1, learning_rate=0.01)
+    state = new_state(model.train(), ScaledELBO(), Joint(), settings, 6, seed=3)
+    kept: list[int] = []
+
+    def after_epoch(s: State) -> None:
+        kept.append(int(s.best["posterior_head.epoch"]))
+
+    watch = Watch([1.0, 2.0, 9.0, 8.0, 8.5])
+    train(state, Joint(), settings, sentences(), watch, lambda s: None, after_epoch)
+    assert kept == [0, 1, 2, 3, 3]
+    assert [row["own_factors"] for row in state.history] == [1.0, 1.0, 0.0, 0.0, 0.0]
+    assert state.decays == 1 and state.best_loss == 8.0
+    whole = Scaled(0.7, OwnThroughout()).build(5, 2)
+    assert Scaled(0.7).build(5, 2).prepares() and not whole.prepares()  # type: ignore[operator]
 
 
 def test_every_epoch_sees_every_batch_once() -> None:

@@ -19,6 +19,8 @@ from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
 from posterior_collapse import gaussian
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
+from posterior_collapse.layers import Stochastic, use_generator
+from posterior_collapse.networks.base import VAE
 from posterior_collapse.objectives import Model
 from posterior_collapse.posteriors import Delta, Flowed, batch_spread, draw, gaussian_code
 from posterior_collapse.priors import UnitNormal
@@ -31,6 +33,7 @@ __all__ = [
     "Evaluation",
     "Model",
     "Moments",
+    "ScaleBalance",
     "ScaledEvaluation",
     "aggregate_kl",
     "count_tokens",
@@ -42,6 +45,7 @@ __all__ = [
     "mutual_information",
     "perplexity",
     "posterior_moments_1d",
+    "scale_balance",
 ]
 
 # Samples of z times examples that one call of log_likelihood decodes. It bounds memory whatever
@@ -713,9 +717,7 @@ class ScaledEvaluation(NamedTuple):
         float | None
     )  # the same within batches as training has them, which is what f is set by
     largest_factor: float  # f
-    # What holds the means where they are (theory, S9): equal where their scale is at its optimum.
-    means_price: float  # sum over dimensions of E mu^2, the slope of the trained KL in log scale
-    means_gain: float  # slope of the reconstruction in log scale of the means
+    mean_squares: float  # sum over dimensions of E mu^2 of q: twice the means' part of trained_kl
     second_moment: float  # E (mu^2 + sigma^2) of q, averaged over dimensions (theory, S10)
 
 
@@ -780,7 +782,6 @@ def evaluate_scaled(
         posteriors = [model.posterior(x) for x in batches]
         factor = posteriors[0].factor  # type: ignore[attr-defined]
         means = [q.mean for q in posteriors]
-        gain = _gain_of_scale(model, batches, generator, num_samples)
     squares = torch.cat([q.unscaled.mean for q in posteriors]).square().mean(0)  # type: ignore[attr-defined]
     variances = torch.cat([q.variance for q in posteriors]).mean(0)
     printed, unit = found
@@ -794,35 +795,54 @@ def evaluate_scaled(
         mean_std=torch.cat(means).std(0).mean().item(),
         batch_std=_within_batches([part for m in means for part in m.split(batch_size)]),
         largest_factor=factor.max().item(),
-        means_price=squares.sum().item(),
-        means_gain=gain,
+        mean_squares=squares.sum().item(),
         second_moment=(squares + variances).mean().item(),
     )
 
 
-_STRETCH = 0.02  # of the logarithm, to both sides; the error of the slope is about its square
+class ScaleBalance(NamedTuple):
+    """What holds a Scale-VAE's means where they are; equal where their scale is at its optimum.
 
-
-def _gain_of_scale(
-    model: Model, batches: Sequence[Any], generator: torch.Generator, num_samples: int
-) -> float:
-    """dE log p(x|z) / dlog c at c = 1, where the means that the decoder sees are c f mu; nats.
-
-    A difference on the same draws: it needs no gradient, which some recurrent layers have in
-    training mode only.
+    Both are slopes in the logarithm of the means' scale, nats per example (theory, S9).
     """
-    total, examples = 0.0, 0
-    for x in batches:
-        q = model.posterior(x)
-        batch = q.batch_shape[0]
-        z = draw(q, (min(num_samples, max(1, SEQUENCES_PER_CALL // batch)),), generator)
-        sides = [
-            gaussian.widen(model.log_likelihood(x, z + math.expm1(step) * q.mean))
-            for step in (_STRETCH, -_STRETCH)
-        ]
-        total += (sides[0] - sides[1]).mean(0).sum().item() / (2.0 * _STRETCH)
-        examples += batch
-    return total / examples
+
+    price: float  # of the trained KL: sum over dimensions of E mu^2
+    gain: float  # of the reconstruction
+
+
+def scale_balance(
+    model: VAE, batches: Sequence[Tensor], generator: torch.Generator, num_samples: int = 4
+) -> ScaleBalance:
+    """Price and gain of the means of a :class:`posterior_collapse.posteriors.ScaledNormal`.
+
+    It is what training sees that holds the means: give it training examples. The decoder has its
+    dropout here, and the factor is the one that is shared.
+
+    Args:
+        model: left as it was.
+        batches: of training examples.
+        generator: on the device of the model; draws of z and of dropout come from it.
+        num_samples: of z per example.
+    """
+    before = [(m, m.generator) for m in model.modules() if isinstance(m, Stochastic)]
+    price, gain, examples = 0.0, 0.0, 0
+    use_generator(model, generator)
+    try:
+        with evaluating(model):
+            model.decoder.train()
+            for x in batches:
+                q = model.posterior(x)
+                z = draw(q, (num_samples,), generator)
+                with torch.enable_grad():
+                    leaf = z.detach().requires_grad_()
+                    (slope,) = torch.autograd.grad(model.log_likelihood(x, leaf).sum(), leaf)
+                gain += (slope * q.mean).sum().item() / num_samples
+                price += q.unscaled.mean.square().sum().item()  # type: ignore[attr-defined]
+                examples += len(x)
+    finally:
+        for module, own in before:
+            module.generator = own
+    return ScaleBalance(price / examples, gain / examples)
 
 
 def _within_batches(means: Sequence[Tensor]) -> float | None:

@@ -25,6 +25,7 @@ __all__ = [
     "dropout_mask",
     "initialised_by_recipe",
     "keeps_initial_values",
+    "prepares",
     "reports",
     "start_as_in_torch",
     "starts_as_in_torch",
@@ -155,6 +156,15 @@ def begin_update(model: nn.Module, progress: Progress) -> None:
         begin = getattr(module, "begin_update", None)
         if begin is not None:
             begin(progress)
+
+
+def prepares(model: nn.Module) -> bool:
+    """Whether a module is in a phase whose epochs can't be compared with later ones.
+
+    Such a module has a method ``prepares``.
+    """
+    found = (getattr(module, "prepares", None) for module in model.modules())
+    return any(asked() for asked in found if asked is not None)
 
 
 def reports(model: nn.Module) -> dict[str, float]:

@@ -321,7 +321,7 @@ def _own(group: Sequence[Result]) -> list[str]:
     units = _values(group, "active_units")
     if units:
         told.append(f"{spread(units, 1)} units are active")
-    paid, means = _values(group, "scaled_trained_kl"), _values(group, "scaled_means_price")
+    paid, means = _values(group, "scaled_trained_kl"), _values(group, "scaled_mean_squares")
     if paid:
         told.append(f"the KL that is trained is {spread(paid, 2)} nats")
     if paid and len(means) == len(paid):

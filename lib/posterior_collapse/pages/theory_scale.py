@@ -295,10 +295,8 @@ def bound_table(dimensions: int = 32) -> pd.DataFrame:
     """What the KLs of table 3 say of the factors; Yahoo, as printed."""
     rows = printed("scale", "table3")
     rows = rows[rows["dataset"] == "Yahoo"]
-    bounds = [
-        factor_bound(float(row.des_std), dimensions, float(row.kl))
-        for row in rows.itertuples()  # type: ignore[arg-type]
-    ]
+    columns = (rows[name].to_numpy(dtype=float) for name in ("des_std", "kl"))
+    bounds = [factor_bound(wanted, dimensions, kl) for wanted, kl in zip(*columns, strict=True)]
     return pd.DataFrame(
         {
             "des_std": [number(value, 1) for value in rows["des_std"]],

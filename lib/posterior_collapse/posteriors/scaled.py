@@ -45,6 +45,11 @@ def _require_whole(name: str, value: int) -> None:
 class OwnPhase(Protocol):
     """How long every batch has a factor of its own; asked at the start of each epoch."""
 
+    @property
+    def ends(self) -> bool:
+        """Whether a factor that is shared is to follow."""
+        ...
+
     def lasts(self, progress: Progress) -> bool:
         """Whether the epoch that ``progress`` lies in belongs to the phase."""
         ...
@@ -58,6 +63,11 @@ class OwnEpochs:
 
     def __post_init__(self) -> None:
         _require_whole("epochs", self.epochs)
+
+    @property
+    def ends(self) -> bool:
+        """See :class:`OwnPhase`."""
+        return True
 
     def lasts(self, progress: Progress) -> bool:
         """See :class:`OwnPhase`."""
@@ -81,6 +91,11 @@ class OwnUpdates:
         if self.updates is not None:
             _require_whole("updates", self.updates)
 
+    @property
+    def ends(self) -> bool:
+        """See :class:`OwnPhase`."""
+        return True
+
     def lasts(self, progress: Progress) -> bool:
         """See :class:`OwnPhase`."""
         wanted = self.updates or progress.own_factors or _PAPERS_UPDATES
@@ -91,6 +106,11 @@ class OwnUpdates:
 @dataclass(frozen=True)
 class OwnThroughout:
     """Until the end: only evaluation uses an average."""
+
+    @property
+    def ends(self) -> bool:
+        """See :class:`OwnPhase`."""
+        return False
 
     def lasts(self, progress: Progress) -> bool:
         """See :class:`OwnPhase`."""
@@ -223,6 +243,14 @@ class ScaledHead(nn.Module):
         mean, logvar = self.linear(features).chunk(2, dim=-1)
         factor = self._training_factor(mean) if self.training else self.factor.clone()
         return ScaledNormal(mean, logvar, factor)
+
+    def prepares(self) -> bool:
+        """Whether the factor that is to be shared is not there yet.
+
+        Evaluation then uses a factor that the decoder is not trained with, and the factor grows
+        because the means shrink: the loss of such an epoch says nothing of the later model.
+        """
+        return bool(self.own) and self.choice.own.ends
 
     def report(self) -> dict[str, float]:
         """Of the epoch so far, for a run's history.

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from posterior_collapse import __version__, datasets
 from posterior_collapse.datasets import ImageDataset, ImageSplit, Split
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
-from posterior_collapse.estimators import evaluate_each, evaluate_scaled
+from posterior_collapse.estimators import evaluate_each, evaluate_scaled, scale_balance
 from posterior_collapse.networks import VAE, ImageDecoder
 from posterior_collapse.posteriors import Scaled, gaussian_code
 from posterior_collapse.precision import Precision, available
@@ -387,7 +387,14 @@ def _evaluated(
     if isinstance(spec.choices.posterior, Scaled):
         extra = evaluate_scaled(measured, decoded, generator, setup.nll_samples, setup.batch_size)
         found |= {f"scaled_{name}": value for name, value in extra._asdict().items()}
+        seen = load_data(setup).train
+        seen = seen.take(torch.arange(min(_BALANCED, len(seen))))
+        balance = scale_balance(model, _batches(seen, 128, device), generator)
+        found |= {f"scaled_means_{name}": value for name, value in balance._asdict().items()}
     return Measured(found, arrays)
+
+
+_BALANCED = 1000  # training examples that show what holds a Scale-VAE's means
 
 
 def _probe(spec: Spec, model: VAE) -> dict[str, float]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
 from posterior_collapse.errors import BadInput, nearest
-from posterior_collapse.layers import begin_update, reports, use_generator
+from posterior_collapse.layers import begin_update, prepares, reports, use_generator
 from posterior_collapse.networks.base import VAE
 from posterior_collapse.objectives import Model, Objective
 from posterior_collapse.training.state import State
@@ -192,8 +192,11 @@ def _keep_best_or_decay(state: State, settings: Optimisation, loss: float) -> No
     so far, which the parameters that were put back may need some epochs to reach again
     (He et al. 2019, code).
     Where the last epoch is kept every one counts as the best so far, and the rate stays.
+    So it does while a module prepares for a later phase, whose first epoch has nothing to beat.
     """
-    last = settings.keeps == "last"
+    if prepares(state.model):
+        loss = math.inf
+    last = settings.keeps == "last" or loss == math.inf
     if last or loss < state.best_loss:
         state.best_loss = loss
         state.best = {k: v.detach().clone() for k, v in state.model.state_dict().items()}
