@@ -87,7 +87,7 @@ EVERY: list[Posterior] = [
     SoftplusDiagonal(),
     Scaled(0.7, OwnEpochs(2)),
     Scaled(0.7, OwnUpdates(4)),
-    Scaled(0.7, OwnAnnealing()),
+    Scaled(0.7, OwnUpdates()),
     Scaled(0.7, OwnUpdates(1), MeanOfFactors()),
     Scaled(0.7, OwnThroughout(), gradient=OwnGradient.STOPPED),
     Flow(width=3),
