@@ -3,7 +3,7 @@
 # PYTHON  the interpreter that makes .venv (3.11 or later)
 # JOBS    how many things run at once
 # GRID    the grid of `make batch`
-# SCALE   smoke, quick, medium or paper: replaces the scale of every page of `make book`
+# SCALE   smoke, quick, medium, large or paper: replaces the scale of every page of `make book`
 # RECIPE  recipes of `make reference`; empty for all
 # SEEDS   such as [0,1]: replaces the seeds of every page of `make book`
 
