@@ -434,7 +434,7 @@ def test_scale_tables_1_2_and_3_by_their_own_numbers() -> None:
     swept = {}
     for method in benchmarks.sweep("std-epochs"):
         own = methods.parameters(method)
-        same = own["own_updates"] == methods.parameters(SCALE)["own_updates"]
+        same = own["f_epo"] == benchmarks.OWN_EPOCHS
         if same and (own["des_std"], 1) in rows.index:
             row = rows.loc[(own["des_std"], 1)]
             swept[method] = [

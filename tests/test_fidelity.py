@@ -20,7 +20,9 @@ from posterior_collapse import differences as differing
 from posterior_collapse.errors import BadInput
 from posterior_collapse.layers import FirstValues, start_as_in_torch, starts_as_in_torch
 from posterior_collapse.networks import Latent, TextDecoder, TextNetwork, Way
+from posterior_collapse.pages import bounds
 from posterior_collapse.pages import differences as shown
+from posterior_collapse.pages.results import from_run
 from posterior_collapse.posteriors import BatchNormed, DiversityUncertainty
 from posterior_collapse.priors import AutoRegressive
 from posterior_collapse.recipes import Recipe
@@ -252,6 +254,28 @@ def test_a_run_whose_norm_is_void_warns(
     assert run.metrics["kl_bound_broken"] is False and "breaks" not in caplog.text
     plain = train_or_load(Spec(sound, "vae", "smoke"), "cpu", False)
     assert not plain.metrics.keys() & {"kl_bound", "kl_bound_broken", "kl_in_training"}
+
+
+def test_a_page_counts_the_seeds_that_keep_their_bound(store: Path) -> None:
+    runs = {
+        method: [
+            from_run(train_or_load(Spec("text-grammar", method, "smoke", seed), "cpu", False))
+            for seed in range(2)
+        ]
+        for method in (BN, "vae")
+    }
+    found = bounds.frame({"here": runs})
+    assert len(found) == 1 and found["method"][0] == "BN-VAE (gamma = 0.6)"
+    for name, column in (("kl_bound", "KL promised"), ("kl", "KL on the test set")):
+        values = [result.metrics[name] for result in runs[BN]]
+        assert found[column][0].startswith(f"{sum(values) / 2:.2f} ("), column
+    kept = [not result.metrics["kl_bound_broken"] for result in runs[BN]]
+    assert found["seeds that keep it"][0] == f"{sum(kept)} of 2"
+    runs[BN][1].metrics["kl_bound_broken"] = kept[1]
+    again = bounds.frame({"here": runs})["seeds that keep it"][0]
+    assert again == f"{kept[0] + (not kept[1])} of 2"
+    assert str(runs[BN][0].metrics["passed_over"]) in found["sentences passed over"][0]
+    assert bounds.frame({"here": {"vae": runs["vae"]}}).empty
 
 
 # --- the ways of z into the decoder ---------------------------------------------------------------

@@ -35,7 +35,6 @@ from posterior_collapse.posteriors import (
     Flow,
     Isotropic,
     MeanOfFactors,
-    OwnAnnealing,
     OwnEpochs,
     OwnGradient,
     OwnThroughout,
@@ -295,7 +294,7 @@ def test_names_stand_for_the_papers_choices() -> None:
     assert methods.get("mog-equal(components=3)").prior == GaussianMixture(3, Mixing.EQUAL)
     assert methods.get("bn-vae(gamma=0, shift=0.7)").posterior == BatchNormed(0, 0.7)
     assert methods.get("scale-vae(des_std=1.1, f_epo=7)").posterior == Scaled(1.1, OwnEpochs(7))
-    assert methods.get("scale-vae").posterior == Scaled(0.7, OwnAnnealing())
+    assert methods.get("scale-vae").posterior == Scaled(0.7, OwnUpdates())
     late = methods.get("scale-vae-letter(own_updates=2500.0)").posterior
     assert late == Scaled(0.7, OwnUpdates(2500), MeanOfFactors())
     assert methods.get("scale-vae-own").posterior == Scaled(0.7, OwnThroughout())

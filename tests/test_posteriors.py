@@ -50,7 +50,6 @@ from posterior_collapse.posteriors import (
     FlowHead,
     Isotropic,
     MeanOfFactors,
-    OwnAnnealing,
     OwnEpochs,
     OwnGradient,
     OwnPhase,
@@ -88,7 +87,7 @@ EVERY: list[Posterior] = [
     SoftplusDiagonal(),
     Scaled(0.7, OwnEpochs(2)),
     Scaled(0.7, OwnUpdates(4)),
-    Scaled(0.7, OwnAnnealing()),
+    Scaled(0.7, OwnUpdates()),
     Scaled(0.7, OwnUpdates(1), MeanOfFactors()),
     Scaled(0.7, OwnThroughout(), gradient=OwnGradient.STOPPED),
     Flow(width=3),
@@ -818,7 +817,7 @@ AVERAGES: dict[Average, Callable[[list[Tensor]], Tensor]] = {
         (OwnUpdates(8), 2),
         (OwnUpdates(9), 3),
         (OwnUpdates(1), 1),
-        (OwnAnnealing(), 2),  # of seven updates
+        (OwnUpdates(), 2),  # the recipe's seven
         (OwnThroughout(), 99),
     ],
     ids=str,
@@ -830,7 +829,7 @@ def test_scaling_follows_algorithm_1(average: Average, own: OwnPhase, own_epochs
     for epoch in range(5):
         seen: list[Tensor] = []
         for batch in range(4):
-            begin_update(head, Progress(4 * epoch + batch, 4, annealing=7))
+            begin_update(head, Progress(4 * epoch + batch, 4, own_factors=7))
             code = (1.0 + epoch) * normal(3 + 2 * batch, 4, seed=10 * epoch + batch)
             seen.append(code[:, :2])
             q = head.train()(code)

@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from posterior_collapse import methods, precision, recipes
+from posterior_collapse import benchmarks, methods, precision, recipes
 from posterior_collapse.errors import BadInput
 from posterior_collapse.layers import dropout_mask
 from posterior_collapse.networks import VAE, TextNetwork, build_vae
 from posterior_collapse.networks.text import word_losses
+from posterior_collapse.pages import precision as pages
 from posterior_collapse.precision import Precision, available, products
+from posterior_collapse.reference import Result
 from posterior_collapse.runs import Spec, train_or_load
 from posterior_collapse.runs.work import _with_defaults
 from posterior_collapse.training import Optimisation, State, new_state
@@ -236,3 +238,39 @@ def test_entries_of_a_dropout_mask_are_independent_of_their_neighbours() -> None
     for lag in (1, 2, 3, 4, 8):
         agree = float((mask[lag:] == mask[:-lag]).double().mean())
         assert abs(agree - 0.5) < 5 * 0.5 / 2**10, lag
+
+
+# --- the comparison of both precisions ------------------------------------------------------------
+
+
+def result(seed: int, **metrics: float) -> Result:
+    spec = Spec(benchmarks.PRECISIONS[1], "vae", "medium", seed)
+    told = {"cpu_seconds": 100.0 if metrics["nll"] > 50 else 60.0}
+    return Result(spec, {"kl": 1.0, "mutual_information": 1.0, **metrics}, None, {}, told, [])  # type: ignore[arg-type]
+
+
+def test_precisions_agree_where_another_seed_changes_more() -> None:
+    plain = [result(seed, nll=value) for seed, value in enumerate([90.0, 90.4, 90.2])]
+    mixed = [result(seed, nll=value) for seed, value in ((2, 90.5), (0, 90.3), (1, 90.7), (7, 0.0))]
+    one = pages.paired("vae", plain, mixed)
+    assert [r.spec.seed for r in one.mixed] == [0, 1, 2]  # seed 7 has no partner
+    assert one.difference("nll") == pytest.approx(0.3)
+    assert one.spread("nll") == pytest.approx(0.4)
+    assert one.agrees("nll") and one.time == 1.0
+    worse = pages.paired("vae", plain, [result(r.spec.seed, nll=90.7) for r in plain])
+    assert not worse.agrees("nll")  # 0.5 against 0.4
+    assert pages.finding([worse]).startswith("2 of 3 measures change less")
+    rows = pages.table([one])
+    assert rows["agrees"].tolist() == ["yes"] * 3
+    assert rows["bfloat16 products"][0] == "90.300, 90.700, 90.500"
+    assert "No method" in pages.finding([])
+
+
+def test_the_compared_recipes_differ_in_their_precision_only() -> None:
+    mixed, plain = (recipes.get(name, "medium") for name in benchmarks.PRECISIONS)
+    network = replace(plain.network, precision=Precision.BFLOAT16)  # type: ignore[type-var]
+    assert plain != mixed == replace(plain, network=network)
+    planned = {(spec.recipe, spec.method, spec.seed) for spec in benchmarks.planned()}
+    for name in benchmarks.PRECISIONS:  # three seeds of both
+        for method in benchmarks.PRECISION_METHODS:
+            assert {(name, method, seed) for seed in range(3)} <= planned

@@ -38,7 +38,9 @@ class Progress(NamedTuple):
 
     iteration: int  # updates of the generator so far
     batches_per_epoch: int
-    annealing: int | None = None  # the recipe's length of annealing in updates; None: ten epochs
+    # Lengths that a recipe sets, in updates; None is what the papers have.
+    annealing: int | None = None  # of a rise of the KL weight; ten epochs
+    own_factors: int | None = None  # of Scale-VAE's first phase; see posteriors.scaled
 
     @property
     def epochs(self) -> float:
@@ -93,7 +95,7 @@ def dropout_mask(
 ) -> Tensor:
     """Zeros with a probability, and elsewhere the number that keeps the mean at 1.
 
-    On the CPU an entry costs 16 random bits, where torch draws 53 for it: five times as fast.
+    On the CPU an entry costs 16 random bits, where torch draws many more: four times as fast.
     The probability is rounded to a multiple of 2^-16, and the mean is exact for the rounded one.
 
     Args:

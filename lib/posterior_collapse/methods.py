@@ -48,7 +48,6 @@ from posterior_collapse.posteriors import (
     Flow,
     Isotropic,
     MeanOfFactors,
-    OwnAnnealing,
     OwnEpochs,
     OwnGradient,
     OwnPhase,
@@ -619,7 +618,7 @@ def _scale_vae(
 
 
 def _own_phase(f_epo: int | None, own_updates: int | None) -> OwnPhase:
-    """Epochs or updates with factors of their own; as long as the recipe anneals if unsaid."""
+    """Epochs or updates with factors of their own; the recipe's number of updates if unsaid."""
     if f_epo is not None and own_updates is not None:
         raise BadInput(
             f"f_epo or own_updates says how long batches have their own factors, given both: "
@@ -627,7 +626,7 @@ def _own_phase(f_epo: int | None, own_updates: int | None) -> OwnPhase:
         )
     if f_epo is not None:
         return OwnEpochs(f_epo)
-    return OwnAnnealing() if own_updates is None else OwnUpdates(own_updates)
+    return OwnUpdates(own_updates)
 
 
 def _scaled(posterior: Scaled, anneal: float) -> Method:

@@ -130,13 +130,13 @@ _ADJECTIVE_SHARES = (0.45, 0.43, 0.12)  # sentiment, topic and sentiment, shared
 TOPICS = tuple(_NOUNS)
 LABEL_NAMES = tuple(f"{topic}/{feeling}" for topic in TOPICS for feeling in SENTIMENTS)
 
-_EVENTS = {
+_EVENTS: Mapping[tuple[str, ...], float] = {
     ("WHO", "AUX", "FELT", "THE", "NOUN"): 0.3,
     ("THE", "NOUN", "AUX", "PLEASE", "US"): 0.2,
     ("MY", "NOUN", "AUX", "SEEM", "ADJ"): 0.25,
     ("MY", "ROLE", "AUX", "DO", "ADV"): 0.25,
 }
-_SETTINGS = {
+_SETTINGS: Mapping[tuple[str, ...], float] = {
     ("WITH", "MY", "ADJ", "ROLE", "WHEN"): 0.4,
     ("WHEN", "WITH", "MY", "ADJ", "ROLE"): 0.4,
     ("WITH", "MY", "ADJ", "ROLE"): 0.2,

@@ -19,7 +19,6 @@ __all__ = [
     "Average",
     "FactorOfMeanSpread",
     "MeanOfFactors",
-    "OwnAnnealing",
     "OwnEpochs",
     "OwnGradient",
     "OwnPhase",
@@ -29,6 +28,8 @@ __all__ = [
     "ScaledHead",
     "batch_spread",
 ]
+
+_PAPERS_UPDATES = 3100  # about an epoch of its Yahoo, for which f_epo is 1
 
 LARGEST_FACTOR = 1e7  # means start with spreads of 1e-5 in small networks; f^2 must not overflow
 
@@ -75,18 +76,20 @@ class OwnEpochs:
 
 @dataclass(frozen=True)
 class OwnUpdates:
-    """For as many whole epochs as it takes to make so many updates.
+    """For as many whole epochs as it takes to make so many updates; None is the recipe's number.
 
     An epoch of the paper has 3,125 updates.  One of a smaller data set is over before the code has
     more than one direction that the decoder has learnt to read, so that the average which follows
     is that of a model at its start.
     The phase ends with an epoch, because that is when algorithm 1 averages.
+    A recipe without a number takes that of the paper's epoch.
     """
 
-    updates: int
+    updates: int | None = None
 
     def __post_init__(self) -> None:
-        _require_whole("updates", self.updates)
+        if self.updates is not None:
+            _require_whole("updates", self.updates)
 
     @property
     def ends(self) -> bool:
@@ -95,26 +98,9 @@ class OwnUpdates:
 
     def lasts(self, progress: Progress) -> bool:
         """See :class:`OwnPhase`."""
+        wanted = self.updates or progress.own_factors or _PAPERS_UPDATES
         done = progress.iteration - progress.iteration % progress.batches_per_epoch
-        return done < self.updates
-
-
-@dataclass(frozen=True)
-class OwnAnnealing:
-    """For as many whole epochs as the recipe's annealing takes.
-
-    By then a decoder has learnt to read the code, and the price of the means is what it stays.
-    """
-
-    @property
-    def ends(self) -> bool:
-        """See :class:`OwnPhase`."""
-        return True
-
-    def lasts(self, progress: Progress) -> bool:
-        """See :class:`OwnPhase`."""
-        done = progress.iteration - progress.iteration % progress.batches_per_epoch
-        return progress._replace(iteration=done).annealed < 1.0
+        return done < wanted
 
 
 @dataclass(frozen=True)

@@ -110,8 +110,8 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of settings in glibc's malloc
 def _keep_heap() -> None:
     """Let this process keep the memory that it frees, where the allocator is glibc's.
 
-    A step frees megabytes, which glibc gives back to the system, and the next step's page faults
-    cost a third of its time. Results do not change.
+    A step frees megabytes, which glibc gives back to the system, and the next step pays for them
+    with page faults: up to a quarter of its time. Results do not change.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):  # other systems
         allocator = ctypes.CDLL(None)

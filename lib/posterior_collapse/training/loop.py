@@ -44,14 +44,18 @@ class Optimisation:
     keeps: str = "best"  # parameters of the best validation epoch, or of the last one
     # Updates in which the KL weight of annealed methods rises; None: the papers' ten epochs.
     annealing: int | None = None
+    # Updates in which each batch of a Scale-VAE has its own factor; None: the paper's 3,100.
+    own_factors: int | None = None
 
     def __post_init__(self) -> None:
         if self.optimiser not in _OPTIMISERS:
             raise BadInput(nearest(self.optimiser, _OPTIMISERS, "optimiser"))
         if self.keeps not in _KEPT:
             raise BadInput(nearest(self.keeps, _KEPT, "epoch to keep"))
-        if self.annealing is not None and self.annealing < 1:
-            raise BadInput(f"annealing takes at least 1 update, given {self.annealing}")
+        for name in ("annealing", "own_factors"):
+            length = getattr(self, name)
+            if length is not None and length < 1:
+                raise BadInput(f"{name} takes at least 1 update, given {length}")
 
 
 class Validation(NamedTuple):
@@ -115,6 +119,7 @@ def new_state(
         batches_per_epoch,
         encoder_factor=factor,
         annealing=settings.annealing,
+        own_factors=settings.own_factors,
         memory=training.start(),
     )
 

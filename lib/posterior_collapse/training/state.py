@@ -58,7 +58,8 @@ class State:
     learning_rate: float
     batches_per_epoch: int
     encoder_factor: float = 1.0  # the encoder's learning rate over the decoder's
-    annealing: int | None = None  # updates in which the KL weight of annealed methods rises
+    annealing: int | None = None  # see Progress
+    own_factors: int | None = None  # see Progress
     iteration: int = 0  # updates of the generator
     epoch: int = 0  # finished epochs
     permutation: Tensor | None = None  # (batches,), order in the current epoch
@@ -82,7 +83,8 @@ class State:
     @property
     def progress(self) -> Progress:
         """What a schedule may look at."""
-        return Progress(self.iteration, self.batches_per_epoch, self.annealing)
+        lengths = self.annealing, self.own_factors
+        return Progress(self.iteration, self.batches_per_epoch, *lengths)
 
 
 def _optimiser_tensors(prefix: str, optimiser: Optimizer) -> dict[str, Tensor]:
