@@ -445,6 +445,25 @@ def _premises() -> list[Spec]:
     return [Spec(name, method, "medium", 0) for name, own in rows.items() for method in own]
 
 
+def _large() -> list[Spec]:
+    """Runs at the papers' own scale on Short Yelp: the premise, then seed after seed."""
+    rows = (
+        ANNEAL,
+        BATCH_NORM,
+        DU,
+        SCALE,
+        FREE_BITS,
+        BETA,
+        ANNEALED_AGGRESSIVE,
+        f"delta-vae(delta=0.1)+{ANNEAL}",
+        MAE,
+        DU_FLOW,
+    )
+    wanted = [(method, 0) for method in PREMISE]
+    wanted += [(method, seed) for seed in range(3) for method in rows]
+    return [Spec(recipe("yelp"), method, "large", seed) for method, seed in wanted]
+
+
 def planned() -> list[Spec]:
     """Reference runs on real text and images, the most wanted first.
 
@@ -453,7 +472,7 @@ def planned() -> list[Spec]:
     runs = [*_compared(), *_premises(), *_precisions(), *_swept_recipes(), *_images()]
     # The first seed of everything says more than all seeds of something.
     runs += sorted([*_geometry(), *_isotropic(), *_written()], key=lambda spec: spec.seed)
-    runs = list(dict.fromkeys(runs))
+    runs = list(dict.fromkeys([*runs, *_large()]))
     # A refinement of every code, or a fixed inner budget, costs ten runs of the other methods.
     slowest = ("sa-vae", "lagging-fixed")
     return sorted(runs, key=lambda spec: spec.method.startswith(slowest) or "k=50" in spec.method)
