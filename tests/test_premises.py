@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from posterior_collapse import papers, premises, reference
+from posterior_collapse import benchmarks, papers, premises, reference
 from posterior_collapse.errors import BadInput
+from posterior_collapse.pages import results as page_results
+from posterior_collapse.pages import show
+from posterior_collapse.pages.parameters import Page
 from posterior_collapse.papers import Label, Outcome
 from posterior_collapse.premises import premise_of
 from posterior_collapse.reference import Result
@@ -145,3 +150,89 @@ def test_a_premise_is_about_one_recipe_at_one_scale() -> None:
         premise_of(mixed)
     with pytest.raises(BadInput, match="names of recipe and scale"):
         premise_of({})
+
+
+# --- on pages -------------------------------------------------------------------------------------
+
+PAGES = (
+    "lagging/text",
+    "lagging/sweeps",
+    "lagging/own-data",
+    "methods/leaderboard",
+    "methods/probes",
+    "du/text",
+    "scale/text",
+    "scale/generation",
+    "igp/text",
+    "igp/labels",
+    "autogen/text",
+    "autogen/survey",
+)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_on_text_shows_its_premise_and_asks_for_the_runs(name: str, root: Path) -> None:
+    book = json.loads((root / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
+    code = ["".join(c["source"]) for c in book["cells"] if c["cell_type"] == "code"]
+    assert sum("show.premise(" in cell for cell in code) == 1
+    for asked in book["metadata"]["posterior_collapse"]["runs"]:
+        if asked.get("when", {}).get("scale") == ["smoke"]:
+            continue  # of smoke no premise is asked
+        found = benchmarks.expand(asked["methods"])
+        assert {"lstm-lm", "ae", "vae"} <= set(found), asked
+        assert any(premises.is_control(method) for method in found), asked
+
+
+def test_the_box_has_a_line_of_finding_and_the_three_parts_with_numbers() -> None:
+    dead = premise_of(results(ae={"active_units": 0, "reconstruction": 38.4}))
+    shown = show.premise({"Yelp": premise_of(results()), "Yahoo": dead}).data
+    assert "Premise: met in 1 of 2" in shown and "can tell methods apart" in shown
+    assert "0.0 of 16 units" in shown and "16.0 of 16 units" in shown
+    assert shown.count("<tr>") == 3 and "pc-verdict-fails" in shown and "data-item" not in shown
+    good = show.premise({"Yelp": premise_of(results())}).data
+    assert "Premise: met in 1 of 1" in good and "pc-verdict-holds" in good
+    unknown = show.premise({"Yelp": premise_of({}, "text-yelp", "medium")}).data
+    assert "pc-verdict-undecided" in unknown and "not shown" in unknown
+    exempt = show.premise({"grammar": premise_of(results(scale="smoke"))}).data
+    assert "smoke scale decides nothing" in exempt
+
+
+def test_a_page_trains_what_its_premise_lacks_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def trained(page: Page, recipe: str, method: str) -> list[Result]:
+        asked.append(method)
+        one = made(
+            method,
+            scale=page.scale,
+            **results()[method if "beta" not in method else CONTROL][0].metrics,
+        )
+        return [one]
+
+    monkeypatch.setattr(page_results, "this_build", trained)
+    page = Page("quick", (0,), "cpu")
+    vae = made("vae", scale="quick", **results()["vae"][0].metrics)
+    vae.provenance["kind"] = "this build"
+    held = page_results.premise_for(page, {"vae": [vae], "lagging": []})
+    assert asked == ["lstm-lm", "ae", benchmarks.LOW_BETA] and held.holds
+    assert {r.spec.method for r in held.used} == {"vae", *asked}
+    asked.clear()
+    control = made(CONTROL, scale="quick", **results()[CONTROL][0].metrics)
+    control.provenance["kind"] = "this build"
+    page_results.premise_for(page, {"vae": [vae], CONTROL: [control]})
+    assert asked == ["lstm-lm", "ae"]
+    asked.clear()
+    small = made("vae", scale="smoke", **results()["vae"][0].metrics)
+    small.provenance["kind"] = "this build"
+    assert page_results.premise_for(Page("smoke", (0,), "cpu"), {"vae": [small]}).exempt
+    assert not asked
+
+
+def test_findings_are_put_under_a_premise() -> None:
+    holds = papers.decide("du-tab1", "medium", [papers.below("x", [0.0, 0.0], 1.0)])
+    dead = premise_of(results(ae={"active_units": 0}))
+    assert page_results.under([holds, None], None) == [holds]
+    [lost] = page_results.under([None, holds], dead)
+    assert lost.label is Label.CANNOT_TELL
+    [kept] = page_results.under([holds], premise_of(results()))
+    assert kept.label is Label.HOLDS

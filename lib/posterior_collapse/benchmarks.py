@@ -285,7 +285,7 @@ def expand(wanted: Sequence[str]) -> tuple[str, ...]:
 
 
 def _group(name: str) -> Sequence[str]:
-    groups = {"main": MAIN, "others": OTHERS, "own": own(), **SWEEPS}
+    groups = {"main": MAIN, "others": OTHERS, "own": own(), "premise": PREMISE, **SWEEPS}
     if name not in groups:
         raise BadInput(nearest(name, groups, "group of methods"))
     return groups[name]

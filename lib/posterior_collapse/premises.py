@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from posterior_collapse.errors import BadInput
 from posterior_collapse.papers import Check, grouped, premise, stated
 from posterior_collapse.reference import Result, results
 
-__all__ = ["CONTROLS", "METHODS", "Part", "Premise", "gathered", "premise_of"]
+__all__ = ["CONTROLS", "METHODS", "Part", "Premise", "gathered", "is_control", "premise_of"]
 
 AUTOENCODER, LANGUAGE_MODEL, PLAIN = "ae", "lstm-lm", "vae"
 # Methods that let information through by a small weight or a target of the KL.  One that carries
@@ -38,7 +38,7 @@ LEAST_GAIN, LEAST_SHARE = 3.0, 0.08  # nats, and share of the NLL, that a code m
 COLLAPSED, COLLAPSED_SHARE = 0.3, 0.1  # nats, and share of the cap of MI, that count as collapse
 CARRIED = 1.0  # nats that the positive control carries
 
-_TARGETS = ("target-kl(", "beta-vae(")  # what else may stand as a control, by its name
+_TARGETS = ("target-kl(", "beta-vae(")  # what may stand as a control, by its name
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Premise:
     recipe: str
     scale: str
     parts: tuple[Part, ...]
+    used: tuple[Result, ...] = field(default=(), repr=False, compare=False)  # what it was found of
 
     @property
     def holds(self) -> bool:
@@ -74,6 +75,15 @@ class Premise:
     def exempt(self) -> bool:
         """Whether nothing is asked: ``smoke`` decides nothing, so its premise need not be met."""
         return self.scale == "smoke"
+
+    @property
+    def word(self) -> str:
+        """The finding in a word or two."""
+        if self.exempt:
+            return "not asked"
+        if self.holds:
+            return "met"
+        return "not met" if any(part.holds is False for part in self.parts) else "not shown"
 
     @property
     def sentence(self) -> str:
@@ -156,13 +166,18 @@ def _gone(found: Found) -> Part:
     return Part(told, rule, f"MI {information:.2f} ({_seeds(group)})", information < bound)
 
 
+def is_control(method: str) -> bool:
+    """Whether a method may stand as the positive control: a weight or a target of the KL alone."""
+    return "+" not in method and method.startswith(_TARGETS)
+
+
 def _carried(found: Found) -> Part:
     """(c) A positive control carries information."""
     told, rule = "a positive control carries information", f"MI above {CARRIED:g} nat"
     known = {
         method: information
         for method, group in found.items()
-        if "+" not in method and method.startswith(_TARGETS)
+        if is_control(method)
         if (information := _mean(group, "mutual_information")) is not None
     }
     if not known:
@@ -208,4 +223,6 @@ def premise_of(found: Found, recipe: str = "", scale: str = "") -> Premise:
     if not named and not (recipe and scale):
         raise BadInput("a premise without any result needs the names of recipe and scale")
     recipe, scale = next(iter(named)) if named else (recipe, scale)
-    return Premise(recipe, scale, (_used(found), _gone(found), _carried(found)))
+    asked = {LANGUAGE_MODEL, AUTOENCODER, PLAIN}
+    used = [r for m, group in found.items() if m in asked or is_control(m) for r in group]
+    return Premise(recipe, scale, (_used(found), _gone(found), _carried(found)), tuple(used))

@@ -176,7 +176,7 @@ def compare(
         this_build(page, wanted), found["medium"], str(page.choices["dataset"]), found["large"]
     )
     held = {
-        title: premise_of(group)
+        title: results.premise_for(page, group)
         for origin in compared.origins()
         for title, group in origin.items()
         if any(group.values())

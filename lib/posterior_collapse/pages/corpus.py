@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from posterior_collapse import datasets, recipes
+from posterior_collapse.pages import results
 from posterior_collapse.pages.show import spread
 from posterior_collapse.papers import Finding, above, answer, below
+from posterior_collapse.premises import Premise
 from posterior_collapse.reference import Result
 
 __all__ = ["card", "decide", "numbers", "recipe", "resolve"]
@@ -54,16 +56,21 @@ def numbers(found: Mapping[str, Sequence[Result]]) -> pd.DataFrame:
     """Table of measures: mean (standard deviation over seeds), one column a method."""
     titles = {"vae": "basic", "lagging": "aggressive"}
     table: dict[str, list[str]] = {"measure": list(_ROWS)}
-    for method, results in found.items():
+    for method, group in found.items():
         table[titles[method]] = [
-            spread([float(r.metrics[name]) for r in results], digits)
+            spread([float(r.metrics[name]) for r in group], digits)
             for name, digits in _ROWS.values()
         ]
     return pd.DataFrame(table)
 
 
-def decide(found: Mapping[str, Sequence[Result]]) -> list[Finding]:
-    """The page's two questions: does collapse happen, and does aggressive training prevent it?"""
+def decide(found: Mapping[str, Sequence[Result]], held: Premise | None = None) -> list[Finding]:
+    """The page's two questions: does collapse happen, and does aggressive training prevent it?
+
+    Args:
+        found: results of basic and of aggressive training.
+        held: the premise of the corpus; None asks for none.
+    """
 
     def values(method: str, name: str) -> list[float]:
         return [float(r.metrics[name]) for r in found[method]]
@@ -77,7 +84,7 @@ def decide(found: Mapping[str, Sequence[Result]]) -> list[Finding]:
             strict=True,
         )
     ]
-    return [
+    told = [
         answer(
             "basic training collapses",
             scale,
@@ -97,3 +104,4 @@ def decide(found: Mapping[str, Sequence[Result]]) -> list[Finding]:
             ],
         ),
     ]
+    return results.under(told, held)

@@ -34,6 +34,7 @@ __all__ = [
     "RECIPES",
     "Column",
     "Pair",
+    "boxes",
     "build",
     "called",
     "differences",
@@ -199,6 +200,15 @@ def premises(page: Page, shown: Shown) -> dict[str, dict[str, Premise]]:
     return {
         origin: {recipe: results.premise_for(page, found) for recipe, found in group.items()}
         for origin, group in shown.items()
+    }
+
+
+def boxes(held: Mapping[str, Mapping[str, Premise]]) -> dict[str, Premise]:
+    """The premises of :func:`premises` with a title each, for the page's box."""
+    return {
+        f"{NAMES[recipe]}, {origin.lower()}": one
+        for origin, group in held.items()
+        for recipe, one in group.items()
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -10,7 +10,7 @@ from posterior_collapse import benchmarks, papers
 from posterior_collapse.errors import BadInput
 from posterior_collapse.pages.parameters import Page
 from posterior_collapse.papers import Check, Finding, Outcome, premise, side, stated
-from posterior_collapse.premises import Premise, gathered
+from posterior_collapse.premises import Premise, gathered, is_control
 from posterior_collapse.reference import Result, results
 from posterior_collapse.runs import Run, Spec, train_or_load
 
@@ -86,9 +86,19 @@ def standing(
     return premise(stated(f"{told}: seeds that collapsed", "none", not gone, found))
 
 
-def controls(page: Page, recipe: str) -> dict[str, list[Result]]:
-    """This build's runs that the premise of a recipe asks for."""
-    return {method: this_build(page, recipe, method) for method in benchmarks.PREMISE}
+def controls(page: Page, recipe: str, known: Collection[str]) -> dict[str, list[Result]]:
+    """This build's runs that the premise of a recipe asks for, beside those that a page has.
+
+    None at smoke scale, of which no premise is asked.
+
+    Args:
+        page: gives scale and seeds.
+        recipe: their own.
+        known: methods that the page has; a control among them makes another needless.
+    """
+    carried = any(map(is_control, known))
+    asked = [m for m in benchmarks.PREMISE if m not in known and not (carried and is_control(m))]
+    return {m: this_build(page, recipe, m) for m in asked} if page.scale != "smoke" else {}
 
 
 def premise_for(page: Page, found: Mapping[str, Sequence[Result]]) -> Premise:
@@ -97,9 +107,10 @@ def premise_for(page: Page, found: Mapping[str, Sequence[Result]]) -> Premise:
     Raises:
         BadInput: no results, or of several recipes or scales.
     """
-    built = [r.spec for group in found.values() for r in group if _built(r)]
-    beside = controls(page, built[0].recipe) if built else {}
-    return gathered({**beside, **found})
+    known = {method: group for method, group in found.items() if group}
+    built = [r.spec for group in known.values() for r in group if _built(r)]
+    beside = controls(page, built[0].recipe, known) if built else {}
+    return gathered({**beside, **known})
 
 
 def _built(result: Result) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -19,8 +19,9 @@ from matplotlib.figure import Figure
 
 from posterior_collapse.papers import Check, Finding, Interval, Role
 from posterior_collapse.plots import png
+from posterior_collapse.premises import Premise
 
-__all__ = ["figure", "kind", "number", "provenance", "spread", "table", "verdict"]
+__all__ = ["figure", "kind", "number", "premise", "provenance", "spread", "table", "verdict"]
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -199,6 +200,49 @@ def verdict(*findings: Finding) -> HTML:
             f"Claim: {html.escape(found.claim.rstrip('.'))}.</p>{_evidence(found)}</section>"
         )
     return HTML("".join(parts))
+
+
+def premise(held: Mapping[str, Premise]) -> HTML:
+    """Whether each set of results can tell methods apart: a line of finding, and the three parts.
+
+    Below it is where the numbers come from, as not every page shows these runs elsewhere.
+
+    Args:
+        held: title of the results -> their premise.
+    """
+    words = [one.word for one in held.values() if not one.exempt]
+    met, kinds = words.count("met"), {"met": "holds", "not met": "fails", "not shown": "undecided"}
+    worst = next((w for w in ("not met", "not shown", "met") if w in words), "not shown")
+    told = f"met in {met} of {len(words)}" if words else "not asked, as smoke scale decides nothing"
+    rows = []
+    for title, one in held.items():
+        cells = "".join(
+            f"<td class='pc-{_PART[part.holds]}' title='{html.escape(part.rule)}'>"
+            f"{html.escape(part.found)}</td>"
+            for part in one.parts
+        )
+        rows.append(
+            f"<tr><th scope='row'>{html.escape(title)}</th>"
+            f"<td class='pc-{kinds.get(one.word, 'undecided')}'>{one.word}</td>{cells}</tr>"
+        )
+    sentences = " ".join(
+        f"{html.escape(title)}: {html.escape(one.sentence)}." for title, one in held.items()
+    )
+    heads = (
+        [f"{part.told} ({part.rule})" for part in next(iter(held.values())).parts] if held else []
+    )
+    titles = "".join(f"<th>{html.escape(head)}</th>" for head in heads)
+    origins = [r.provenance for one in held.values() for r in one.used if "key" in r.provenance]
+    return HTML(
+        f'<section class="pc-verdict pc-premise pc-verdict-{kinds[worst]}" data-premise="{told}">'
+        f"<p><strong>Premise: {told}</strong> {sentences}</p>"
+        f'<div class="pc-table"><table><thead><tr><th>results</th><th>premise</th>{titles}</tr>'
+        f"</thead><tbody>{''.join(rows)}</tbody></table></div></section>"
+        + (provenance(origins).data if origins else "")
+    )
+
+
+_PART = {True: "holds", False: "fails", None: "undecided"}
 
 
 def _library(source: dict[str, Any]) -> str:

@@ -30,6 +30,7 @@ from posterior_collapse.networks import VAE
 from posterior_collapse.pages import results
 from posterior_collapse.pages.parameters import Page
 from posterior_collapse.papers import Finding, beyond, printed
+from posterior_collapse.premises import Premise
 from posterior_collapse.runs import Run, build_model, load_data
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "models_table",
     "order",
     "pair_pool",
+    "premise",
     "printed_table",
     "show_survey",
     "sources",
@@ -264,6 +266,13 @@ def _parts(data: TextDataset) -> tuple[Split, Split]:
 
 def _texts(data: TextDataset, split: Split | Generated) -> list[str]:
     return [data.vocabulary.decode(tokens) for tokens in split.tokens]
+
+
+def premise(page: Page) -> dict[str, Premise]:
+    """Whether the models of the survey could have come apart; see the box of the page."""
+    first = Page(page.scale, page.seeds[:1], page.device, page.choices)
+    found = {method: results.this_build(first, RECIPE, method) for method in METHODS.values()}
+    return {"Grammar, this build": results.premise_for(first, found)}
 
 
 def build(page: Page) -> Survey:
