@@ -3,8 +3,9 @@
 # PYTHON  the interpreter that makes .venv (3.11 or later)
 # JOBS    how many things run at once
 # GRID    the grid of `make batch`
-# SCALE   smoke, quick, medium or paper: replaces the scale of every page of `make book`
+# SCALE   smoke, quick, medium, large or paper: replaces the scale of every page of `make book`
 # RECIPE  recipes of `make reference`; empty for all
+# DEVICE  auto, cpu, cuda or mps: where `make reference` computes
 # SEEDS   such as [0,1]: replaces the seeds of every page of `make book`
 
 PYTHON ?= python3
@@ -12,6 +13,7 @@ JOBS ?= 2
 GRID ?= batch.yml
 SCALE ?=
 RECIPE ?=
+DEVICE ?= auto
 SEEDS ?=
 
 # One thread per process: two threads for each of two jobs on two cores are many times slower.
@@ -76,7 +78,7 @@ batch: env ## run a grid of notebooks and parameters: make batch GRID=batch.yml 
 	@$(BIN)/python -m posterior_collapse.pages.batch grid $(GRID) --jobs $(JOBS)
 
 reference: env ## compute missing reference results (hours); RECIPE=text-yelp limits it
-	@$(BIN)/python -m posterior_collapse.reference --jobs $(JOBS) $(addprefix --recipe ,$(RECIPE))
+	@$(BIN)/python -m posterior_collapse.reference --jobs $(JOBS) --device $(DEVICE) $(addprefix --recipe ,$(RECIPE))
 
 clean: ## remove the site and batch outputs; stored runs and .venv stay
 	rm -rf _build _batch

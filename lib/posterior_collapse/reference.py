@@ -40,7 +40,7 @@ from posterior_collapse.runs import (
     measure_again,
     train_or_load,
 )
-from posterior_collapse.runs.spec import sources_digest
+from posterior_collapse.runs.spec import choose_device, sources_digest
 from posterior_collapse.runs.work import one_thread
 
 __all__ = ["Result", "export", "load", "overview", "repeat_evaluation", "results"]
@@ -221,9 +221,9 @@ def results(recipe: str, method: str, scale: str) -> list[Result]:
     return sorted(found, key=lambda result: result.spec.seed)
 
 
-def _compute(spec: Spec) -> Path:
+def _compute(spec: Spec, device: str = "auto") -> Path:
     """Train one run, evaluate it as its item asks, and keep it."""
-    return _keep(train_or_load(spec))
+    return _keep(train_or_load(spec, device))
 
 
 def _measure(spec: Spec) -> Path:
@@ -306,6 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m posterior_collapse.reference")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", help="one spec, as JSON")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--recipe", action="append", help="only these recipes; may be repeated")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="compute nothing; say what is there")
@@ -316,9 +317,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     try:
+        choose_device(given.device)  # at once, and not in every process
         if given.only:
-            one = _measure if given.again else _compute
-            print(f"[reference] {one(Spec(**json.loads(given.only)))}", flush=True)
+            spec = Spec(**json.loads(given.only))
+            kept = _measure(spec) if given.again else _compute(spec, given.device)
+            print(f"[reference] {kept}", flush=True)
             return 0
         wanted = _wanted(given.recipe)
         there = [spec for spec in wanted if _path(spec).is_file()]
@@ -334,7 +337,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _each([_command(spec, "--again") for spec in old], given.jobs)
     missing = [spec for spec in wanted if spec not in there]
     print(f"[reference] {len(missing)} of {len(wanted)} results to compute", flush=True)
-    return _each([_command(spec) for spec in missing], given.jobs)
+    device = ("--device", given.device)
+    return _each([_command(spec, *device) for spec in missing], given.jobs)
 
 
 def _each(commands: Sequence[Sequence[str]], jobs: int) -> int:

@@ -30,7 +30,7 @@ __all__ = [
     "unknown_parameters",
 ]
 
-SCALES = ("smoke", "quick", "medium", "paper")
+SCALES = ("smoke", "quick", "medium", "large", "paper")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 # The first line of the cell that papermill injects.

@@ -11,12 +11,23 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from posterior_collapse import benchmarks, premises, recipes
-from posterior_collapse.pages import results
+from posterior_collapse.pages import benchmark, results
+from posterior_collapse.pages.show import spread
 from posterior_collapse.premises import Premise, premise_of
 from posterior_collapse.recipes import Setup
 from posterior_collapse.reference import Result
 
-__all__ = ["SWEEPS", "Cell", "cells", "chosen", "figure", "finding", "recipes_table", "sources"]
+__all__ = [
+    "SWEEPS",
+    "Cell",
+    "cells",
+    "chosen",
+    "figure",
+    "finding",
+    "optimisers",
+    "recipes_table",
+    "sources",
+]
 
 SWEEPS = {"sweep-yelp": "Short Yelp", "sweep-yahoo": "Yahoo, first 20 words"}
 
@@ -182,6 +193,22 @@ def recipes_table() -> tuple[pd.DataFrame, list[Result]]:
             used += [r for group in found.values() for r in group]
             parts = {p.told: p.found for p in premise.parts}
             rows.append({"recipe": name, "scale": scale, **parts, "premise": _word(premise)})
+    return pd.DataFrame(rows), used
+
+
+def optimisers() -> tuple[pd.DataFrame, list[Result]]:
+    """The rows that were trained by SGD as well, beside the same by Adam: NLL, MI and units."""
+    rows, used = [], []
+    for method in benchmarks.OPTIMISED:
+        row: dict[str, str] = {"method": benchmark.called(method)}
+        for title, recipe in (("Adam", "text-yelp"), ("SGD", "text-yelp-sgd")):
+            group = results.results(recipe, method, "medium")
+            used += group
+            for measure, name in (("NLL", "nll"), ("MI", "mutual_information")):
+                values = [r.metrics[name] for r in group if r.metrics.get(name) is not None]
+                row[f"{measure}, {title}"] = spread(values, 2)
+            row[f"seeds, {title}"] = str(len(group))
+        rows.append(row)
     return pd.DataFrame(rows), used
 
 
