@@ -468,7 +468,7 @@ def test_claims_name_what_there_is(printed: dict[str, pd.DataFrame]) -> None:
         if all(one.table in printed for one in claim.comparisons):
             assert len(judged.sides) >= len(claim.comparisons)
     outcomes = {judge(claim, printed).outcome for claim in claims}
-    assert outcomes == set(Outcome)
+    assert outcomes == {Outcome.HOLDS, Outcome.FAILS, Outcome.OPEN}
 
 
 def _spoil(claim: audit.Claim, **changed: Any) -> audit.Claim:

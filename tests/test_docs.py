@@ -10,7 +10,8 @@ import re
 import shutil
 import subprocess
 import sys
-from itertools import chain, combinations
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,10 @@ import torch
 import yaml
 
 import posterior_collapse
-from posterior_collapse import gaussian, papers
+from posterior_collapse import gaussian, papers, premises
 from posterior_collapse.errors import BadInput
-from posterior_collapse.pages import parameters
-from posterior_collapse.papers import Check, Interval, Outcome, Verdict
+from posterior_collapse.pages import parameters, show
+from posterior_collapse.papers import Check, Interval, Outcome
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "lib" / "posterior_collapse"
@@ -121,21 +122,48 @@ def test_examples_of_the_readme_run(tmp_path: Path) -> None:
     assert float(kl) >= 0.0 and int(units) in (0, 1)
 
 
-def _checks(outcomes: tuple[Outcome, ...]) -> list[Check]:
-    return [Check("q", "r", Interval(0.0, 0.0, 0.0, 2), outcome) for outcome in outcomes]
-
-
 def test_table_of_verdicts_is_the_rule() -> None:
+    """The first row of the page's table that applies gives the outcome, for all small counts."""
     text = (ROOT / "book" / "verdicts.md").read_text(encoding="utf-8")
     table = text.partition(":name: tab-verdicts")[2].partition("```")[0]
-    rows = re.findall(r"^\* - (.*)\n  - (.*)$", table, re.M)[1:]
-    told = {frozenset(cell.split(", ")): verdict for cell, verdict in rows}
-    subsets = chain.from_iterable(combinations(Outcome, size) for size in (1, 2, 3))
-    decided = {
-        frozenset(o.value for o in subset): papers.decide("lagging-fig2", "quick", _checks(subset))
-        for subset in subsets
+    rows = dict(re.findall(r"^\* - (.*)\n  - (.*)$", table, re.M)[1:])
+    applies: dict[str, Callable[[int, int, int, bool], bool]] = {
+        "every one holds, and one of a printed form fails": lambda h, f, u, p: p and h == h + f + u,
+        "h = n": lambda h, f, u, p: h == h + f + u,
+        "fewer than half are decided": lambda h, f, u, p: 2 * (h + f) < h + f + u,
+        "f = 0 and u > 0": lambda h, f, u, p: f == 0 and u > 0,
+        "h is less than a fifth of the decided": lambda h, f, u, p: h < (h + f) / 5,
+        "otherwise": lambda h, f, u, p: True,
     }
-    assert told == {outcomes: found.verdict.value for outcomes, found in decided.items()}
+    assert list(rows) == list(applies)
+    one = {
+        outcome: Check("q", "r", Interval(0.0, 0.0, 0.0, 2), outcome)
+        for outcome in (Outcome.HOLDS, Outcome.FAILS, Outcome.OPEN)
+    }
+    for counts in product(range(7), range(7), range(7), (False, True)):
+        h, f, u, refuted = counts
+        if h + f + u == 0 or (refuted and h < h + f + u):
+            continue  # a refuted printed form counts as central unless every other check holds
+        checks = [one[Outcome.HOLDS]] * h + [one[Outcome.FAILS]] * f + [one[Outcome.OPEN]] * u
+        checks += [papers.as_printed(one[Outcome.FAILS])] * refuted
+        told = next(rows[name] for name, rule in applies.items() if rule(*counts))
+        assert papers.decide("lagging-fig2", "quick", checks).verdict.value == told, counts
+
+
+def test_pages_on_verdicts_know_every_word() -> None:
+    for name in ("verdicts.md", "reading.md"):
+        text = (ROOT / "book" / name).read_text(encoding="utf-8")
+        for label in papers.Label:
+            assert label.value in text, (name, label)
+    text = (ROOT / "book" / "verdicts.md").read_text(encoding="utf-8")
+    reaches = text.partition(":name: tab-reach")[2].partition("```")[0]
+    assert re.findall(r"^\* - (.*)$", reaches, re.M)[1:] == [reach.value for reach in papers.Reach]
+    words = (
+        f"{premises.LEAST_GAIN:g} nats",
+        f"{premises.LEAST_SHARE:.0%}".replace("%", " percent"),
+    )
+    for word in (*words, f"below {premises.COLLAPSED:g} nats", f"above {premises.CARRIED:g} nat"):
+        assert word in text, word
 
 
 def test_interval_factors_of_the_page() -> None:
@@ -170,8 +198,8 @@ def test_every_class_that_pages_emit_is_styled() -> None:
     styles = (ROOT / "book" / "static" / "pages.css").read_text(encoding="utf-8")
     source = (LIBRARY / "pages" / "show.py").read_text(encoding="utf-8")
     emitted = set(re.findall(r"class=[\"'](pc-[a-z]+)[\"' ]", source))
-    emitted |= {f"pc-verdict-{v.name.lower().replace('_', '-')}" for v in Verdict}
-    emitted |= {f"pc-{outcome.name.lower()}" for outcome in Outcome}
+    emitted |= {f"pc-verdict-{show.kind(label)}" for label in papers.Label}
+    emitted |= {f"pc-{show.kind(word)}" for word in (*papers.Label, *Outcome)}
     assert len(emitted) >= 11
     for name in emitted:
         assert re.search(rf"\.{name}[ ,:{{]", styles), name

@@ -70,6 +70,7 @@ def test_boxes_are_read_back_as_they_were_shown() -> None:
         (["holds", "holds"], "holds"),
         (["holds", "fails"], "mixed"),
         (["holds", "not reproduced at reduced scale"], "mixed"),
+        (["holds", "false as printed, corrected"], "false as printed, corrected"),
         (["fails", "not run"], "fails"),
         (["not run"], "not run"),
         (["not run", "this scale can't tell", "undecided"], "undecided"),

@@ -19,7 +19,7 @@ from browser import Browser, find_chromium
 from posterior_collapse.errors import BadInput
 from posterior_collapse.pages import show, status, survey
 from posterior_collapse.pages.parameters import Page
-from posterior_collapse.papers import Verdict, beyond, decide
+from posterior_collapse.papers import Label, beyond, decide
 from posterior_collapse.runs import Run, Spec
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -161,26 +161,26 @@ def test_seeds_outside_their_range_are_refused(seed: Any) -> None:
 def test_surveys_have_a_reason_and_no_verdict(root: Path) -> None:
     found = survey.undecided(Page("quick", (0,), "cpu"))
     assert [one.item for one in found] == ["autogen-tab2", "autogen-tab4"]
-    assert {one.verdict for one in found} == {Verdict.NOT_CHECKABLE}
+    assert {one.label for one in found} == {Label.NOT_CHECKABLE}
     shown = show.verdict(*found).data
     assert shown.count("cannot be computed") == 4  # for readers, and for the status page
     assert "<table>" not in shown
-    boxes = [status.Box(one.item, "quick", one.verdict, "p", one.reason) for one in found]
+    boxes = [status.Box(one.item, "quick", one.label.value, "p", one.reason) for one in found]
     told = {one.item: one for one in status.statuses(boxes)}
-    assert told["autogen-tab4"].verdict == "not checkable"
+    assert told["autogen-tab4"].verdict == "not checkable by computation"
     assert told["autogen-tab4"].reason.startswith("a survey of people")
     with pytest.raises(BadInput, match="needs a reason"):
         beyond("autogen-tab4", "quick", " ")
-    with pytest.raises(BadInput, match="at least one check"):
+    with pytest.raises(BadInput, match="at least one central check"):
         decide("autogen-tab4", "quick", [])
 
 
 @pytest.mark.parametrize(
     ("verdicts", "told"),
     [
-        (["not checkable"], "not checkable"),
-        (["not checkable", "not run at this scale"], "not run at this scale"),
-        (["not checkable", "holds"], "holds"),
+        (["not checkable by computation"], "not checkable by computation"),
+        (["not checkable by computation", "not run"], "not run"),
+        (["not checkable by computation", "holds"], "holds"),
     ],
 )
 def test_a_measure_that_stands_for_a_survey_counts(verdicts: list[str], told: str) -> None:

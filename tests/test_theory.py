@@ -114,7 +114,7 @@ def statement(printed: bool | None = None, sound: bool = True, notices: bool = T
     [
         (statement(), Standing.TRUE, Verdict.HOLDS),
         (statement(printed=True), Standing.TRUE, Verdict.HOLDS),
-        (statement(printed=False), Standing.CORRECTED, Verdict.MIXED),
+        (statement(printed=False), Standing.CORRECTED, Verdict.CORRECTED),
         (statement(sound=False, notices=False), Standing.OPEN, Verdict.FAILS),
         (statement(notices=False), Standing.OPEN, Verdict.MIXED),
     ],

@@ -127,6 +127,8 @@ MAIN = (
 )
 OTHERS = (
     MAE,
+    f"mae(gamma=2, eta=0.2)+{ANNEAL}",  # Yelp's in the paper, as the next one
+    f"du-vae(gamma=0.5, p=0.8)+{ANNEAL}",
     "cyclical(cycles=2)",
     f"delta-vae(delta=0.1)+{ANNEAL}",
     f"skip-vae+{ANNEAL}",

@@ -215,7 +215,12 @@ def stands(
     asked = {NAMES[recipe]: held[recipe] for recipe in group if not held[recipe].exempt}
     named = [_named(check, asked) for check in found.checks]
     used = dict.fromkeys(name for _, names in named for name in names)
-    told = replace(found, checks=tuple(grouped(check, *names) for check, names in named))
+    # A premise of one pair stays one of that pair.
+    checks = tuple(
+        check if check.premise and check.groups else grouped(check, *names)
+        for check, names in named
+    )
+    told = replace(found, checks=checks)
     return under(told, [part for name in used for part in asked[name].checks(name)])
 
 

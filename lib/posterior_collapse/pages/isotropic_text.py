@@ -882,9 +882,10 @@ def decide_priors(group: Group) -> Finding | None:
         checks += map(side, _degraded(pair, *asked.targets[-2:]))
     general, tied = (pair.isotropic for pair in found[:2]) if len(found) == 2 else ("", "")
     if apart := paired(found[0].found, tied, general, "rec"):
-        checks.append(below("IGP: Rec, MoIG less MoG", apart, 0.0))
+        where = found[0].told.partition(",")[0]
+        checks.append(below(f"{where}, IGP: Rec, MoIG less MoG", apart, 0.0))
         blue = paired(found[0].found, tied, general, "bleu_2")
-        checks.append(above("IGP: BLEU-2, MoIG less MoG", blue, 0.0))
+        checks.append(above(f"{where}, IGP: BLEU-2, MoIG less MoG", blue, 0.0))
     return decide("igp-appC", scale_of(group), checks)
 
 

@@ -181,9 +181,11 @@ def overall(verdicts: Sequence[str]) -> str:
 
     Boxes that decide nothing count only where there are no others; what one page cannot check at
     all, another may check by a measure that stands for it.
-    Boxes that decide and differ are mixed.
+    Boxes that decide and differ are mixed, but for a statement of which one form is corrected.
     """
     decided = {verdict for verdict in verdicts if verdict not in _UNDECIDED}
+    if decided == {Label.HOLDS.value, Label.CORRECTED.value}:
+        return Label.CORRECTED.value
     if decided:
         return decided.pop() if len(decided) == 1 else Label.MIXED.value
     return min(verdicts, key=_UNDECIDED.index)
