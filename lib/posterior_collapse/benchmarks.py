@@ -28,6 +28,7 @@ __all__ = [
     "DU",
     "DU_FLOW",
     "DU_YELP",
+    "FEW_INNER",
     "FIVE_SEEDS",
     "FLOW",
     "FLOW_BATCH_NORM",
@@ -245,6 +246,10 @@ SWEEPS = {
 }
 
 
+# Of the inner budgets, those that take less than a minute at quick scale.
+FEW_INNER = ("lagging-fixed(steps=10)", "lagging-fixed(steps=30)", "lagging")
+
+
 def recipe(dataset: str) -> str:
     """The recipe that compares all methods on a data set.
 
@@ -286,6 +291,7 @@ def expand(wanted: Sequence[str]) -> tuple[str, ...]:
 
 def _group(name: str) -> Sequence[str]:
     groups = {"main": MAIN, "others": OTHERS, "own": own(), "premise": PREMISE, **SWEEPS}
+    groups["inner-few"] = FEW_INNER
     if name not in groups:
         raise BadInput(nearest(name, groups, "group of methods"))
     return groups[name]
