@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from posterior_collapse import methods
 from posterior_collapse.errors import BadInput
-from posterior_collapse.layers import begin_update
+from posterior_collapse.layers import begin_update, prepares
 from posterior_collapse.methods import Method
 from posterior_collapse.networks import VAE, ImageNetwork, Latent, Network, TextNetwork, build_vae
 from posterior_collapse.objectives import (
@@ -181,7 +181,8 @@ def test_training_brings_the_loss_down_and_the_model_keeps_the_contract(
     assert all(math.isfinite(loss) for loss in watch.losses)
     assert all(math.isfinite(row["train_kl"]) for row in state.history)
     assert min(watch.losses) < before - 0.01
-    assert state.best_loss == min(watch.losses[1:])
+    # While a method prepares for a later phase its epochs are not compared, and the last is kept.
+    assert state.best_loss == (math.inf if prepares(state.model) else min(watch.losses[1:]))
 
     dim = 0 if choices.latent is Latent.NONE else 3
     x = KINDS[kind].batches[0]

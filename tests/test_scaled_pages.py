@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -138,3 +140,12 @@ def test_the_figure_marks_the_switch_and_the_wanted_spread() -> None:
     assert len(wanted) == 1
     assert figure.axes[0].get_yscale() == "log"
     assert [axes.get_xlabel() for axes in figure.axes] == [""] * 4 + ["updates"] * 2
+
+
+def test_the_page_asks_for_the_runs_that_it_shows() -> None:
+    """The notebook's metadata names its runs, so that they can be trained beforehand."""
+    path = Path(__file__).parents[1] / "notebooks" / "scale" / "generation.ipynb"
+    (planned,) = json.loads(path.read_text(encoding="utf-8"))["metadata"]["posterior_collapse"][
+        "runs"
+    ]
+    assert planned["methods"] == list(benchmarks.GENERATION)

@@ -28,6 +28,7 @@ __all__ = [
     "DU",
     "DU_FLOW",
     "DU_YELP",
+    "FEW_INNER",
     "FIVE_SEEDS",
     "FLOW",
     "FLOW_BATCH_NORM",
@@ -127,6 +128,8 @@ MAIN = (
 )
 OTHERS = (
     MAE,
+    f"mae(gamma=2, eta=0.2)+{ANNEAL}",  # Yelp's in the paper, as the next one
+    f"du-vae(gamma=0.5, p=0.8)+{ANNEAL}",
     "cyclical(cycles=2)",
     f"delta-vae(delta=0.1)+{ANNEAL}",
     f"skip-vae+{ANNEAL}",
@@ -243,6 +246,10 @@ SWEEPS = {
 }
 
 
+# Of the inner budgets, those that take less than a minute at quick scale.
+FEW_INNER = ("lagging-fixed(steps=10)", "lagging-fixed(steps=30)", "lagging")
+
+
 def recipe(dataset: str) -> str:
     """The recipe that compares all methods on a data set.
 
@@ -284,6 +291,7 @@ def expand(wanted: Sequence[str]) -> tuple[str, ...]:
 
 def _group(name: str) -> Sequence[str]:
     groups = {"main": MAIN, "others": OTHERS, "own": own(), "premise": PREMISE, **SWEEPS}
+    groups["inner-few"] = FEW_INNER
     if name not in groups:
         raise BadInput(nearest(name, groups, "group of methods"))
     return groups[name]

@@ -163,9 +163,19 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    page: Page, wanted: Sequence[str], datasets: Sequence[str] = ("yahoo", "yelp")
+    page: Page,
+    wanted: Sequence[str],
+    datasets: Sequence[str] = ("yahoo", "yelp"),
+    build: Sequence[str] | None = None,
 ) -> Comparison:
-    """Results of some methods, this build's and the reference ones, each with its premise."""
+    """Results of some methods, this build's and the reference ones, each with its premise.
+
+    Args:
+        page: gives the data set, scale and seeds of this build.
+        wanted: methods.
+        datasets: whose reference results are shown.
+        build: methods that this build trains; None is all of them.
+    """
     asked = dict.fromkeys([*wanted, *METHODS])
     found: dict[str, dict[str, dict[str, list[Result]]]] = {"medium": {}, "large": {}}
     for scale, groups in found.items():
@@ -173,7 +183,10 @@ def compare(
             if scale in recipes.scales(benchmarks.recipe(name)):
                 groups[name] = reference(name, list(asked), scale)
     compared = Comparison(
-        this_build(page, wanted), found["medium"], str(page.choices["dataset"]), found["large"]
+        this_build(page, wanted if build is None else build),
+        found["medium"],
+        str(page.choices["dataset"]),
+        found["large"],
     )
     held = {
         title: results.premise_for(page, group)

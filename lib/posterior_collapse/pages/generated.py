@@ -51,8 +51,8 @@ _LM, _ANNEAL, BATCH_NORM, _NARROW, SCALED = benchmarks.GENERATION
 _NAMES = {
     _ANNEAL: "VAE, annealed",
     BATCH_NORM: "BN-VAE (0.6)",
-    _NARROW: "Scale-VAE (0.7, 1)",
-    SCALED: "Scale-VAE (1.1, 1)",
+    _NARROW: "Scale-VAE (0.7)",
+    SCALED: "Scale-VAE (1.1)",
 }
 WAYS = {"sampled": "drawn words", "greedy": "most probable words"}
 _TITLES = {
