@@ -508,6 +508,20 @@ def test_differences_are_paired_by_seed_and_by_sentence() -> None:
     assert wide.half == pytest.approx(3.182446 * (4 / 3) ** 0.5 / 2, rel=1e-5)
 
 
+def test_tables_show_the_difference_that_could_be_detected() -> None:
+    found = {
+        ANNEAL: [made(ANNEAL, s, nll=30.0) for s in range(3)],
+        "lagging": [made("lagging", s, nll=29.0 + 0.1 * s) for s in range(3)],
+        BN: [made(BN, 0)],
+    }
+    shown = benchmark.numbers(found).rows.set_index("method")["NLL, detectable"]
+    half = 4.302653 * 0.1 / 3**0.5
+    assert shown[benchmark.called("lagging")] == f"{half:.2f}" and list(shown)[0] == "–"
+    assert shown[benchmark.called(BN)] == "–"  # one seed
+    single = {m: rows[:1] for m, rows in found.items()}
+    assert "NLL, detectable" not in benchmark.numbers(single).rows
+
+
 def test_intervals_stay_within_the_bounds_of_their_quantity() -> None:
     spread = [
         made("vae", s, kl=k, mutual_information=k, mutual_information_points=1000)

@@ -581,7 +581,8 @@ def decide_generation(found: Found) -> Finding | None:
     """Rule for table 3: generations of m = 1 are similarly coherent as the VAEs'.
 
     Similar is a ratio of forward perplexities from 0.8 to 1.25.  The paper does not say how z
-    becomes words, so both ways are asked.
+    becomes words, so both ways are asked.  If it has collapsed it writes as they do without
+    earning it, and its collapse decides.
     None without the four models.
     """
     if not _complete(found):
@@ -595,7 +596,8 @@ def decide_generation(found: Found) -> Finding | None:
         for way, told in _WAYS.items()
         for other in (_VAE, _ANNEAL)
     ]
-    return decide("autogen-tab3", _scale(found), checks)
+    living = results.alive(called(_ONE), found[_ONE])
+    return decide("autogen-tab3", _scale(found), results.earned(living, checks))
 
 
 class _Judged(NamedTuple):

@@ -252,6 +252,7 @@ def numbers(
     Returns:
         The table. The best mean is bold where it is apart from the next by more than the sum of
         their standard deviations; one seed has none, so nothing is bold then.
+        Beside the NLL stands the least difference to the annealed VAE that could be detected.
     """
     table: dict[str, list[str]] = {"method": [called(method) for method in found]}
     bold = set()
@@ -266,8 +267,23 @@ def numbers(
         best = _best(columns, quantity.better)
         if best is not None:
             bold.add((best, quantity.title))
+        if name == "nll":
+            detected = [_detectable(found, method) for method in found]
+            if any(cell != "–" for cell in detected):
+                table[f"{quantity.title}, detectable"] = detected
     table["seeds"] = [str(len(group)) for group in found.values()]
     return Table(pd.DataFrame(table), bold)
+
+
+def _detectable(found: Found, method: str, name: str = "nll") -> str:
+    """The least difference to the annealed VAE, or to the plain one, that these runs can tell.
+
+    Half of the 95 % interval of the difference, paired by seed and by sentence; a dash for the row
+    itself and where there is one seed.
+    """
+    base = benchmarks.ANNEAL if found.get(benchmarks.ANNEAL) else benchmarks.VAE
+    apart = None if method == base else difference(found, method, base, name)
+    return "–" if apart is None or math.isinf(apart.half) else number(apart.half, 2)
 
 
 _PRINTED = {"nll": "nll", "kl": "kl", "mutual_information": "mi", "active_units": "au"}
