@@ -504,7 +504,8 @@ def _reason(checks: Sequence[Check], verdict: Verdict, reached: Reach) -> str:
     if seeds > 1:
         return f"the intervals over {seeds} seeds are too wide for too many checks"
     found = dict.fromkeys(check.found for check in waiting)
-    return f"nothing is there to decide a check ({'; '.join(found)})"
+    count = sum(map(_decides, checks))
+    return f"nothing is there to decide {len(waiting)} of {count} checks ({'; '.join(found)})"
 
 
 def _finding(item: str, told: str, scale: str, checks: Sequence[Check]) -> Finding:
