@@ -215,7 +215,9 @@ def optimisers() -> tuple[pd.DataFrame, list[Result]]:
 def _asked(name: str, scale: str) -> list[str]:
     """Methods whose results a premise can use: those planned with the names that it knows."""
     planned = {s.method for s in benchmarks.planned() if (s.recipe, s.scale) == (name, scale)}
-    return [m for m in premises.METHODS if m in planned]
+    if benchmarks.LANGUAGE_MODEL not in planned:  # no premise is asked of images and of the plane
+        return []
+    return [m for m in sorted(planned) if m in premises.METHODS or premises.is_control(m)]
 
 
 def _word(premise: Premise) -> str:
