@@ -464,7 +464,9 @@ def _premises() -> list[Spec]:
     rows: dict[str, Sequence[str]] = {"generation-yahoo": PREMISE}
     rows |= {name: (LANGUAGE_MODEL, AUTOENCODER, VAE) for name in ISOTROPIC}
     rows |= {name: (LANGUAGE_MODEL, AUTOENCODER) for name in ("autogen-yelp", "autogen-ptb")}
-    return [Spec(name, method, "medium", 0) for name, own in rows.items() for method in own]
+    medium = [Spec(name, method, "medium", 0) for name, own in rows.items() for method in own]
+    quick = ("text-yelp", "text-yahoo")
+    return medium + [Spec(name, method, "quick", 0) for name in quick for method in PREMISE]
 
 
 def _large() -> list[Spec]:
