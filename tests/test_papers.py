@@ -308,6 +308,7 @@ def test_a_verdict_that_says_nothing_says_why() -> None:
     assert reason(lost, HOLDS, papers.premise(HOLDS)).endswith("(seeds that collapsed: 1 of 3)")
     assert reason(papers.premise(OPEN), HOLDS).endswith("(c)")
     assert "code runs" in reason(HOLDS, scale="smoke")
+    assert "code runs" in reason(lost, HOLDS, scale="smoke")
     assert reason(papers.missing("x", "y")) == "nothing was run for it"
 
 

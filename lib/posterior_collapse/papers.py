@@ -485,14 +485,14 @@ def reach(item: str, scale: str) -> Reach:
     return min((known[word] for word in named), key=_ORDER.index)
 
 
-def _reason(checks: Sequence[Check], verdict: Verdict, reached: Reach) -> str:
+def _reason(checks: Sequence[Check], verdict: Verdict, reached: Reach, tells: bool) -> str:
     """Why checks say nothing of a claim, in words; empty where they do."""
     if reached is Reach.NOT_RUN:
         return "nothing was run for it"
     if reached is Reach.CANNOT_TELL:
-        missed = [c for c in checks if c.premise and c.outcome is not Outcome.HOLDS]
-        if not missed:
+        if not tells:
             return "smoke scale proves that the code runs, and its numbers mean nothing"
+        missed = [c for c in checks if c.premise and c.outcome is not Outcome.HOLDS]
         told = (f"{c.quantity}: {c.found}".removesuffix(": ") for c in missed)
         return f"what the claim takes for granted was not reached ({'; '.join(told)})"
     if verdict is not Verdict.UNDECIDED:
@@ -512,14 +512,15 @@ def _finding(item: str, told: str, scale: str, checks: Sequence[Check]) -> Findi
     if not any(_decides(check) for check in checks):
         raise BadInput("a verdict needs at least one central check, beside premises and side ones")
     reached = reach(item, scale)
-    resolved = _resolved(checks, reached is not Reach.CANNOT_TELL)
+    tells = reached is not Reach.CANNOT_TELL
+    resolved = _resolved(checks, tells)
     central = [check for check in resolved if _decides(check)]
     if not any(check.ran for check in central):
         reached = Reach.NOT_RUN
     elif all(check.outcome is Outcome.CANNOT_TELL for check in central):
         reached = Reach.CANNOT_TELL
     verdict = _outcome(resolved)
-    reason = _reason(resolved, verdict, reached)
+    reason = _reason(resolved, verdict, reached, tells)
     return Finding(item, told, scale, tuple(resolved), verdict, reached, reason)
 
 
