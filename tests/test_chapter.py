@@ -244,6 +244,11 @@ def test_reference_results_survive_a_round_trip(
             reference.load(spec)
     path.with_suffix(".npz").write_bytes(whole)
     content = json.loads(path.read_text())
+    other = json.loads(path.read_text())
+    other["metrics"]["nll"] += 1e-6  # a valid number, and not the one that was measured
+    path.write_text(json.dumps(other))
+    with pytest.raises(BadInput, match="damaged"):
+        reference.load(spec)
     del content["history"]
     path.write_text(json.dumps(content))
     with pytest.raises(BadInput, match="damaged"):

@@ -110,6 +110,7 @@ def test_results_of_another_version_are_measured_again(copy: Path, store: Path) 
         old = json.loads(json.dumps(content))
         old["provenance"]["sources"] = "0" * 64
         old["metrics"]["nll"] = -1.0
+        del old["digests"]  # as results of versions that had none
         path.write_text(json.dumps(old))
     lost = next(store.glob("runs/text-grammar--ae--*"))
     lost.rename(store / "elsewhere")
