@@ -134,29 +134,27 @@ def _grid(sweep: Sequence[Cell], name: str) -> tuple[list[str], list[str], NDArr
     return labels, [f"±{width:.2g}" for width in columns], values
 
 
-def figure(sweeps: Mapping[str, Sequence[Cell]]) -> Figure:
-    """A sweep over first weights, optimiser and sentences: one row a corpus, one panel a measure.
+def figure(sweep: Sequence[Cell]) -> Figure:
+    """A sweep over first weights, optimiser and sentences, one panel a measure.
 
     Args:
-        sweeps: title of the corpus -> its cells.
+        sweep: its cells, at least one.
     """
-    shown = {title: sweep for title, sweep in sweeps.items() if sweep}
-    drawn = Figure(figsize=(12.5, 0.6 + 2.5 * len(shown)), layout="constrained")
-    axes = drawn.subplots(len(shown), len(_PANELS), squeeze=False)
-    for (title, sweep), line in zip(shown.items(), axes, strict=True):
-        for (measure, name), panel in zip(_PANELS, line, strict=True):
-            rows, columns, values = _grid(sweep, name)
-            panel.imshow(values, cmap="cividis_r", aspect="auto")
-            middle = (np.nanmin(values) + np.nanmax(values)) / 2
-            for (row, column), value in np.ndenumerate(values):
-                if np.isfinite(value):
-                    colour = "white" if value > middle else "black"
-                    panel.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
-            panel.set_xticks(range(len(columns)), columns)
-            panel.set_yticks(range(len(rows)), rows if panel is line[0] else [""] * len(rows))
-            panel.set_title(measure, fontsize=9)
-            panel.set_xlabel("first weights, uniform", fontsize=8)
-        line[0].set_ylabel(f"{title}\noptimiser, sentences", fontsize=8)
+    rows, columns, _ = _grid(sweep, "gain")
+    drawn = Figure(figsize=(7.4, 1.6 + 0.9 * len(rows)), layout="constrained")
+    axes = drawn.subplots(2, 2).flatten()
+    for (measure, name), panel in zip(_PANELS, axes, strict=True):
+        values = _grid(sweep, name)[2]
+        panel.imshow(values, cmap="cividis_r", aspect="auto")
+        middle = (np.nanmin(values) + np.nanmax(values)) / 2
+        for (row, column), value in np.ndenumerate(values):
+            if np.isfinite(value):
+                colour = "white" if value > middle else "black"
+                panel.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
+        panel.set_xticks(range(len(columns)), columns)
+        panel.set_yticks(range(len(rows)), rows)
+        panel.set_title(measure, fontsize=9)
+        panel.set_xlabel("first weights, uniform", fontsize=8)
     return drawn
 
 
