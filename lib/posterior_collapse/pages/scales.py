@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from posterior_collapse import benchmarks, premises, recipes
 from posterior_collapse.pages import benchmark, results
 from posterior_collapse.pages.show import spread
-from posterior_collapse.premises import Premise, premise_of
+from posterior_collapse.premises import CARRIED, Premise, premise_of
 from posterior_collapse.recipes import Setup
 from posterior_collapse.reference import Result
 
@@ -114,6 +114,7 @@ def finding(sweeps: Mapping[str, Sequence[Cell]]) -> str:
 
 
 # Title and reader of each panel; higher is darker.
+_INFORMATION = ("plain", "control")
 _PANELS = (
     ("autoencoder: nats saved", "gain"),
     ("VAE: MI (nats)", "plain"),
@@ -145,12 +146,16 @@ def figure(sweep: Sequence[Cell]) -> Figure:
     axes = drawn.subplots(2, 2).flatten()
     for (measure, name), panel in zip(_PANELS, axes, strict=True):
         values = _grid(sweep, name)[2]
-        panel.imshow(values, cmap="cividis_r", aspect="auto")
-        middle = (np.nanmin(values) + np.nanmax(values)) / 2
+        low, high = np.nanmin(values), np.nanmax(values)
+        if name in _INFORMATION:  # hundredths of a nat are no information, whatever they look like
+            low, high = 0.0, max(CARRIED, high)
+        panel.imshow(values, cmap="cividis_r", aspect="auto", vmin=low, vmax=high)
+        middle = (low + high) / 2
         for (row, column), value in np.ndenumerate(values):
             if np.isfinite(value):
                 colour = "white" if value > middle else "black"
-                panel.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
+                shown = f"{round(float(value), 2) + 0.0:.2f}"  # no minus before 0.00
+                panel.text(column, row, shown, ha="center", va="center", color=colour)
         panel.set_xticks(range(len(columns)), columns)
         panel.set_yticks(range(len(rows)), rows)
         panel.set_title(measure, fontsize=9)
