@@ -55,3 +55,9 @@ def test_methods_without_a_printed_number_are_left_out() -> None:
     order = ranks.compare({"iwae(k=5)": results(1.0), benchmarks.BETA: results(2.0)}, PRINTED)
     assert len(order.rows) == 1 and order.correlation is None and order.pairs == 0
     assert "Too few" in ranks.sentence(order)
+
+
+def test_a_printed_row_stands_for_one_method() -> None:
+    found = {benchmarks.LOW_BETA: results(6.0), benchmarks.BETA: results(4.0)}
+    order = ranks.compare(found, PRINTED)
+    assert list(order.rows["MI"]) == ["4.00"]  # of beta 0.4, which is what is printed
