@@ -21,12 +21,12 @@ __all__ = [
     "SWEEPS",
     "Cell",
     "cells",
-    "chosen",
     "figure",
     "finding",
     "optimisers",
     "recipes_table",
     "sources",
+    "table",
 ]
 
 SWEEPS = {"sweep-yelp": "Short Yelp", "sweep-yahoo": "Yahoo, first 20 words"}
@@ -84,13 +84,6 @@ def cells(recipe: str) -> list[Cell]:
     """Every set-up of a sweep that was run, at least in part."""
     found = [_cell(recipe, scale) for scale in recipes.scales(recipe) if scale != "smoke"]
     return [cell for cell in found if cell.results]
-
-
-def chosen(setup: Setup, sweep: Sequence[Cell]) -> Cell | None:
-    """The cell of a sweep whose first weights, optimiser and data are those of a set-up."""
-    wanted = _width(setup), setup.optimisation.optimiser, setup.train
-    same = [c for c in sweep if (c.width, c.optimiser, c.sentences) == wanted]
-    return same[0] if same else None
 
 
 def finding(sweeps: Mapping[str, Sequence[Cell]]) -> str:

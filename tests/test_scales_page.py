@@ -1,0 +1,89 @@
+"""The page on scales, on results made by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from posterior_collapse import benchmarks, recipes
+from posterior_collapse.pages import results, scales
+from posterior_collapse.reference import Result
+from posterior_collapse.runs import Spec
+
+ALIVE = {
+    "lstm-lm": {"nll": 38.0, "mutual_information": 0.0},
+    "ae": {"reconstruction": 30.0, "active_units": 16},
+    "vae": {"nll": 38.0, "mutual_information": 0.02, "mutual_information_points": 1000},
+    benchmarks.LOW_BETA: {"nll": 40.0, "mutual_information": 6.0},
+}
+DEAD = {
+    "lstm-lm": {"nll": 38.5, "mutual_information": 0.0},
+    "ae": {"reconstruction": 38.4, "active_units": 0},
+    "vae": {"nll": 38.6, "mutual_information": 0.0, "mutual_information_points": 1000},
+    benchmarks.LOW_BETA: {"nll": 38.6, "mutual_information": 0.0},
+}
+
+
+def made(recipe: str, method: str, scale: str, metrics: dict[str, Any]) -> Result:
+    spec = Spec(recipe, method, scale, 0)
+    history = pd.DataFrame({"valid_loss": [40.0, 37.0, 38.0]})
+    return Result(spec, metrics, history, {}, {"setup": {"latent_dim": 16}}, [])
+
+
+@pytest.fixture
+def sweep(monkeypatch: pytest.MonkeyPatch) -> list[scales.Cell]:
+    """Narrow first weights leave the code dead, wide ones do not; of the middle nothing was run."""
+
+    def kept(recipe: str, method: str, scale: str) -> list[Result]:
+        if scale.startswith("middle"):
+            return []
+        found = DEAD if scale.startswith("paper") else ALIVE
+        return [made(recipe, method, scale, found[method])]
+
+    monkeypatch.setattr(results, "results", kept)
+    return scales.cells("sweep-yelp")
+
+
+def test_cells_without_results_are_left_out(sweep: list[scales.Cell]) -> None:
+    assert len(sweep) == 8 < len(recipes.scales("sweep-yelp"))
+    assert {cell.width for cell in sweep} == {0.01, 96**-0.5}
+
+
+def test_a_cell_says_what_its_models_gave(sweep: list[scales.Cell]) -> None:
+    for cell in sweep:
+        wide = cell.width > 0.05
+        assert cell.premise.holds is wide
+        assert cell.gain == pytest.approx(8.0 if wide else 0.1)
+        assert cell.without == 37.0  # the best epoch, not the last
+    rows = scales.table(sweep)
+    assert sorted(rows["premise"]) == ["met"] * 4 + ["not met"] * 4
+
+
+def test_the_finding_counts_what_was_run(sweep: list[scales.Cell]) -> None:
+    told = scales.finding({"Short Yelp": sweep})
+    assert told.startswith("4 of 8 set-ups") and "±0.01 4 of 4 cannot" in told
+    assert "No set-up" in scales.finding({"Short Yelp": []})
+
+
+def test_the_figure_shows_a_number_in_each_cell(sweep: list[scales.Cell]) -> None:
+    drawn = scales.figure(sweep)
+    texts = [[text.get_text() for text in axes.texts] for axes in drawn.axes]
+    assert texts[0] == ["0.10", "8.00"] * 4
+    assert not any(text.startswith("-0.00") for panel in texts for text in panel)
+    image = drawn.axes[1].images[0]  # MI of the VAE, all near 0: light everywhere
+    assert image.get_clim() == (0.0, 1.0) and np.nanmax(image.get_array()) < 0.1
+
+
+def test_every_premise_of_text_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kept(recipe: str, method: str, scale: str) -> list[Result]:
+        metrics = ALIVE.get(method, {"mutual_information": 2.0})
+        return [made(recipe, method, scale, metrics)] if scale == "medium" else []
+
+    monkeypatch.setattr(results, "results", kept)
+    rows, used = scales.recipes_table()
+    assert {"text-yelp", "igp-snli", "autogen-ptb"} <= set(rows["recipe"])
+    assert not {"mnist", "five-gaussians", "sweep-yelp"} & set(rows["recipe"])
+    assert len(used) > len(rows)
