@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,3 +89,17 @@ def test_every_premise_of_text_has_a_row(monkeypatch: pytest.MonkeyPatch) -> Non
     assert {"text-yelp", "igp-snli", "autogen-ptb"} <= set(rows["recipe"])
     assert not {"mnist", "five-gaussians", "sweep-yelp"} & set(rows["recipe"])
     assert len(used) > len(rows)
+
+
+def test_the_prose_names_the_constants_of_the_recipes() -> None:
+    """What the page says of the sweep in words is what the recipes have."""
+    root = Path(__file__).resolve().parents[1]
+    cells = json.loads((root / "notebooks/methods/scales.ipynb").read_text())["cells"]
+    text = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    for scale in recipes.scales("sweep-yelp")[1:]:
+        setup = recipes.get("sweep-yelp", scale)
+        settings, low_high = setup.optimisation, setup.network.init_embeddings  # type: ignore[attr-defined]
+        assert f"for {settings.max_epochs} epochs" in text and f"{setup.train:,} sentences" in text
+        assert low_high[1] == 10 * setup.network.init_parameters[1]  # type: ignore[attr-defined]
+        rate = {"sgd": "SGD has rate 1,", "adam": "Adam 0.002."}[settings.optimiser]
+        assert rate in text and f"{settings.learning_rate:g}" in rate

@@ -15,18 +15,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from posterior_collapse.benchmarks import AUTOENCODER, BETA, LANGUAGE_MODEL, LOW_BETA
+from posterior_collapse.benchmarks import VAE as PLAIN
 from posterior_collapse.errors import BadInput
 from posterior_collapse.papers import Check, grouped, premise, stated
 from posterior_collapse.reference import Result, results
 
 __all__ = ["CONTROLS", "METHODS", "Part", "Premise", "gathered", "is_control", "premise_of"]
 
-AUTOENCODER, LANGUAGE_MODEL, PLAIN = "ae", "lstm-lm", "vae"
 # Methods that let information through by a small weight or a target of the KL.  One that carries
 # information shows that the networks and the data can; the best of those that were run counts.
 CONTROLS = (
-    "beta-vae(beta=0.4)",
-    "beta-vae(beta=0.2)",
+    BETA,
+    LOW_BETA,
     "beta-vae(beta=0.1)",
     "beta-vae(beta=0.5)",
     f"beta-vae(beta={1 / 3})",

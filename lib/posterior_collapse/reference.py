@@ -112,7 +112,7 @@ def planned() -> list[Spec]:
         for seed in range(3)
         for method in ("lagging", "vae")
     ]
-    return synthetic + offset + benchmarks.planned()
+    return [*synthetic, *offset, *benchmarks.planned()]
 
 
 def _path(spec: Spec) -> Path:
