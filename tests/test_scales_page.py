@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from posterior_collapse import benchmarks, recipes
+from posterior_collapse import benchmarks, methods, recipes
 from posterior_collapse.pages import results, scales
 from posterior_collapse.reference import Result
 from posterior_collapse.runs import Spec
@@ -103,3 +103,18 @@ def test_the_prose_names_the_constants_of_the_recipes() -> None:
         assert low_high[1] == 10 * setup.network.init_parameters[1]  # type: ignore[attr-defined]
         rate = {"sgd": "SGD has rate 1,", "adam": "Adam 0.002."}[settings.optimiser]
         assert rate in text and f"{settings.learning_rate:g}" in rate
+
+
+def test_the_prose_on_sweeps_names_the_epochs_that_there_are() -> None:
+    root = Path(__file__).resolve().parents[1]
+    text = (root / "notebooks/lagging/sweeps.ipynb").read_text()
+    lengths = [methods.parameters(m)["epochs"] for m in benchmarks.sweep("annealing")]
+    most = {
+        name: recipes.get(recipe, name).optimisation.max_epochs
+        for recipe, name in (("text-yelp", "medium"), ("text-grammar", "quick"))
+    }
+    assert f"{lengths[0]} to {lengths[-1]} of the {most['medium']} at medium scale" in text
+    assert f"has {most['quick']}, so its two slowest" in text
+    assert sum(length > most["quick"] for length in lengths) == 2
+    left = set(benchmarks.sweep("inner")) - set(benchmarks.FEW_INNER)
+    assert left == {"lagging-fixed(steps=50)", "lagging-fixed(steps=70)"}

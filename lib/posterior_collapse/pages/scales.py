@@ -135,7 +135,7 @@ def figure(sweep: Sequence[Cell]) -> Figure:
         sweep: its cells, at least one.
     """
     rows, columns, _ = _grid(sweep, "gain")
-    drawn = Figure(figsize=(7.4, 1.6 + 0.9 * len(rows)), layout="constrained")
+    drawn = Figure(figsize=(8.2, 1.6 + 0.9 * len(rows)), layout="constrained")
     axes = drawn.subplots(2, 2).flatten()
     for (measure, name), panel in zip(_PANELS, axes, strict=True):
         values = _grid(sweep, name)[2]
