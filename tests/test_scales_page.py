@@ -118,3 +118,19 @@ def test_the_prose_on_sweeps_names_the_epochs_that_there_are() -> None:
     assert sum(length > most["quick"] for length in lengths) == 2
     left = set(benchmarks.sweep("inner")) - set(benchmarks.FEW_INNER)
     assert left == {"lagging-fixed(steps=50)", "lagging-fixed(steps=70)"}
+
+
+def test_pages_name_the_lengths_of_annealing_that_there_are() -> None:
+    root = Path(__file__).resolve().parents[1]
+    told = "over the first updates: {:,} on real text, and {:,} in a quick build on the grammar."
+    lengths = [
+        recipes.get(recipe, scale).optimisation.annealing
+        for recipe, scale in (("text-yelp", "medium"), ("text-grammar", "quick"))
+    ]
+    shared = {recipes.get(r, "quick").optimisation.annealing for r in ("text-yelp", "text-yahoo")}
+    assert shared == {lengths[0]}
+    pages = [
+        p for p in (root / "notebooks").rglob("*.ipynb") if "share one schedule" in p.read_text()
+    ]
+    assert len(pages) == 4
+    assert all(told.format(*lengths) in page.read_text() for page in pages)
