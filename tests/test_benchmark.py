@@ -699,7 +699,7 @@ def test_the_pages_say_what_the_recipes_are(root: Path) -> None:
         for page in pages:
             text = (root / "notebooks" / f"{page}.ipynb").read_text(encoding="utf-8")
             assert words in text, page
-            rise = f"over the first {setup.optimisation.annealing:,} updates"
+            rise = f"over the first updates: {setup.optimisation.annealing:,} on real text"
             assert rise in text, page
         ceiling = f"log {setup.batch_size} = {math.log(setup.batch_size):.2f}"
         assert ceiling in (root / "notebooks" / "lagging" / "text.ipynb").read_text("utf-8")
