@@ -43,13 +43,13 @@ help: ## list the targets
 
 env: ## create .venv, or refresh it when the lock has changed
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, but %s is %s; name another one: make PYTHON=python3.11" % (sys.executable, sys.version.split()[0]))'
-	@$(PYTHON) -I lib/posterior_collapse/pages/environment.py
+	@$(PYTHON) -I book/companion/build/environment.py
 
 assets: env ## fetch the scripts that the site serves itself (needs npm)
-	@$(BIN)/python -m posterior_collapse.pages.assets
+	@$(BIN)/python -m companion.build.assets
 
 runs: env ## train what the pages ask for and execute the pages
-	@$(BIN)/python -m posterior_collapse.pages.batch book --jobs $(JOBS)
+	@$(BIN)/python -m companion.build.batch book --jobs $(JOBS)
 
 book: assets runs ## the whole book: environment, training, pages, site
 	@$(BIN)/jupyter-book build . --all -W -n --keep-going
@@ -75,10 +75,10 @@ lock: env ## resolve requirements.in again into requirements.lock
 	@echo "[lock] requirements.lock is up to date; the next target rebuilds .venv if it changed"
 
 batch: env ## run a grid of notebooks and parameters: make batch GRID=batch.yml JOBS=2
-	@$(BIN)/python -m posterior_collapse.pages.batch grid $(GRID) --jobs $(JOBS)
+	@$(BIN)/python -m companion.build.batch grid $(GRID) --jobs $(JOBS)
 
 reference: env ## compute missing reference results (hours); RECIPE=text-yelp limits it
-	@$(BIN)/python -m posterior_collapse.reference --jobs $(JOBS) --device $(DEVICE) $(addprefix --recipe ,$(RECIPE))
+	@$(BIN)/python -m companion.claims.reference --jobs $(JOBS) --device $(DEVICE) $(addprefix --recipe ,$(RECIPE))
 
 clean: ## remove the site and batch outputs; stored runs and .venv stay
 	rm -rf _build _batch

@@ -1,4 +1,4 @@
-# The graph of trainings and pages. `posterior_collapse.pages.batch` checks what is asked for, writes
+# The graph of trainings and pages. `companion.build.batch` checks what is asked for, writes
 # the plan that is read here, and starts Snakemake; see `make book` and `make batch`.
 #
 # A training that several pages share is one job. What a job makes is written aside and moved into

@@ -17,8 +17,8 @@ import sys
 
 from common import busy_cores, machine, median_ratio, report, table
 
-from posterior_collapse import warm
-from posterior_collapse.pages.batch import WARM
+from companion.build import warm
+from companion.build.batch import WARM
 
 JOB = (
     *(sys.executable, "-m", "posterior_collapse.runs", "folder"),

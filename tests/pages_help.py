@@ -13,8 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 PARAMETERS = 'scale = "quick"\nseeds = [0, 1]\ndevice = "auto"'
 BEGIN = (
-    "from posterior_collapse import pages\n"
-    "page = pages.begin(globals(), scale=scale, seeds=seeds, device=device)"
+    "import companion\npage = companion.begin(globals(), scale=scale, seeds=seeds, device=device)"
 )
 
 

@@ -21,8 +21,8 @@ PAGE = Path(__file__).parents[1] / "book" / "add-a-method.md"
 REPORT = """
 import json
 from posterior_collapse import benchmarks, methods
-from posterior_collapse.pages import benchmark
-from posterior_collapse.pages.parameters import Page
+from companion import benchmark
+from companion.build.parameters import Page
 from posterior_collapse.runs import Spec
 
 page = Page("smoke", (0,), "cpu", {"dataset": "grammar"})

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from posterior_collapse.pages import assets
+from companion.build import assets
 
 FILES = {"package/dist/a.js": b"let a = 1;", "package/LICENSE": b"MIT"}
 

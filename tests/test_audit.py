@@ -17,20 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posterior_collapse import audit, papers
-from posterior_collapse.audit import (
-    RULES,
-    Comparison,
-    Found,
-    Kind,
-    Report,
-    claims_of_texts,
-    judge,
-    number,
-)
+from companion import audit
+from companion.audit import RULES, Comparison, Found, Kind, Report, claims_of_texts, judge, number
+from companion.claims import printed as papers
+from companion.claims.printed import Outcome
+from companion.papers import audit as page
 from posterior_collapse.errors import BadInput
-from posterior_collapse.pages import audit as page
-from posterior_collapse.papers import Outcome
 
 Made = Mapping[str, Sequence[Mapping[str, str]]]
 

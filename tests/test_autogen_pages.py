@@ -12,13 +12,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from posterior_collapse import benchmarks, methods, plots, reference, text_metrics
+from companion.autogen import text as autogen
+from companion.build.parameters import Page
+from companion.claims import groups as benchmarks
+from companion.claims import reference
+from companion.claims.printed import Finding, Label, Outcome, Role, Verdict, printed
+from companion.claims.reference import Result
+from companion.scale import generation as generated
+from companion.show import figures as plots
+from posterior_collapse import methods, text_metrics
 from posterior_collapse.errors import BadInput
 from posterior_collapse.objectives import ELBO, AutoGen, Constant
-from posterior_collapse.pages import autogen, generated
-from posterior_collapse.pages.parameters import Page
-from posterior_collapse.papers import Finding, Label, Outcome, Role, Verdict, printed
-from posterior_collapse.reference import Result
 from posterior_collapse.runs import Spec, train_or_load
 
 VAE, ANNEAL, HALF, ONE, TWO, BETA_HALF, BETA_THIRD = benchmarks.AUTOGEN

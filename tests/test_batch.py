@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from companion.build import batch, reader, sources
 from pages_help import notebook, printed, small_book
 from posterior_collapse.errors import BadInput
-from posterior_collapse.pages import batch, reader, sources
 from posterior_collapse.runs import Spec, is_complete, run_folder
 
 BOTH = [{"recipe": "lagging-synthetic", "methods": ["vae", "lagging"]}]
@@ -160,7 +160,7 @@ def test_the_example_grid_is_three_seeds_at_two_scales(root: Path) -> None:
 
 def start(book: Path, *words: str) -> subprocess.Popen[str]:
     """The command line in a process group of its own, so that all of it can be killed."""
-    command = [sys.executable, "-m", "posterior_collapse.pages.batch", *words, "--jobs", "2"]
+    command = [sys.executable, "-m", "companion.build.batch", *words, "--jobs", "2"]
     return subprocess.Popen(
         command,
         cwd=book,

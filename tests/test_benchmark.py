@@ -12,14 +12,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from posterior_collapse import benchmarks, methods, plots, recipes, reference
+from companion import show
+from companion.claims import comparison as benchmark
+from companion.claims import groups as benchmarks
+from companion.claims import reference
+from companion.claims.comparison import Comparison
+from companion.claims.premises import Part, Premise
+from companion.claims.printed import Check, Finding, Label, Outcome, Reach, Role, Verdict, printed
+from companion.claims.reference import Result
+from companion.show import figures as plots
+from posterior_collapse import methods, recipes
 from posterior_collapse.errors import BadInput
 from posterior_collapse.networks import TextNetwork
-from posterior_collapse.pages import benchmark, show
-from posterior_collapse.pages.benchmark import Comparison
-from posterior_collapse.papers import Check, Finding, Label, Outcome, Reach, Role, Verdict, printed
-from posterior_collapse.premises import Part, Premise
-from posterior_collapse.reference import Result
 from posterior_collapse.runs import Spec
 
 ANNEAL = benchmarks.ANNEAL

@@ -11,12 +11,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from posterior_collapse import plots, reference
+from companion import show
+from companion.build.parameters import Page
+from companion.claims import evidence as results
+from companion.claims import reference
+from companion.claims.printed import Outcome, Verdict
+from companion.claims.reference import Result
+from companion.lagging import decomposition as identities
+from companion.lagging import mean_space as lagging
+from companion.lagging import own_data as corpus
+from companion.lagging import trajectories
+from companion.show import figures as plots
 from posterior_collapse.errors import BadInput
-from posterior_collapse.pages import corpus, identities, lagging, results, show
-from posterior_collapse.pages.parameters import Page
-from posterior_collapse.papers import Outcome, Verdict
-from posterior_collapse.reference import Result
 from posterior_collapse.runs import Spec, train_or_load
 
 
@@ -93,7 +99,7 @@ def test_algorithm_rule_counts_aggressive_epochs() -> None:
 
 def test_trajectories_measure_moves_and_distance() -> None:
     results_ = [made("lagging", seed, collapsed=False) for seed in range(3)]
-    found = lagging.decide_trajectories(results_)
+    found = trajectories.decide_trajectories(results_)
     assert found.verdict is Verdict.HOLDS
     ratio = found.checks[2].measured.mean  # |.45 - .5| after against |.1 - .5| before
     assert ratio == pytest.approx(0.05 / 0.4, rel=1e-6)
@@ -128,7 +134,7 @@ def test_numbers_state_mean_and_spread(basic, aggressive) -> None:  # type: igno
 
 def test_every_figure_is_drawn(basic, aggressive) -> None:  # type: ignore[no-untyped-def]
     histories = {"vae": [r.history for r in basic], "lagging": [r.history for r in aggressive]}
-    moves = lagging.moves(aggressive[0])
+    moves = trajectories.moves(aggressive[0])
     grid = np.linspace(-3, 3, 50)
     figures = [
         plots.map_figure(lagging.four_states(basic[0], aggressive[0])),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import os
@@ -19,10 +18,13 @@ import torch
 import yaml
 
 import posterior_collapse
-from posterior_collapse import gaussian, papers, premises
+from companion import show
+from companion.build import parameters
+from companion.claims import premises
+from companion.claims import printed as papers
+from companion.claims.printed import Check, Interval, Outcome
+from posterior_collapse import gaussian
 from posterior_collapse.errors import BadInput
-from posterior_collapse.pages import parameters, show
-from posterior_collapse.papers import Check, Interval, Outcome
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "lib" / "posterior_collapse"
@@ -107,7 +109,7 @@ def test_other_examples_print_what_their_pages_show(tmp_path: Path) -> None:
         code, shown = blocks(page.read_text(encoding="utf-8"))
         if not code or page.stem == "use-your-own":
             continue
-        found = execute(code, tmp_path, PYTHONPATH=str(ROOT / "lib"))
+        found = execute(code, tmp_path, PYTHONPATH=f"{ROOT / 'lib'}{os.pathsep}{ROOT / 'book'}")
         for printed, told in zip(found["printed"], shown, strict=True):  # type: ignore[call-overload]
             assert told is not None
             assert_same_text(printed, told)
@@ -196,7 +198,7 @@ def test_message_for_a_misspelt_parameter_is_the_one_shown() -> None:
 
 def test_every_class_that_pages_emit_is_styled() -> None:
     styles = (ROOT / "book" / "static" / "pages.css").read_text(encoding="utf-8")
-    source = (LIBRARY / "pages" / "show.py").read_text(encoding="utf-8")
+    source = (ROOT / "book" / "companion" / "show" / "boxes.py").read_text(encoding="utf-8")
     emitted = set(re.findall(r"class=[\"'](pc-[a-z]+)[\"' ]", source))
     emitted |= {f"pc-verdict-{show.kind(label)}" for label in papers.Label}
     emitted |= {f"pc-{show.kind(word)}" for word in (*papers.Label, *Outcome)}
@@ -252,29 +254,3 @@ def test_bibliography_is_cited_and_agrees_with_the_citation_file() -> None:
     titles = [reference["title"].lower() for reference in citation["references"]]
     assert len(titles) == 5 and set(titles) <= set(entries.values())
     assert citation["version"] == posterior_collapse.__version__
-
-
-def _imported(path: Path) -> set[str]:
-    """Modules right below the package that a file imports anywhere."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            parts = node.module.split(".")
-            if parts[0] == "posterior_collapse":
-                found |= {parts[1]} if len(parts) > 1 else {name.name for name in node.names}
-    return {n for n in found if (LIBRARY / n).is_dir() or (LIBRARY / f"{n}.py").is_file()}
-
-
-def test_modules_import_downwards_only() -> None:
-    """The table of modules in the README is complete and in order."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = text.partition("| module | content |")[2].partition("\n\n")[0]
-    rows = [re.findall(r"`([a-z_]+)`", line.split("|")[1]) for line in table.splitlines()[2:]]
-    level = {name: number for number, row in enumerate(rows) for name in row}
-    modules = [p for p in LIBRARY.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()]
-    present = {path.stem for path in modules}
-    assert set(level) == present - {"__init__"}
-    for path in LIBRARY.rglob("*.py"):
-        own = path.relative_to(LIBRARY).parts[0].removesuffix(".py")
-        for name in _imported(path) if own in level else ():
-            assert level[name] <= level[own], f"{path.relative_to(LIBRARY)} imports {name}"

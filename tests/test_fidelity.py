@@ -15,14 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-from posterior_collapse import benchmarks, datasets, methods, recipes
-from posterior_collapse import differences as differing
+from companion.claims import differences as differing
+from companion.claims import groups as benchmarks
+from companion.claims.evidence import from_run
+from companion.show import bounds
+from companion.show import differences as shown
+from posterior_collapse import datasets, methods, recipes
 from posterior_collapse.errors import BadInput
 from posterior_collapse.layers import FirstValues, start_as_in_torch, starts_as_in_torch
 from posterior_collapse.networks import Latent, TextDecoder, TextNetwork, Way
-from posterior_collapse.pages import bounds
-from posterior_collapse.pages import differences as shown
-from posterior_collapse.pages.results import from_run
 from posterior_collapse.posteriors import BatchNormed, DiversityUncertainty
 from posterior_collapse.priors import AutoRegressive
 from posterior_collapse.recipes import Recipe

@@ -20,7 +20,11 @@ from scipy import ndimage
 from scipy.stats import multivariate_normal
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from posterior_collapse import benchmarks, datasets, geometry, recipes
+from companion.claims import groups as benchmarks
+from companion.claims.printed import Finding, Label, Outcome, Role, Verdict
+from companion.claims.reference import Result
+from companion.du import geometry as page
+from posterior_collapse import datasets, geometry, recipes
 from posterior_collapse.datasets import ImageSplit, Partition, Split, five_gaussians, synthetic
 from posterior_collapse.datasets.partitions import partition_rows
 from posterior_collapse.errors import BadInput
@@ -34,9 +38,6 @@ from posterior_collapse.geometry import (
     within_share,
 )
 from posterior_collapse.networks import VAE
-from posterior_collapse.pages import geometry as page
-from posterior_collapse.papers import Finding, Label, Outcome, Role, Verdict
-from posterior_collapse.reference import Result
 from posterior_collapse.runs import Spec, build_model, train_or_load, work
 from posterior_collapse.runs.monitor import Recorder, first_examples
 from posterior_collapse.runs.spec import load_data

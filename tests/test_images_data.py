@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posterior_collapse import datasets
-from posterior_collapse.datasets import ImageDataset, idx
+from posterior_collapse.datasets import ImageDataset, images
 from posterior_collapse.datasets.idx import read_idx
 from posterior_collapse.datasets.registry import DATA_VARIABLE, DataMissing
 from posterior_collapse.errors import BadInput
@@ -255,7 +255,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Arrays],
             for name, array in zip(PARTS, arrays, strict=True)
         }
         card = replace(datasets.card("mnist"), files=sums, splits=datasets.Sizes(5, 2, 4))
-        return idx.build(card, ("zero", "one", "two"))
+        return images._from_files(("zero", "one", "two"), card)
 
     return make
 

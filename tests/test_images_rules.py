@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from posterior_collapse.pages import images
-from posterior_collapse.papers import Finding, Outcome, Verdict
-from posterior_collapse.reference import Result
+from companion.claims.printed import Finding, Outcome, Verdict
+from companion.claims.reference import Result
+from companion.igp import images
 from posterior_collapse.runs import Spec
 
 ITEMS = {"fashion-mnist": "igp-tab6", "mnist": "igp-tab12"}

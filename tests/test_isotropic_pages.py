@@ -15,16 +15,15 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from posterior_collapse import benchmarks, datasets, methods, recipes
+from companion.build import sources
+from companion.claims import groups as benchmarks
+from companion.claims.premises import Part, Premise
+from companion.claims.printed import Finding, Label, Outcome, Role, Verdict, below, printed
+from companion.claims.reference import Result
+from companion.igp import labels, shared, text
+from companion.show.figures import png
+from posterior_collapse import datasets, methods, recipes
 from posterior_collapse.errors import BadInput
-from posterior_collapse.pages import isotropic as shared
-from posterior_collapse.pages import isotropic_labels as labels
-from posterior_collapse.pages import isotropic_text as text
-from posterior_collapse.pages import sources
-from posterior_collapse.papers import Finding, Label, Outcome, Role, Verdict, below, printed
-from posterior_collapse.plots import png
-from posterior_collapse.premises import Part, Premise
-from posterior_collapse.reference import Result
 from posterior_collapse.runs import Spec
 
 Group = dict[str, dict[str, list[Result]]]

@@ -10,11 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from posterior_collapse import papers
-from posterior_collapse.errors import BadInput
-from posterior_collapse.pages import show
-from posterior_collapse.pages.uncertainty import variance_interval
-from posterior_collapse.papers import (
+from companion import show
+from companion.claims import printed as papers
+from companion.claims.printed import (
     Check,
     Interval,
     Label,
@@ -29,6 +27,8 @@ from posterior_collapse.papers import (
     decide,
     interval,
 )
+from companion.lagging.evaluation_uncertainty import variance_interval
+from posterior_collapse.errors import BadInput
 
 FINITE = st.floats(-1e6, 1e6)
 

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import companion
+from companion.build import parameters, sources
 from pages_help import BEGIN, notebook, printed, text_of
-from posterior_collapse import pages, recipes
+from posterior_collapse import recipes
 from posterior_collapse.errors import BadInput
-from posterior_collapse.pages import parameters, sources
 
 GOOD = {"scale": "quick", "seeds": [0, 1], "device": "auto"}
 
@@ -29,7 +30,7 @@ def test_scales_are_those_of_the_recipes() -> None:
 
 
 def test_good_parameters_make_a_page() -> None:
-    page = pages.begin({}, scale="quick", seeds="[2, 0]", device="cpu")
+    page = companion.begin({}, scale="quick", seeds="[2, 0]", device="cpu")
     assert (page.scale, page.seeds, page.device) == ("quick", (2, 0), "cpu")
     with pytest.raises(AttributeError):
         page.scale = "paper"
@@ -54,7 +55,7 @@ def test_good_parameters_make_a_page() -> None:
 )
 def test_wrong_values_are_named(changed: dict[str, object], message: str) -> None:
     with pytest.raises(BadInput) as caught:
-        pages.begin({}, **{**GOOD, **changed})
+        companion.begin({}, **{**GOOD, **changed})
     assert message in str(caught.value)
 
 
@@ -64,20 +65,20 @@ def test_seeds_read_the_same_as_a_list_and_as_a_string(seeds: list[int]) -> None
 
 
 def test_a_choice_of_the_page_is_checked() -> None:
-    page = pages.begin({}, **GOOD, dataset=("grammar", ("grammar", "yahoo")))
+    page = companion.begin({}, **GOOD, dataset=("grammar", ("grammar", "yahoo")))
     assert page.choices == {"dataset": "grammar"}
     with pytest.raises(BadInput, match='unknown dataset "yaho"; did you mean "yahoo"'):
-        pages.begin({}, **GOOD, dataset=("yaho", ("grammar", "yahoo")))
+        companion.begin({}, **GOOD, dataset=("yaho", ("grammar", "yahoo")))
 
 
 def test_without_a_history_plain_values_are_compared() -> None:
     namespace = {**GOOD, "sede": 1, "_hidden": 2, "sys": sys, "PAPERMILL_INPUT_PATH": "a"}
     with pytest.raises(BadInput, match='unknown parameter "sede"; did you mean "seeds"'):
-        pages.begin(namespace, **GOOD)
+        companion.begin(namespace, **GOOD)
     del namespace["sede"]
-    pages.begin(namespace, **GOOD)
+    companion.begin(namespace, **GOOD)
     namespace["row"] = 5  # a later cell's, and the page runs again
-    pages.begin(namespace, **GOOD)
+    companion.begin(namespace, **GOOD)
 
 
 FIRST = 'scale = "quick"\nseeds = [0]\ndevice = "auto"'
@@ -154,7 +155,7 @@ def test_source_notebooks_are_in_order(root: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", sources.list_notebooks(sources.find_root()))
 def test_notebooks_ask_for_runs_that_exist(root: Path, name: str) -> None:
-    from posterior_collapse.pages import batch
+    from companion.build import batch
 
     batch.requested_specs(batch.Job(name, {"scale": "smoke"}), root)
 
@@ -167,7 +168,12 @@ def test_problems_of_a_source_are_found() -> None:
     book.metadata.kernelspec.name = "other"
     book.metadata["posterior_collapse"] = {"runs": [{"recipes": "x"}]}
     found = "\n".join(sources.problems(text_of(book), "page"))
-    for part in ("holds outputs", "kernelspec", "pages.begin is given", 'did you mean "recipe"'):
+    for part in (
+        "holds outputs",
+        "kernelspec",
+        "companion.begin is given",
+        'did you mean "recipe"',
+    ):
         assert part in found
 
 
@@ -178,5 +184,7 @@ def test_parameters_must_be_plain(line: str) -> None:
 
 
 def test_choices_spelt_out_in_the_call_are_read() -> None:
-    call = 'pages.begin(globals(), scale=scale, dataset=(dataset, ("a", "b")), kind=(kind, KINDS))'
+    call = (
+        'companion.begin(globals(), scale=scale, dataset=(dataset, ("a", "b")), kind=(kind, KINDS))'
+    )
     assert sources.begin_choices(notebook(begin=call)) == {"dataset": ["a", "b"]}

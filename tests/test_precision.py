@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from posterior_collapse import benchmarks, methods, precision, recipes
+from companion.claims import groups as benchmarks
+from companion.claims.reference import Result
+from companion.methods import precision as pages
+from posterior_collapse import methods, precision, recipes
 from posterior_collapse.errors import BadInput
 from posterior_collapse.layers import dropout_mask
 from posterior_collapse.networks import VAE, TextNetwork, build_vae
 from posterior_collapse.networks.text import word_losses
-from posterior_collapse.pages import precision as pages
 from posterior_collapse.precision import Precision, available, products
-from posterior_collapse.reference import Result
 from posterior_collapse.runs import Spec, train_or_load
 from posterior_collapse.runs.work import _with_defaults
 from posterior_collapse.training import Optimisation, State, new_state

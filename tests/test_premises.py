@@ -9,14 +9,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from posterior_collapse import benchmarks, papers, premises, reference
+from companion import show
+from companion.build.parameters import Page
+from companion.claims import evidence as page_results
+from companion.claims import groups as benchmarks
+from companion.claims import premises, reference
+from companion.claims import printed as papers
+from companion.claims.premises import premise_of
+from companion.claims.printed import Label, Outcome
+from companion.claims.reference import Result
 from posterior_collapse.errors import BadInput
-from posterior_collapse.pages import results as page_results
-from posterior_collapse.pages import show
-from posterior_collapse.pages.parameters import Page
-from posterior_collapse.papers import Label, Outcome
-from posterior_collapse.premises import premise_of
-from posterior_collapse.reference import Result
 from posterior_collapse.runs import Spec
 
 CONTROL = "beta-vae(beta=0.4)"

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from posterior_collapse import papers
+from companion.claims import printed as papers
 from transcription import HEADS, Rows, faults, rows_of, text_of, tokens
 
 FOLDER = papers.repository() / "data" / "papers"

@@ -12,10 +12,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from companion.build import reader, sources
 from pages_help import notebook, printed, small_book, text_of
 from posterior_collapse import runs
 from posterior_collapse.errors import BadInput
-from posterior_collapse.pages import reader, sources
 
 COUNT = """
 from pathlib import Path
@@ -130,7 +130,7 @@ def test_a_damaged_page_is_set_aside(book: Path, store: Path) -> None:
 
 
 def test_readers_at_once_execute_one_page_once(book: Path) -> None:
-    command = [sys.executable, "-m", "posterior_collapse.pages.reader", "notebooks/count.ipynb"]
+    command = [sys.executable, "-m", "companion.build.reader", "notebooks/count.ipynb"]
     both = [subprocess.Popen(command, cwd=book, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
     assert executions(book) == 1

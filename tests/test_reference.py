@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from posterior_collapse import reference
+from companion.claims import reference
 from posterior_collapse.runs import Spec, work
 
 # Two planned runs that take no time stand for those that take hours.

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from posterior_collapse import datasets, generation, reference, text_metrics
+from companion.claims import reference
+from posterior_collapse import datasets, generation, text_metrics
 from posterior_collapse.datasets import EOS, Split, arrays
 from posterior_collapse.networks import VAE
 from posterior_collapse.posteriors import DiagonalNormal

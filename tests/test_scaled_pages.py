@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from posterior_collapse import benchmarks
-from posterior_collapse.pages import scaled
-from posterior_collapse.reference import Result
+from companion.claims import groups as benchmarks
+from companion.claims.reference import Result
+from companion.scale import text as scaled
 from posterior_collapse.runs import Spec
 
 SCALE, ANNEAL, BN = benchmarks.SCALE, benchmarks.ANNEAL, benchmarks.BATCH_NORM

@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from posterior_collapse import benchmarks, methods, recipes
-from posterior_collapse.pages import results, scales
-from posterior_collapse.reference import Result
+from companion.claims import evidence as results
+from companion.claims import groups as benchmarks
+from companion.claims.reference import Result
+from companion.methods import scales
+from posterior_collapse import methods, recipes
 from posterior_collapse.runs import Spec
 
 ALIVE = {

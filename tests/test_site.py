@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 
 from browser import Browser, find_chromium
+from companion.build import assets, extension, sources
 from pages_help import notebook, small_book
-from posterior_collapse.pages import assets, extension, sources
 
 SLIDER = (
     "from matplotlib.figure import Figure\n"
@@ -30,7 +30,8 @@ SLIDER = (
     "    figure = Figure(figsize=(9, 3))\n"
     "    figure.add_subplot().plot([0, k], [0, 1])\n"
     "    return figure\n"
-    "pages.slider([frame(k) for k in range(5)], [f'step {k}' for k in range(5)], 'time', 'A line.')"
+    "frames, labels = [frame(k) for k in range(5)], [f'step {k}' for k in range(5)]\n"
+    "companion.slider(frames, labels, 'time', 'A line.')"
 )
 FORMULA = """# Formula
 
@@ -70,7 +71,7 @@ def site(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "POSTERIOR_COLLAPSE_SEEDS": "[0]",
         "POSTERIOR_COLLAPSE_STORE": str(out / "store"),
     }
-    graph = [sys.executable, "-m", "posterior_collapse.pages.batch", "book", "--jobs", "2"]
+    graph = [sys.executable, "-m", "companion.build.batch", "book", "--jobs", "2"]
     done = subprocess.run(
         graph, cwd=root, env={**os.environ, **environment}, capture_output=True, text=True
     )

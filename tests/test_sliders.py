@@ -7,8 +7,8 @@ import io
 import pytest
 from PIL import Image
 
+from companion.show import sliders
 from posterior_collapse.errors import BadInput
-from posterior_collapse.pages import sliders
 
 
 def png(shade: int, size: tuple[int, int] = (80, 60)) -> bytes:

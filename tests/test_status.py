@@ -8,15 +8,17 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from companion import show
+from companion.build import batch, reader, sources
+from companion.build.parameters import Page
+from companion.claims.printed import Check, Interval, Outcome, Verdict, decide, inventory
+from companion.papers import status
 from pages_help import notebook, small_book, text_of
 from posterior_collapse.errors import BadInput
-from posterior_collapse.pages import batch, reader, show, sources, status
-from posterior_collapse.pages.parameters import Page
-from posterior_collapse.papers import Check, Interval, Outcome, Verdict, decide, inventory
 
 SHOWN = (
-    "from posterior_collapse import papers\n"
-    "from posterior_collapse.pages import show\n"
+    "from companion.claims import printed as papers\n"
+    "from companion import show\n"
     "check = papers.below('KL, nats', [0.1, 0.2, 0.1], {bound})\n"
     "show.verdict(papers.decide('{item}', '{scale}', [check]))"
 )
@@ -138,7 +140,7 @@ def test_only_the_rule_makes_verdicts(root: Path) -> None:
 def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A book of two pages with verdicts and a status page."""
     gathering = notebook(
-        "from posterior_collapse.pages import status\nprint(status.collect(page))",
+        "from companion import status\nprint(status.collect(page))",
     )
     gathering.metadata["posterior_collapse"] = {"runs": [], "reads": "pages"}
     one = notebook(SHOWN.format(item="lagging-fig2", scale="quick", bound=1))

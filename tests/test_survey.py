@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from browser import Browser, find_chromium
+from companion import show
+from companion.autogen import survey
+from companion.build.parameters import Page
+from companion.claims.printed import Label, beyond, decide
+from companion.papers import status
 from posterior_collapse.errors import BadInput
-from posterior_collapse.pages import show, status, survey
-from posterior_collapse.pages.parameters import Page
-from posterior_collapse.papers import Label, beyond, decide
 from posterior_collapse.runs import Run, Spec
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import sympy
 from hypothesis import strategies as st
 
-from posterior_collapse import theory
+import companion
+from companion.claims import statements as theory
+from companion.claims.printed import Verdict, inventory
+from companion.claims.statements import Evidence, Standing, Statement, Way
+from companion.show import theory as shown
 from posterior_collapse.errors import BadInput
-from posterior_collapse.pages import theory as shown
-from posterior_collapse.papers import Verdict, inventory
-from posterior_collapse.theory import Evidence, Standing, Statement, Way
 
 
 def modules() -> Iterator[str]:
-    """Modules of the package that hold statements."""
-    for found in pkgutil.iter_modules(theory.__path__):
-        name = f"posterior_collapse.theory.{found.name}"
+    """Modules of the chapters that hold statements."""
+    for path in sorted(Path(companion.__file__).parent.glob("*/statements*.py")):
+        name = f"companion.{path.parent.name}.{path.stem}"
         if hasattr(importlib.import_module(name), "STATEMENTS"):
             yield name
 

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.integrate import quad
 
+from companion.autogen import statements as autogen
+from companion.autogen import theory as pictures
+from companion.claims.statements import Standing, Way, examine, findings
 from posterior_collapse.layers import Progress
 from posterior_collapse.objectives import ELBO, AutoGen, Constant
-from posterior_collapse.pages import theory_autogen as pictures
-from posterior_collapse.theory import Standing, Way, autogen, examine, findings
 
 Array = NDArray[np.float64]
 

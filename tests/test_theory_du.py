@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from companion.du import statements as du
+from companion.du import statements_dropout as du_dropout
+from companion.du import theory as theory_du
+from companion.du.statements_dropout import ALPHA, Dropout
 from posterior_collapse import gaussian
-from posterior_collapse.pages import theory_du
 from posterior_collapse.posteriors import normed
-from posterior_collapse.theory import du, du_dropout
-from posterior_collapse.theory.du_dropout import ALPHA, Dropout
 
 Array = NDArray[Any]
 

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from companion.claims.printed import Outcome, Verdict, printed
+from companion.claims.statements import Statement, Way
+from companion.du import bounds as pictures
+from companion.du import statements_bounds as du_bounds
 from posterior_collapse import gaussian
-from posterior_collapse.pages import theory_du_bounds as pictures
-from posterior_collapse.papers import Outcome, Verdict, printed
-from posterior_collapse.theory import Statement, Way, du_bounds
 
 CASES = {
     case["name"]: case

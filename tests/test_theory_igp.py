@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from companion.claims.statements import Standing, examine
+from companion.igp import statements as igp
+from companion.igp import theory as pictures
 from posterior_collapse import gaussian
-from posterior_collapse.pages import theory_igp as pictures
-from posterior_collapse.theory import Standing, examine, igp
 
 CASES = {
     case["name"]: case

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from scipy.special import log_expit
 from scipy.stats import multivariate_normal
 
+from companion.claims import mixtures as mixture
+from companion.claims.mixtures import log_normal
+from companion.claims.statements import Standing, examine
+from companion.lagging import statements as lagging
+from companion.lagging import theory as pictures
 from posterior_collapse.estimators import mutual_information, posterior_moments_1d
-from posterior_collapse.pages import theory_lagging as pictures
-from posterior_collapse.theory import Standing, examine, lagging, mixture
-from posterior_collapse.theory.mixture import log_normal
 
 CASES = {
     case["name"]: case

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.optimize import approx_fprime
 
+from companion.claims.statements import Standing, examine, findings
+from companion.methods import linear_vae as pictures
+from companion.methods import statements as linear
 from posterior_collapse.networks import linear_optimum
-from posterior_collapse.pages import theory_linear as pictures
-from posterior_collapse.theory import Standing, examine, findings, linear
 
 CASES = {
     case["name"]: case

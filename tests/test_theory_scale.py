@@ -15,13 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
+from companion.claims import mixtures as mixture
+from companion.claims.statements import Standing, examine
+from companion.scale import statements as scale
+from companion.scale import statements_dynamics as scale_dynamics
+from companion.scale import theory as pictures
 from posterior_collapse import gaussian
 from posterior_collapse.layers import Progress
 from posterior_collapse.objectives import ScaledELBO
-from posterior_collapse.pages import theory_scale as pictures
 from posterior_collapse.posteriors import Scaled, ScaledNormal
 from posterior_collapse.priors import UnitNormal
-from posterior_collapse.theory import Standing, examine, mixture, scale, scale_dynamics
 
 CASES = {
     case["name"]: case

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from companion.build import warm
+from companion.build.batch import WARM
 from pages_help import notebook, text_of
-from posterior_collapse import warm
-from posterior_collapse.pages.batch import WARM
 from posterior_collapse.runs import Spec, load_run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux only")
@@ -225,7 +225,7 @@ def test_a_forked_training_and_page_are_those_of_the_plain_commands(
         monkeypatch.setenv("POSTERIOR_COLLAPSE_STORE", str(store))
         words = [
             [sys.executable, "-m", "posterior_collapse.runs", *train],
-            [sys.executable, "-m", "posterior_collapse.pages.reader", str(page)],
+            [sys.executable, "-m", "companion.build.reader", str(page)],
         ]
         with warm.serve(modules or []) as variables:
             environment = {**os.environ, **(variables if modules else {})}

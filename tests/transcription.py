@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from posterior_collapse import papers
+from companion.claims import printed as papers
 
 Rows = Sequence[Mapping[str, str]]
 

@@ -10,17 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from posterior_collapse.datasets.arrays import check_batch_size, check_sizes, digest_of
+from posterior_collapse.datasets.idx import read_idx
 from posterior_collapse.datasets.registry import Card, Sizes
+from posterior_collapse.datasets.text import locate
 from posterior_collapse.errors import BadInput
 
 __all__ = ["SOURCES", "ImageDataset", "ImageSplit", "build"]
 
 SEED = 12  # of the permutation that makes the splits of the digits
+_SHUFFLE = 12  # of the permutation that takes the validation images out of the training file
+_SIDE = 28  # pixels along a side of the images in files
 
 
 @dataclass(frozen=True)
@@ -161,13 +167,47 @@ def _digits(card: Card) -> ImageDataset:
     return ImageDataset.build(card, splits, 8, 8, [str(digit) for digit in range(10)])
 
 
-def _from_files(label_names: tuple[str, ...]) -> Callable[[Card], ImageDataset]:
-    def make(card: Card) -> ImageDataset:
-        from posterior_collapse.datasets import idx  # it builds on this module
+def _pair(card: Card, part: str) -> ImageSplit:
+    """Images of a part, ``train`` or ``t10k``, with their labels."""
+    arrays = []
+    for kind in ("images-idx3", "labels-idx1"):
+        (file,) = (name for name in card.files if f"/{part}-{kind}" in name)
+        arrays.append(read_idx(locate(card, file), card.files[file]))
+    pixels, labels = arrays
+    if pixels.shape[1:] != (_SIDE, _SIDE) or labels.shape != pixels.shape[:1]:
+        raise BadInput(
+            f"{card.name}: images of shape {pixels.shape} and labels of shape {labels.shape} do "
+            f"not belong together; expected (N, {_SIDE}, {_SIDE}) and (N,)"
+        )
+    rows = torch.from_numpy(pixels.reshape(len(pixels), -1).astype(np.float32) / 255)
+    return ImageSplit(rows, torch.from_numpy(labels.copy()).long())
 
-        return idx.build(card, label_names)
 
-    return make
+def _from_files(label_names: tuple[str, ...], card: Card) -> ImageDataset:
+    """Training, validation and test images.
+
+    The validation images are taken out of the training file by a seeded permutation, and what
+    trains is in that order too.
+
+    Raises:
+        BadInput: a file that is not what the registry says.
+        DataMissing: a file that is not there.
+    """
+    whole, test = _pair(card, "train"), _pair(card, "t10k")
+    if (len(whole), len(test)) != (card.splits.train + card.splits.valid, card.splits.test):
+        raise BadInput(
+            f"{card.name} has {len(whole)} training and {len(test)} test images; expected "
+            f"{card.splits.train + card.splits.valid} and {card.splits.test}"
+        )
+    for labels in (whole.labels, test.labels):
+        if labels is not None and int(labels.max()) >= len(label_names):
+            raise BadInput(
+                f"{card.name} has the label {int(labels.max())}; allowed: 0 .. "
+                f"{len(label_names) - 1}"
+            )
+    order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(_SHUFFLE))
+    train, valid = (whole.take(rows) for rows in order.split([*card.splits[:2]]))
+    return ImageDataset.build(card, [train, valid, test], _SIDE, _SIDE, label_names)
 
 
 _CLOTHES = (
@@ -185,8 +225,8 @@ _CLOTHES = (
 
 SOURCES: dict[str, Callable[[Card], ImageDataset]] = {
     "digits": _digits,
-    "mnist": _from_files(tuple("0123456789")),
-    "fashion-mnist": _from_files(_CLOTHES),
+    "mnist": partial(_from_files, tuple("0123456789")),
+    "fashion-mnist": partial(_from_files, _CLOTHES),
 }
 
 

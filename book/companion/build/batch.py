@@ -1,0 +1,480 @@
+"""Many pages at once: the book's own, or a grid of notebooks and parameters.
+
+``python -m companion.build.batch book`` trains what the pages of the table of contents
+ask for and executes them. ``... batch grid batch.yml`` does the same for a grid file. Both check
+everything first, write a plan, and hand it to Snakemake, which runs several jobs at a time.
+
+A grid file::
+
+    grid:
+      - notebooks: [notebooks/lagging/*.ipynb]
+        parameters:
+          scale: [smoke, quick]
+          seeds: [[0], [1], [2]]
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import filelock
+import nbformat
+import yaml
+
+from companion.build import warm
+from posterior_collapse.errors import BadInput, PosteriorCollapseError, nearest
+from companion.build import parameters as checks
+from companion.build import reader, sources
+
+__all__ = [
+    "WARM",
+    "Job",
+    "book_jobs",
+    "check_values",
+    "folder_name",
+    "grid_jobs",
+    "main",
+    "make_plan",
+    "read_grid",
+    "requested_specs",
+    "run",
+]
+
+# What trainings, pages and kernels import, for the process that they are forked from.
+# Neither ipykernel nor pyplot: both read the environment of a kernel when they are imported.
+WARM = (
+    "companion.claims.reference",
+    "companion.build.batch",
+    "companion.claims.evidence",
+    "companion.show.figures",
+    # called too: the digest of the sources is then taken once, of what has been imported
+    "posterior_collapse.runs.spec:sources_digest",
+    "IPython.core.interactiveshell",
+    "papermill",
+)
+_NAME_LIMIT = 120  # characters of a folder's name; longer ones end in a digest
+
+
+@dataclass(frozen=True)
+class Job:
+    """A page to execute.
+
+    Attributes:
+        notebook: source, relative to the root of the repository.
+        parameters: what replaces the source's own parameters.
+        output: where a copy of the executed page goes, or None to keep it in the store only.
+    """
+
+    notebook: str
+    parameters: Mapping[str, object]
+    output: Path | None = None
+
+    @property
+    def label(self) -> str:
+        """The page and its parameters, for messages."""
+        if not self.parameters:
+            return self.notebook
+        return f"{self.notebook} {folder_name(self.parameters)}"
+
+
+def folder_name(parameters: Mapping[str, object]) -> str:
+    """A folder's name that states parameters, such as ``scale=quick,seeds=0-1``.
+
+    Anything that a folder's name cannot hold becomes an underscore, and a digest then keeps
+    names apart.
+    """
+    words, exact = [], True
+    for name, value in sorted(parameters.items()):
+        parts = value if isinstance(value, list | tuple) else [value]
+        text = "-".join(str(part) for part in parts)
+        safe = re.sub(r"[^A-Za-z0-9._+-]", "_", text)
+        exact = exact and safe == text and len(parts) == 1 + text.count("-")
+        words.append(f"{name}={safe}")
+    joined = ",".join(words) or "defaults"
+    if exact and len(joined) <= _NAME_LIMIT:
+        return joined
+    digest = hashlib.sha256(json.dumps(dict(parameters), sort_keys=True).encode()).hexdigest()
+    return f"{joined[:_NAME_LIMIT]}~{digest[:8]}"
+
+
+def _load(root: Path, name: str) -> Any:
+    return sources.parse((root / name).read_text(encoding="utf-8"), name)
+
+
+def book_jobs(root: Path) -> list[Job]:
+    """The pages of the book, with the parameters that the environment replaces."""
+    found = []
+    for name in sources.toc_notebooks(root):
+        declared = sources.default_parameters(_load(root, name), name)
+        found.append(Job(name, reader.injected_parameters(declared)))
+    return found
+
+
+def _keys(entry: Any, allowed: Sequence[str], what: str) -> dict[str, Any]:
+    """A mapping with known keys only.
+
+    Raises:
+        BadInput: otherwise.
+    """
+    if not isinstance(entry, dict):
+        raise BadInput(f"{what} must be a mapping with the keys {', '.join(allowed)}")
+    for key in entry:
+        if key not in allowed:
+            raise BadInput(nearest(key, allowed, f"key of {what}"))
+    return entry
+
+
+def read_grid(path: Path) -> list[dict[str, Any]]:
+    """The entries of a grid file.
+
+    Raises:
+        BadInput: if the file is missing, is no YAML, or has another form than documented above.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadInput(f"there is no grid file {path}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise BadInput(f"cannot read the grid file {path}: {error}") from error
+    entries = _keys(content, ("grid",), "the grid file").get("grid")
+    if not isinstance(entries, list) or not entries:
+        raise BadInput(f"the grid file {path} needs a list of entries under grid")
+    return [_keys(entry, ("notebooks", "parameters"), "a grid entry") for entry in entries]
+
+
+def _match_notebooks(patterns: object, known: Sequence[str]) -> list[str]:
+    """Notebooks that names or patterns stand for.
+
+    Raises:
+        BadInput: for a name or pattern that matches none.
+    """
+    wanted = [patterns] if isinstance(patterns, str) else patterns
+    if not isinstance(wanted, list) or not wanted:
+        raise BadInput("a grid entry needs notebooks: a list of names or patterns")
+    found: list[str] = []
+    for pattern in wanted:
+        matching = [name for name in known if PurePosixPath(name).match(str(pattern))]
+        if not matching:
+            raise BadInput(nearest(pattern, known, "notebook"))
+        found += [name for name in matching if name not in found]
+    return found
+
+
+def check_values(notebook: Any, name: str, parameters: Mapping[str, object]) -> dict[str, object]:
+    """The parameters, checked against what the page takes.
+
+    Raises:
+        BadInput: for a name that the page does not take, or a value that it would refuse.
+    """
+    declared = sources.default_parameters(notebook, name)
+    choices = sources.begin_choices(notebook)
+    try:
+        checks.check_names(parameters, declared)
+        found: dict[str, object] = {}
+        for key, value in parameters.items():
+            if key == "seeds":
+                found[key] = list(checks.check_seeds(value))
+            elif key == "scale":
+                found[key] = checks.check_scale(value)
+            elif key == "device":
+                found[key] = checks.check_device(value)
+            elif key in choices:
+                found[key] = checks.check_choice(key, value, choices[key])
+            else:
+                found[key] = value
+    except BadInput as error:
+        raise BadInput(f"{name}: {error}") from error
+    return found
+
+
+def grid_jobs(entries: Sequence[Mapping[str, Any]], root: Path, out: Path) -> list[Job]:
+    """Every notebook of every entry with every combination of its parameters.
+
+    Raises:
+        BadInput: for an unknown notebook or parameter, or a value that a page would refuse.
+    """
+    known = sources.list_notebooks(root)
+    jobs: dict[Path, Job] = {}
+    for entry in entries:
+        lists = entry.get("parameters") or {}
+        if not isinstance(lists, dict):
+            raise BadInput("the parameters of a grid entry are a mapping: a name and its values")
+        values = [v if isinstance(v, list) else [v] for v in lists.values()]
+        empty = [str(name) for name, listed in zip(lists, values, strict=True) if not listed]
+        if empty:
+            raise BadInput(f"the parameter {empty[0]} of a grid entry has no values")
+        for name in _match_notebooks(entry.get("notebooks"), known):
+            notebook = _load(root, name)
+            for chosen in itertools.product(*values):
+                given = dict(zip(lists, chosen, strict=True))
+                asked = check_values(notebook, name, given)
+                place = PurePosixPath(name).relative_to("notebooks")
+                output = out / folder_name(asked) / place
+                jobs[output] = Job(name, asked, output)
+    return list(jobs.values())
+
+
+def requested_specs(job: Job, root: Path) -> list[Any]:
+    """The runs that a page asks for with its parameters, as ``runs.Spec``.
+
+    Raises:
+        BadInput: if its metadata name an unknown recipe or method, or the recipe lacks the scale.
+    """
+    from companion.claims import groups as benchmarks  # imports torch: only where runs are planned
+    from posterior_collapse.runs import Spec
+
+    notebook = _load(root, job.notebook)
+    declared = sources.default_parameters(notebook, job.notebook)
+    values = {**declared, **reader.injected_parameters(declared), **job.parameters}
+    if values.get("dataset") == "auto":
+        values["dataset"] = benchmarks.resolve("auto")
+    seeds = checks.check_seeds(values.get("seeds", [0]))
+    found = []
+    for request in sources.requested_runs(notebook, job.notebook):
+        if not request.applies(values):
+            continue
+        scale = request.scale or str(values.get("scale", "quick"))
+        try:
+            wanted = benchmarks.expand(request.methods)
+        except BadInput as error:
+            raise BadInput(f"{job.notebook}: {error}") from error
+        for method, seed in itertools.product(wanted, seeds):
+            try:
+                found.append(Spec(request.recipe, method, scale, seed))
+            except BadInput as error:
+                raise BadInput(f"{job.notebook}: {error}") from error
+    return found
+
+
+def _run_entry(spec: Any, device: str) -> dict[str, object]:
+    """A training for the plan."""
+    words = [sys.executable, "-m", "posterior_collapse.runs", "train"]
+    for name in ("recipe", "method", "scale", "seed"):
+        words += [f"--{name}", str(getattr(spec, name))]
+    words += ["--device", device]
+    return {"command": shlex.join(warm.command(words)), "label": spec.label()}
+
+
+def _page_entry(job: Job, runs: Sequence[str]) -> dict[str, object]:
+    """A page for the plan."""
+    words = [sys.executable, "-m", "companion.build.reader", job.notebook]
+    words += ["--parameters", json.dumps(dict(job.parameters))]
+    if job.output:
+        words += ["--output", str(job.output)]
+    command = shlex.join(warm.command(words))
+    return {"command": command, "label": job.label, "runs": list(runs), "pages": []}
+
+
+def _is_done(job: Job, key: str) -> bool:
+    """Whether a page is executed and, if a copy was asked for, the copy is of that run."""
+    if job.output is None:
+        return reader.is_stored(key)
+    try:
+        copy = nbformat.read(job.output, as_version=4)
+    except (OSError, *sources.UNREADABLE):
+        return False
+    return copy.metadata.get("posterior_collapse", {}).get("page", {}).get("key") == key
+
+
+def _job_key(job: Job, root: Path) -> str:
+    text = (root / job.notebook).read_text(encoding="utf-8")
+    declared = sources.default_parameters(sources.parse(text, job.notebook), job.notebook)
+    injected = {**reader.injected_parameters(declared), **job.parameters}
+    return reader.page_key(text, injected, root)
+
+
+def make_plan(jobs: Sequence[Job], root: Path) -> dict[str, Any]:
+    """What is missing: pages, and the runs that they need and the store lacks.
+
+    A run on data that this machine lacks is left to its page, which says so there.
+
+    Raises:
+        BadInput: if a page asks for an unknown recipe, method or scale.
+    """
+    from posterior_collapse.runs import is_complete, run_folder
+
+    plan: dict[str, Any] = {"root": str(root), "runs": {}, "pages": {}}
+    wanted = [(job, requested_specs(job, root)) for job in jobs]  # refuses before anything runs
+    gathering: list[str] = []
+    for job, specs in wanted:
+        key = _job_key(job, root)
+        if _is_done(job, key):
+            continue
+        needed = []
+        for spec in specs:
+            try:
+                missing, name = not is_complete(spec), run_folder(spec).name
+            except BadInput as error:
+                print(f"[batch] {job.label}: {spec.label()} is left out: {error}", flush=True)
+                continue
+            if missing:
+                device = str(job.parameters.get("device", "auto"))
+                plan["runs"].setdefault(name, _run_entry(spec, device))
+                needed.append(name)
+        place = hashlib.sha256(f"{key} {job.output}".encode()).hexdigest()[:24]
+        plan["pages"][place] = _page_entry(job, needed)
+        if sources.reads_pages(_load(root, job.notebook)):
+            gathering.append(place)
+    for place in gathering:
+        plan["pages"][place]["pages"] = [name for name in plan["pages"] if name not in gathering]
+    return plan
+
+
+def _snakemake(root: Path, work: Path, jobs: int, extra: Sequence[str]) -> list[str]:
+    return [
+        *(sys.executable, "-m", "snakemake"),
+        *("--snakefile", str(root / "Snakefile"), "--directory", str(work)),
+        *("--config", f"plan={work / 'plan.json'}"),
+        *("--cores", str(jobs), "--keep-going", "--rerun-incomplete"),
+        *("--rerun-triggers", "mtime"),
+        *extra,
+    ]
+
+
+def _forget(work: Path, plan: Mapping[str, Any]) -> None:
+    """Remove the markers of planned jobs: they are planned because their product is missing."""
+    for kind, names in (("run", plan["runs"]), ("page", plan["pages"])):
+        for name in names:
+            (work / "done" / f"{kind}-{name}").unlink(missing_ok=True)
+
+
+def _report_failures(work: Path, plan: Mapping[str, Any]) -> None:
+    """Say which jobs did not finish, with the end of what they wrote."""
+    for kind, entries in (("run", plan["runs"]), ("page", plan["pages"])):
+        for name, entry in entries.items():
+            log = work / "logs" / f"{kind}-{name}.log"
+            if (work / "done" / f"{kind}-{name}").exists() or not log.exists():
+                continue
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:]
+            text = "\n".join(f"    {line}" for line in lines)
+            print(f"[batch] not finished: {entry['label']}\n{text}\n    {log}", file=sys.stderr)
+
+
+def _start(command: Sequence[str], log: Path, total: int) -> int:
+    """Run Snakemake to its end, with a process that its jobs are forked from.
+
+    All that it says goes to ``log``; the console gets one line for each job.
+    """
+    os.environ.update({"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"})
+    with warm.serve(WARM) as forks:
+        return _follow(command, {**os.environ, **forks}, log, total)
+
+
+def _follow(command: Sequence[str], environment: Mapping[str, str], log: Path, total: int) -> int:
+    """Run Snakemake to its end, also when Ctrl-C asks both of us to stop."""
+    process = subprocess.Popen(
+        command, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    begun = 0
+    with log.open("w", encoding="utf-8") as file:
+        while True:
+            try:
+                for line in process.stdout:
+                    file.write(line)
+                    if line.startswith(("[train] ", "[page] ")):
+                        begun += 1
+                        print(f"[{begun}/{total}] {line}", end="", flush=True)
+                return process.wait()
+            except KeyboardInterrupt:
+                print("[batch] stopping; the next call goes on from here", file=sys.stderr)
+
+
+def run(jobs: Sequence[Job], root: Path, work: Path, cores: int, extra: Sequence[str] = ()) -> int:
+    """Train and execute what is missing.
+
+    Args:
+        jobs: the pages.
+        root: the repository.
+        work: folder for the plan, the markers and the logs. One call at a time uses it.
+        cores: how many jobs run at once, each on one thread.
+        extra: more arguments for Snakemake, such as an executor.
+
+    Returns:
+        Snakemake's exit status; 0 when nothing is missing.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(work / "batch.lock")
+    if lock.lock_file and not _try(lock):
+        print(f"[batch] waiting for another batch in {work}", flush=True)
+        lock.acquire()
+    try:
+        start = time.monotonic()
+        plan = make_plan(jobs, root)
+        count = f"{len(plan['runs'])} trainings and {len(plan['pages'])} of {len(jobs)} pages"
+        print(f"[batch] to do: {count}, {cores} at a time", flush=True)
+        if not plan["pages"]:
+            return 0
+        _forget(work, plan)
+        (work / "plan.json").write_text(json.dumps(plan, indent=1), encoding="utf-8")
+        command = _snakemake(root, work, cores, extra)
+        locks = work / ".snakemake" / "locks"
+        if locks.is_dir() and any(locks.iterdir()):
+            # we hold our own lock, so Snakemake's is one that a killed batch left behind
+            unlock = [*command, "--unlock", "--quiet", "all"]
+            subprocess.run(unlock, check=True, stdout=subprocess.DEVNULL)
+        log = work / "snakemake.log"
+        status = _start(command, log, len(plan["runs"]) + len(plan["pages"]))
+        if status != 0:
+            _report_failures(work, plan)
+            print(f"[batch] all that Snakemake said: {log}", file=sys.stderr)
+        print(f"[batch] {'failed' if status else 'done'} after {time.monotonic() - start:.0f} s")
+        return status
+    finally:
+        lock.release()
+
+
+def _try(lock: filelock.BaseFileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return False
+    return True
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m companion.build.batch")
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    book = kinds.add_parser("book", help="the pages of the table of contents")
+    grid = kinds.add_parser("grid", help="the pages of a grid file")
+    grid.add_argument("file", type=Path)
+    grid.add_argument("--out", type=Path, default=None, help="folder for the pages (_batch)")
+    for one in (book, grid):
+        one.add_argument("--jobs", type=int, default=2, help="how many jobs run at once")
+        one.add_argument("--snakemake", default="", help="more arguments for Snakemake")
+    given = parser.parse_args(arguments)
+    try:
+        if given.jobs < 1:
+            raise BadInput(f"jobs must be at least 1, given {given.jobs}")
+        root = sources.find_root()
+        if given.kind == "book":
+            jobs, work = book_jobs(root), reader.store_root() / "graph"
+        else:
+            out = (given.out or root / "_batch").resolve()
+            jobs, work = grid_jobs(read_grid(given.file), root, out), out / ".graph"
+        status = run(jobs, root, work.resolve(), given.jobs, shlex.split(given.snakemake))
+    except PosteriorCollapseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for job in jobs if status == 0 else []:
+        if job.output:
+            print(job.output)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

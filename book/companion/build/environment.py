@@ -1,0 +1,170 @@
+"""Create or refresh the virtual environment ``.venv`` at the root of the repository.
+
+Runs on a bare Python before anything is installed, so it imports the standard library only::
+
+    python3 -I book/companion/build/environment.py
+
+A stamp inside ``.venv`` holds the digests of what was installed. Nothing is done while the stamp
+agrees with the files; a changed lock or another Python rebuilds the environment, a changed
+``pyproject.toml`` installs only the package again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: no two installations at once are guarded against there
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["OLDEST_PYTHON", "ensure", "main", "state_of", "torch_requirement", "work_needed"]
+
+OLDEST_PYTHON = (3, 11)
+
+
+def torch_requirement(requirements: str) -> str:
+    """The line of ``requirements.in`` that pins torch, such as ``torch==2.13.0``.
+
+    Raises:
+        ValueError: if no line pins torch.
+    """
+    found = re.search(r"^torch==[^\s#]+", requirements, re.MULTILINE)
+    if found is None:
+        raise ValueError("requirements.in pins no torch: expected a line such as torch==2.13.0")
+    return found.group()
+
+
+def state_of(root: Path) -> dict[str, str]:
+    """What an environment made from the files in ``root`` by this Python would hold."""
+
+    def digest(name: str) -> str:
+        return hashlib.sha256((root / name).read_bytes()).hexdigest()
+
+    return {
+        "python": ".".join(str(part) for part in sys.version_info[:3]),
+        "root": str(root),
+        "lock": digest("requirements.lock"),
+        "torch": torch_requirement((root / "requirements.in").read_text(encoding="utf-8")),
+        "pyproject": digest("pyproject.toml"),
+    }
+
+
+def work_needed(stamp: Path, wanted: dict[str, str]) -> tuple[str, str]:
+    """Compare a stamp with the wanted state.
+
+    Returns:
+        ``(work, reason)`` with work ``"none"``, ``"package"`` or ``"everything"``.
+    """
+    try:
+        found = json.loads(stamp.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return "everything", "there is no complete .venv yet"
+    except ValueError:
+        return "everything", "the stamp of .venv cannot be read"
+    if not isinstance(found, dict):
+        return "everything", "the stamp of .venv cannot be read"
+    changed = [name for name in wanted if found.get(name) != wanted[name]]
+    if not changed:
+        return "none", "nothing changed"
+    what = " and ".join(changed)
+    if changed == ["pyproject"]:
+        return "package", f"{what} changed"
+    return "everything", f"{what} changed"
+
+
+def _pip(venv: Path, *arguments: str) -> None:
+    """Run the environment's pip, quiet but for errors."""
+    command = [str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
+    subprocess.run([*command, *arguments], check=True)
+
+
+def _create(root: Path, venv: Path) -> None:
+    """Make an empty environment in place of whatever is there."""
+    if venv.exists():
+        shutil.rmtree(venv)
+    made = subprocess.run([sys.executable, "-m", "venv", str(venv)], cwd=root)
+    if made.returncode != 0:
+        raise SystemExit(
+            "could not create .venv: this Python lacks the venv or ensurepip module "
+            "(on Debian and Ubuntu: apt-get install python3-venv)"
+        )
+
+
+def _find_companion(root: Path, venv: Path) -> None:
+    """Let the environment import ``companion``, which belongs to this book and is not installed."""
+    for packages in venv.glob("lib/python*/site-packages"):
+        (packages / "companion.pth").write_text(f"{root / 'book'}\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Hold a lock, so that ``make book`` and ``make test`` at once install only once."""
+    with (root / ".venv.lock").open("w") as handle:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def ensure(root: Path) -> str:
+    """Bring ``root/.venv`` to the state that the files ask for and say what is done.
+
+    Returns:
+        The work that was done: ``"none"``, ``"package"`` or ``"everything"``.
+
+    Raises:
+        subprocess.CalledProcessError: if pip fails; the stamp is then absent, so that the next
+            call starts again.
+    """
+    venv = root / ".venv"
+    stamp = venv / "posterior-collapse-stamp.json"
+    wanted = state_of(root)
+    with _alone(root):
+        work, reason = work_needed(stamp, wanted)
+        if work == "none":
+            return work
+        start = time.monotonic()
+        stamp.unlink(missing_ok=True)
+        if work == "everything":
+            print(f"[environment] creating .venv ({reason}); this takes a few minutes", flush=True)
+            _create(root, venv)
+            print("[environment] installing requirements.lock, checked by hash", flush=True)
+            _pip(venv, "install", "-qq", "--no-deps", "--require-hashes", "-r", "requirements.lock")
+            print(f"[environment] installing {wanted['torch']}", flush=True)
+            _pip(venv, "install", "-qq", wanted["torch"])
+        print("[environment] installing this package, editable", flush=True)
+        _pip(venv, "install", "-qq", "--no-deps", "--no-build-isolation", "-e", ".")
+        _find_companion(root, venv)
+        stamp.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+        print(f"[environment] .venv is ready after {time.monotonic() - start:.0f} s", flush=True)
+    return work
+
+
+def main() -> None:
+    """Refuse an old Python, then make the environment."""
+    if sys.version_info < OLDEST_PYTHON:
+        asked = ".".join(str(part) for part in OLDEST_PYTHON)
+        raise SystemExit(
+            f"Python {asked} or later is needed, but {sys.executable} is "
+            f"{sys.version.split()[0]}; name another one: make PYTHON=python{asked}"
+        )
+    root = Path(__file__).resolve().parents[3]
+    os.chdir(root)
+    try:
+        ensure(root)
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(f"the installation stopped: {' '.join(error.cmd)}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Sphinx extension: hands executed pages to the book, and builds it without Node when it must.
+
+Used by ``_config.yml``. It does three things. It gives myst-nb the papermill run of each source
+notebook. It tells Sphinx which pages are out of date, since Sphinx looks only at the times of the
+sources. And where the vendored scripts are missing it switches formulas to MathML and sliders to
+still frames, with a banner that says so.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
+from sphinx.util.math import get_node_equation_number
+
+from companion.build import assets, reader, sources
+
+__all__ = ["read", "setup"]
+
+_log = logging.getLogger(__name__)
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+_current = {"name": ""}  # the source that Sphinx reads now, for messages
+_KEYS = "posterior_collapse_keys"
+
+
+def read(text: str) -> Any:
+    """The papermill run of a source notebook; named in ``nb_custom_formats``.
+
+    Raises:
+        reader.PageFailed: if a cell of the page raises.
+    """
+    return reader.read(text, _current["name"])
+
+
+def _note_source(app: Sphinx, docname: str, content: list[str]) -> None:
+    """Remember which page is read, and under which key."""
+    path = Path(app.env.doc2path(docname))
+    _current["name"] = path.relative_to(app.srcdir).as_posix()
+    if path.suffix == ".ipynb":
+        _keys(app.env)[docname] = _key(path, Path(app.srcdir))
+
+
+def _keys(env: BuildEnvironment) -> dict[str, str]:
+    """Page -> key of the run that the environment holds of it."""
+    if not hasattr(env, _KEYS):
+        setattr(env, _KEYS, {})
+    keys: dict[str, str] = getattr(env, _KEYS)
+    return keys
+
+
+def _key(path: Path, root: Path) -> str:
+    text = path.read_text(encoding="utf-8")
+    name = path.relative_to(root).as_posix()
+    declared = sources.default_parameters(sources.parse(text, name), name)
+    return reader.page_key(text, reader.injected_parameters(declared), root)
+
+
+def _outdated(
+    app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
+) -> list[str]:
+    """Pages whose run is another one than the one that the environment holds."""
+    root = Path(app.srcdir)
+    found = []
+    for docname, key in _keys(env).items():
+        path = Path(env.doc2path(docname))
+        if docname not in removed and path.exists() and _key(path, root) != key:
+            found.append(docname)
+    return found
+
+
+def _without_scripts(app: Sphinx, config: Any) -> None:
+    """Choose what the site does without the vendored scripts, if they are not there."""
+    if assets.present(Path(app.srcdir)):
+        return
+    notice = assets.missing_notice()
+    _log.info("[site] %s", notice)
+    config.html_math_renderer = "mathml"
+    config.nb_ipywidgets_js = {}
+    overrides = list(config.nb_mime_priority_overrides)
+    config.nb_mime_priority_overrides = [*overrides, ("*", _WIDGET, None)]
+    config.html_theme_options = {**config.html_theme_options, "announcement": notice}
+
+
+def _without_thebe(app: Sphinx, config: Any) -> None:
+    """Take live code out: its scripts name a server, and the book needs no kernel.
+
+    Jupyter Book loads sphinx-thebe always, so its listeners are removed again.
+    """
+    for name in ("env-before-read-docs", "doctree-resolved"):
+        listeners = app.events.listeners[name]
+        listeners[:] = [one for one in listeners if one.handler.__module__ != "sphinx_thebe"]
+
+
+# What docutils knows under another name only.
+_PLAINER = {"tfrac": "frac", "dots": "ldots", "big": "bigl"}
+
+
+def _mathml(tex: str, block: bool) -> str:
+    """MathML of a formula, or its TeX where docutils knows a command of it not."""
+    for command, plain in _PLAINER.items():
+        tex = re.sub(rf"\\{command}(?![a-zA-Z])", rf"\\{plain}", tex)
+    tex = re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", tex)
+    try:
+        return tex2mathml(tex, as_block=block)
+    except (MathError, ValueError, IndexError):
+        code = nodes.Text(tex).astext()
+        for plain, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+            code = code.replace(plain, safe)
+        return f"<code>{code}</code>"
+
+
+def _visit_inline(translator: Any, node: nodes.math) -> None:
+    translator.body.append(f'<span class="math">{_mathml(node.astext(), False)}</span>')
+    raise nodes.SkipNode
+
+
+def _visit_block(translator: Any, node: nodes.math_block) -> None:
+    translator.body.append(translator.starttag(node, "div", CLASS="math"))
+    if node.get("number"):
+        number = get_node_equation_number(translator, node)
+        translator.body.append(f'<span class="eqno">({number})')
+        translator.add_permalink_ref(node, "Link to this equation")
+        translator.body.append("</span>")
+    translator.body.append(_mathml(node.astext(), True) + "</div>\n")
+    raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register with Sphinx."""
+    app.add_html_math_renderer("mathml", (_visit_inline, None), (_visit_block, None))
+    app.connect("config-inited", _without_scripts)
+    app.connect("config-inited", _without_thebe)
+    app.connect("source-read", _note_source)
+    app.connect("env-get-outdated", _outdated)
+    return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}

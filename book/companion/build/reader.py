@@ -1,0 +1,328 @@
+"""Papermill runs of the source notebooks, kept by the digest of everything that decides them.
+
+The table of contents lists the sources. When the book is built, ``read`` is given a source's text
+and returns its executed form. That is looked up under a key: the digest of the text, the injected
+parameters, the library's sources, the repository's data, the state of the data folder and the
+versions of Python and packages. So a page is executed when any of them changed and never
+otherwise, and a stale page cannot be shown.
+
+``python -m companion.build.reader notebooks/.../page.ipynb`` executes pages beforehand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+import nbformat
+import platformdirs
+
+import posterior_collapse
+from companion.build import warm
+from posterior_collapse.errors import BadInput, PosteriorCollapseError
+from companion.build import parameters as checks
+from companion.build import sources
+
+__all__ = [
+    "PageFailed",
+    "decided_by",
+    "execute",
+    "injected_parameters",
+    "is_stored",
+    "main",
+    "page_key",
+    "read",
+    "store_root",
+    "stored_page",
+]
+
+SCALE_VARIABLE = "POSTERIOR_COLLAPSE_SCALE"
+SEEDS_VARIABLE = "POSTERIOR_COLLAPSE_SEEDS"
+DATA_VARIABLE = "POSTERIOR_COLLAPSE_DATA"
+METHODS_VARIABLE = "POSTERIOR_COLLAPSE_METHODS"
+STORE_VARIABLE = "POSTERIOR_COLLAPSE_STORE"
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_log = logging.getLogger(__name__)
+
+
+class PageFailed(PosteriorCollapseError):
+    """A cell of a page raised; the message names the page, the cell and the error."""
+
+
+def store_root() -> Path:
+    """Where runs and executed pages are kept; the same folder as ``runs.store_root``.
+
+    It is found here too because importing ``runs`` imports torch, which this module can do without.
+    """
+    named = os.environ.get(STORE_VARIABLE)
+    return Path(named).expanduser() if named else platformdirs.user_cache_path("posterior-collapse")
+
+
+def injected_parameters(declared: Mapping[str, object]) -> dict[str, object]:
+    """The parameters that the environment replaces on every page that takes them.
+
+    Raises:
+        BadInput: if ``POSTERIOR_COLLAPSE_SCALE`` names no scale, or ``POSTERIOR_COLLAPSE_SEEDS``
+            is no list of seeds such as ``[0, 1]``.
+    """
+    scale, seeds = os.environ.get(SCALE_VARIABLE), os.environ.get(SEEDS_VARIABLE)
+    found: dict[str, object] = {}
+    if scale and "scale" in declared:
+        found["scale"] = checks.check_scale(scale)
+    if seeds and "seeds" in declared:
+        found["seeds"] = list(checks.check_seeds(seeds))
+    return found
+
+
+def _files_digest(folder: Path, patterns: tuple[str, ...]) -> str:
+    """Digest of the names and contents of the files in a folder."""
+    digest = hashlib.sha256()
+    found = {path for pattern in patterns for path in folder.rglob(pattern) if path.is_file()}
+    for path in sorted(found):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _data_folder_state() -> list[tuple[str, int, int]]:
+    """Name, size and time of every file in the data folder; empty without one.
+
+    The corpora are large, so their times stand for their contents: a touched file runs the pages
+    again, which is harmless.
+    """
+    named = os.environ.get(DATA_VARIABLE)
+    if not named or not Path(named).is_dir():
+        return []
+    folder = Path(named)
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            stat = path.stat()
+            found.append((path.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns))
+    return found
+
+
+def _own_methods_digest() -> str:
+    """Digest of the file with a reader's own methods, which are in every table."""
+    named = os.environ.get(METHODS_VARIABLE, "").strip()
+    file = Path(named).expanduser() if named else None
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file and file.is_file() else "none"
+
+
+def decided_by(root: Path) -> dict[str, str]:
+    """What decides every page, apart from its own text and parameters, as digests by name."""
+    library = Path(posterior_collapse.__file__).resolve().parent
+    companion = Path(__file__).resolve().parents[1]
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "papermill")}
+    lock = root / "requirements.lock"
+    corpora = hashlib.sha256(json.dumps(_data_folder_state()).encode()).hexdigest()
+    return {
+        "library": _files_digest(library, ("*.py", "*.yml", "*.json")),
+        "companion": _files_digest(companion, ("*.py",)),
+        "data": _files_digest(root / "data", ("*",)),
+        "corpora": corpora,
+        "own methods": _own_methods_digest(),
+        "lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else "none",
+        "versions": json.dumps(versions, sort_keys=True),
+        "python": sys.version.split()[0],
+    }
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def page_key(text: str, injected: Mapping[str, object], root: Path) -> str:
+    """Hex digest under which the executed form of a source is kept."""
+    parts = {"text": text, "injected": dict(injected), "by": decided_by(root)}
+    if '"reads"' in text and sources.reads_pages(sources.parse(text, "a page")):
+        parts["pages"] = {name: _digest(root / name) for name in sources.toc_notebooks(root)}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def stored_page(key: str) -> Path:
+    """Where the executed page with this key is, or would be."""
+    return store_root() / "pages" / f"{key}.ipynb"
+
+
+def is_stored(key: str) -> bool:
+    """Whether the page with this key can be shown; a damaged one is set aside, never shown."""
+    path = stored_page(key)
+    if not path.exists():
+        return False
+    try:
+        nbformat.read(path, as_version=4)
+    except (OSError, *sources.UNREADABLE) as error:
+        aside = path.with_suffix(".damaged")
+        _log.warning("the stored page %s is damaged (%s): set aside, executed again", path, error)
+        os.replace(path, aside)
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep papermill's progress and its kernel's remarks off the console."""
+    level = logging.getLogger("papermill").level
+    logging.getLogger("papermill").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logging.getLogger("papermill").setLevel(level)
+
+
+def _papermill(source: Path, target: Path, injected: Mapping[str, object], root: Path) -> None:
+    """Execute with papermill, in the root of the repository, with the interpreter that runs."""
+    import papermill  # slow to import, and not needed while every page is stored
+    from jupyter_client.manager import AsyncKernelManager
+
+    class Kernels(AsyncKernelManager):
+        """Starts the kernel with the command that may fork it from the warm process."""
+
+        def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+            return warm.command(super().format_kernel_cmd(extra_arguments))
+
+    with _quiet():
+        papermill.execute_notebook(
+            str(source),
+            str(target),
+            parameters=dict(injected),
+            kernel_name="python3",
+            cwd=str(root),
+            progress_bar=False,
+            log_output=False,
+            kernel_manager_class=Kernels,
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        )
+
+
+def _failure(name: str, error: Any, kept: Path) -> PageFailed:
+    """The error of a page, from papermill's."""
+    trace = _ANSI.sub("", "\n".join(error.traceback[-3:]))
+    return PageFailed(
+        f"{name} failed in code cell {error.exec_count}: {error.ename}: {error.evalue}\n{trace}\n"
+        f"the page up to the error: {kept}"
+    )
+
+
+def execute(text: str, injected: Mapping[str, object], root: Path, name: str) -> Path:
+    """Execute a page unless its run is stored, and return the path of the run.
+
+    The run is written beside its place and moved into it, under a lock: of several processes
+    that want one page, one executes it, and none sees half of it.
+
+    Args:
+        text: the source notebook's text.
+        injected: parameters that replace the source's own.
+        root: the repository, in which the page runs.
+        name: the page's name for messages.
+
+    Raises:
+        PageFailed: if a cell raises; the run up to there is kept under ``pages/failed``.
+    """
+    from papermill.exceptions import PapermillExecutionError
+
+    key = page_key(text, injected, root)
+    place = stored_page(key)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    locks = store_root() / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(locks / f"page-{key}.lock"):
+        if is_stored(key):
+            return place
+        with tempfile.TemporaryDirectory(prefix="page-", dir=place.parent) as folder:
+            source, target = Path(folder) / "source.ipynb", Path(folder) / "run.ipynb"
+            source.write_text(text, encoding="utf-8")
+            try:
+                _papermill(source, target, injected, root)
+            except PapermillExecutionError as error:
+                kept = place.parent / "failed" / f"{Path(name).stem}-{key[:12]}.ipynb"
+                kept.parent.mkdir(exist_ok=True)
+                if target.exists():
+                    os.replace(target, kept)
+                raise _failure(name, error, kept) from None
+            _sign(target, key, name)
+            os.replace(target, place)
+    return place
+
+
+def _sign(path: Path, key: str, name: str) -> None:
+    """Note in the run which source it comes from, in place of the temporary paths."""
+    run = nbformat.read(path, as_version=4)
+    run.metadata.setdefault("posterior_collapse", {})["page"] = {"key": key, "source": name}
+    for entry in ("input_path", "output_path"):
+        run.metadata.get("papermill", {}).pop(entry, None)
+    nbformat.write(run, path)
+
+
+def read(text: str, name: str = "") -> Any:
+    """The executed form of a source notebook, for ``nb_custom_formats``.
+
+    Args:
+        text: the source notebook's text.
+        name: the page's name for messages.
+
+    Raises:
+        PageFailed: if a cell of the page raises.
+        BadInput: if the text is not a notebook or its parameters are wrong.
+    """
+    name = name or "a notebook"
+    root = sources.find_root()
+    declared = sources.default_parameters(sources.parse(text, name), name)
+    path = execute(text, injected_parameters(declared), root, name)
+    return nbformat.read(path, as_version=4)
+
+
+def _deliver(path: Path, output: Path) -> None:
+    """Copy a stored page to where it was asked for: written aside, moved into place."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    part = output.with_name(output.name + ".part")
+    shutil.copyfile(path, part)
+    os.replace(part, output)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Execute pages beforehand; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m companion.build.reader")
+    parser.add_argument("notebooks", nargs="+", help="source notebooks")
+    parser.add_argument("--parameters", default="{}", help="parameters to inject, as JSON")
+    parser.add_argument("--output", help="also copy the run here (one notebook only)")
+    given = parser.parse_args(arguments)
+    try:
+        if given.output and len(given.notebooks) != 1:
+            raise BadInput("--output takes one notebook")
+        root = sources.find_root()
+        asked = json.loads(given.parameters)
+        for name in given.notebooks:
+            text = Path(name).read_text(encoding="utf-8")
+            declared = sources.default_parameters(sources.parse(text, name), name)
+            checks.check_names(asked, declared)
+            path = execute(text, {**injected_parameters(declared), **asked}, root, name)
+            if given.output:
+                _deliver(path, Path(given.output))
+            print(f"{name} -> {given.output or path}")
+    except (PosteriorCollapseError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

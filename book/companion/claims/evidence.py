@@ -1,0 +1,175 @@
+"""Results that a page asks for: this build's runs, and the reference results beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+import pandas as pd
+
+from companion.build.parameters import Page
+from companion.claims import groups as benchmarks
+from companion.claims import printed as papers
+from companion.claims.premises import Premise, gathered, is_control
+from companion.claims.printed import Check, Finding, Outcome, premise, side, stated
+from companion.claims.reference import Result, results
+from posterior_collapse.errors import BadInput
+from posterior_collapse.runs import Run, Spec, train_or_load
+
+__all__ = [
+    "COLLAPSE",
+    "alive",
+    "best",
+    "collapsed",
+    "controls",
+    "earned",
+    "from_run",
+    "premise_for",
+    "histories",
+    "reference",
+    "runs",
+    "standing",
+    "this_build",
+    "under",
+]
+
+COLLAPSE = 0.05  # nats of mutual information; a run with no more has collapsed
+
+
+def collapsed(result: Result) -> bool:
+    """Whether the codes hold next to nothing that a decoder could use."""
+    return float(result.metrics["mutual_information"]) <= COLLAPSE
+
+
+def _gone(group: Sequence[Result], lost: Callable[[Result], bool]) -> tuple[int, int]:
+    """Seeds of which a run has collapsed, and all of them."""
+    seeds = {result.spec.seed for result in group}
+    return len({result.spec.seed for result in group if lost(result)}), len(seeds)
+
+
+def alive(told: str, group: Sequence[Result], lost: Callable[[Result], bool] = collapsed) -> Check:
+    """No seed of a model has collapsed; failed where at least half of several have.
+
+    It is asked of every seed, not of a mean: many good seeds would hide one that collapsed.
+
+    Args:
+        told: name of the model, for readers.
+        group: its results, several of a seed allowed.
+        lost: whether one has collapsed, where the mutual information alone does not say.
+    """
+    gone, seeds = _gone(group, lost)
+    holds = True if not gone else False if seeds > 1 and 2 * gone >= seeds else None
+    return stated(f"{told}: seeds that collapsed", "none", holds, f"{gone} of {seeds}")
+
+
+def earned(living: Check, checks: Sequence[Check]) -> list[Check]:
+    """Central checks of what a claim praises, where it is alive.
+
+    A model that collapsed may be quick, or have broad or varied samples, without earning it.
+    Then that it is not alive decides, and the checks inform.
+
+    Args:
+        living: of :func:`alive`.
+        checks: what else is claimed of it.
+    """
+    alive_ = living.outcome is Outcome.HOLDS
+    return [living, *(checks if alive_ else map(side, checks))]
+
+
+def standing(
+    told: str, group: Sequence[Result], lost: Callable[[Result], bool] = collapsed
+) -> Check:
+    """Premise that no seed of a model has collapsed, as for :func:`alive`.
+
+    It is one of what a claim compares with, or measures from.
+    """
+    gone, seeds = _gone(group, lost)
+    found = f"{gone} of {seeds}"
+    return premise(stated(f"{told}: seeds that collapsed", "none", not gone, found))
+
+
+def controls(page: Page, recipe: str, known: Collection[str]) -> dict[str, list[Result]]:
+    """This build's runs that the premise of a recipe asks for, beside those that a page has.
+
+    None at smoke scale, of which no premise is asked.
+
+    Args:
+        page: gives scale and seeds.
+        recipe: their own.
+        known: methods that the page has; a control among them makes another needless.
+    """
+    carried = any(map(is_control, known))
+    asked = [m for m in benchmarks.PREMISE if m not in known and not (carried and is_control(m))]
+    return {m: this_build(page, recipe, m) for m in asked} if page.scale != "smoke" else {}
+
+
+def premise_for(page: Page, found: Mapping[str, Sequence[Result]]) -> Premise:
+    """The premise of a group of one recipe's results, with the runs that it needs.
+
+    Raises:
+        BadInput: no results, or of several recipes or scales.
+    """
+    known = {method: group for method, group in found.items() if group}
+    built = [r.spec for group in known.values() for r in group if _built(r)]
+    beside = controls(page, built[0].recipe, known) if built else {}
+    return gathered({**beside, **known})
+
+
+def _built(result: Result) -> bool:
+    return result.provenance.get("kind") == "this build"
+
+
+def under(found: Iterable[Finding | None], held: Premise | None) -> list[Finding]:
+    """Findings under the premise of the recipe that their results are of.
+
+    Args:
+        found: None where a rule has nothing to say.
+        held: None where no premise is asked, as at the paper's own scale of synthetic data.
+    """
+    checks = [] if held is None or held.exempt else held.checks()
+    return [papers.under(one, checks) for one in found if one is not None]
+
+
+def from_run(run: Run) -> Result:
+    """A stored run in the form that pages show."""
+    origin = {**run.provenance, "kind": "this build"}
+    return Result(run.spec, run.metrics, run.history, run.arrays, origin, [])
+
+
+def runs(page: Page, recipe: str, method: str) -> list[Run]:
+    """The page's runs of a method, one a seed, trained where they are not in the store.
+
+    Raises:
+        BadInput: the recipe lacks the page's scale, with the nearest one.
+    """
+    specs = [Spec(recipe, method, page.scale, seed) for seed in page.seeds]
+    return [train_or_load(spec, page.device) for spec in specs]
+
+
+def this_build(page: Page, recipe: str, method: str) -> list[Result]:
+    """As :func:`runs`, in the form that pages show."""
+    return [from_run(run) for run in runs(page, recipe, method)]
+
+
+def reference(recipe: str, method: str, scale: str = "paper") -> list[Result]:
+    """Reference results that the repository keeps, one a seed.
+
+    Raises:
+        BadInput: there is none; ``make reference`` computes them.
+    """
+    found = results(recipe, method, scale)
+    if not found:
+        raise BadInput(
+            f"the repository has no reference result for {recipe}, {method}, at {scale} scale; "
+            "make reference computes it"
+        )
+    return found
+
+
+def histories(groups: Mapping[str, Sequence[Result]]) -> dict[str, list[pd.DataFrame]]:
+    """The training histories of groups of results, for figures."""
+    return {name: [result.history for result in found] for name, found in groups.items()}
+
+
+def best(page: Page, recipe: str, method: str) -> list[Result]:
+    """Reference results where the repository keeps them, else this build's."""
+    return results(recipe, method, "paper") or this_build(page, recipe, method)

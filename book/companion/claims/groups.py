@@ -1,0 +1,520 @@
+"""Which methods are compared where: the rows of the tables, and the sweeps.
+
+A row is a method string. The annealed rows share one schedule, from weight 0 to 1 in as many
+updates as their recipe says.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from posterior_collapse import datasets, methods, recipes
+from posterior_collapse.errors import BadInput, nearest
+from posterior_collapse.runs import Spec
+
+__all__ = [
+    "AGGRESSIVE",
+    "ANNEAL",
+    "ANNEALED_AGGRESSIVE",
+    "AUTOENCODER",
+    "AUTOGEN",
+    "BATCH_NORM",
+    "BETA",
+    "BETAS",
+    "CYCLICAL",
+    "DATASETS",
+    "DELTA",
+    "DU",
+    "DU_FLOW",
+    "DU_YELP",
+    "FEW_INNER",
+    "FIVE_SEEDS",
+    "FLOW",
+    "FLOW_BATCH_NORM",
+    "FREE_BITS",
+    "GENERATION",
+    "GEOMETRY",
+    "IMAGES",
+    "ISOTROPIC",
+    "LANGUAGE_MODEL",
+    "LOW_BETA",
+    "MAE",
+    "MAIN",
+    "MATCHED",
+    "NARROW",
+    "OPTIMISED",
+    "OTHERS",
+    "OWN_EPOCHS",
+    "PARTITIONED",
+    "PARTITIONS",
+    "PLAIN_FLOW",
+    "PRECISIONS",
+    "PRECISION_METHODS",
+    "PREMISE",
+    "RAMPS",
+    "SCALE",
+    "SEMI_AMORTISED",
+    "SKIP",
+    "SWEEPS",
+    "TARGETS",
+    "THREE_SEEDS",
+    "VAE",
+    "WIDE_SCALE",
+    "Isotropic",
+    "expand",
+    "isotropic",
+    "isotropic_build",
+    "own",
+    "planned",
+    "recipe",
+    "resolve",
+    "sweep",
+]
+
+ANNEAL = "anneal(start=0)"
+
+DATASETS = ("grammar", "yelp", "yahoo")
+
+# Rows that rules and figures ask for by name.
+LANGUAGE_MODEL = "lstm-lm"
+AUTOENCODER = "ae"
+VAE = "vae"
+AGGRESSIVE = "lagging"
+ANNEALED_AGGRESSIVE = f"lagging+{ANNEAL}"
+BETA = "beta-vae(beta=0.4)"
+LOW_BETA = "beta-vae(beta=0.2)"
+FREE_BITS = f"free-bits(threshold=0.1)+{ANNEAL}"
+BATCH_NORM = f"bn-vae(gamma=0.6)+{ANNEAL}"
+DU = f"du-vae(gamma=0.6, p=0.8)+{ANNEAL}"
+MAE = f"mae(gamma=1, eta=0.2)+{ANNEAL}"  # gamma is 1 for Yahoo and 2 for Yelp in the paper
+SCALE = f"scale-vae(des_std=0.7)+{ANNEAL}"
+WIDE_SCALE = f"scale-vae(des_std=1.1)+{ANNEAL}"
+# Shen et al. 2021, table 1: the flow's baseline has free bits (0.15, 0.25) on text.
+FLOW = f"vae-iaf(threshold=0.15)+{ANNEAL}"
+FLOW_BATCH_NORM = f"iaf-bn(gamma=0.6)+{ANNEAL}"
+DU_FLOW = f"du-iaf(gamma=0.6, p=0.7)+{ANNEAL}"
+SEMI_AMORTISED = f"sa-vae(steps=5)+{ANNEAL}"
+CYCLICAL, DELTA, SKIP = "cyclical(cycles=2)", f"delta-vae(delta=0.1)+{ANNEAL}", f"skip-vae+{ANNEAL}"
+PLAIN_FLOW = f"vae-iaf+{ANNEAL}"
+DU_YELP = f"du-vae(gamma=0.5, p=0.8)+{ANNEAL}"  # Shen et al. 2021, figure 2: the best on Yelp
+
+# Scale-VAE's f_epo in its sweep that has nearly as many updates at medium scale as one of the
+# paper's epochs.
+OWN_EPOCHS = 6
+
+# What shows that a recipe can tell methods apart: no latent variable, no KL, the VAE itself, and a
+# positive control.
+PREMISE = (LANGUAGE_MODEL, AUTOENCODER, VAE, LOW_BETA)
+
+# What is trained with the papers' optimiser as well.
+OPTIMISED = (*PREMISE, ANNEAL, ANNEALED_AGGRESSIVE)
+
+MAIN = (
+    VAE,
+    ANNEAL,
+    AGGRESSIVE,
+    ANNEALED_AGGRESSIVE,
+    BATCH_NORM,
+    DU,
+    SCALE,
+    FREE_BITS,
+    BETA,
+    FLOW,
+    FLOW_BATCH_NORM,
+    DU_FLOW,
+    LANGUAGE_MODEL,
+    AUTOENCODER,
+    LOW_BETA,
+)
+OTHERS = (
+    MAE,
+    f"mae(gamma=2, eta=0.2)+{ANNEAL}",  # Yelp's in the paper, as the next one
+    DU_YELP,
+    CYCLICAL,
+    DELTA,
+    SKIP,
+    "autogen(m=1)",
+    f"igp+{ANNEAL}",
+    SEMI_AMORTISED,
+    PLAIN_FLOW,
+    "target-kl(c=3, ramp=1000)",
+    "target-kl-sentence(c=3, ramp=1000)",
+    f"delta-vae-ar(delta=0.1)+{ANNEAL}",
+    f"igp-start(epochs=5)+{ANNEAL}",
+    "iwae(k=5)",
+    f"mog(components=5)+{ANNEAL}",
+    f"moig(components=5)+{ANNEAL}",
+)
+# A recipe with bfloat16 products and the same in float32, and what is run in both: a method that
+# nearly collapses and one whose code is in use.
+PRECISIONS = ("text-yahoo", "text-yahoo-float32")
+PRECISION_METHODS = (ANNEAL, BETA)
+
+# Rows that most verdicts use have five seeds, the other rows of the papers' tables three.
+FIVE_SEEDS = (
+    LANGUAGE_MODEL,
+    AUTOENCODER,
+    ANNEAL,
+    BETA,
+    FREE_BITS,
+    BATCH_NORM,
+    DU,
+    SCALE,
+    DU_FLOW,
+    MAE,
+    ANNEALED_AGGRESSIVE,
+    AGGRESSIVE,
+)
+THREE_SEEDS = (
+    VAE,
+    LOW_BETA,
+    FLOW,
+    FLOW_BATCH_NORM,
+    CYCLICAL,
+    DELTA,
+    SKIP,
+    "autogen(m=1)",
+    f"igp+{ANNEAL}",
+    SEMI_AMORTISED,
+)
+# Zhang et al. 2021, tables 6 and 12. Their three k are lost from our text; those of Burda et al.
+# 2016, whose networks the paper takes, stand in.
+IMAGES = (
+    "ae",
+    "vae",
+    "igp",
+    *(f"{tied}iwae(k={k})" for k in (1, 5, 50) for tied in ("", "igp+")),
+)
+# Shen et al. 2021, figure 1.  The text gives no constants; the logs of its public code on synthetic
+# data have gamma 1 and a dropout of 0.2 or 0.5.  Scale-VAE gets the same spread of the means.  Its
+# f_epo is 1 for Yahoo and 7 for Yelp; after one epoch of these data, 500 updates, it collapses.
+GEOMETRY = (
+    "vae",
+    "lagging",
+    "bn-vae(gamma=1)",
+    "du-vae(gamma=1, p=0.8)",
+    "scale-vae(des_std=1, f_epo=7)",
+)
+# Song et al. 2024, latent space property: recipe -> how mini-batches are made.
+PARTITIONS = {
+    "five-gaussians": "random, unchanged",
+    "five-gaussians-redrawn": "random, redrawn each epoch",
+    "five-gaussians-sorted": "one component each, unchanged",
+}
+PARTITIONED = ("bn-vae(gamma=1)", "scale-vae(des_std=1, f_epo=7)")
+# Mansbridge et al. 2018, equation 10: a beta-VAE with beta = 1 / (1 + m) has the same gradient but
+# for a factor.
+MATCHED = {"autogen(m=1)": "beta-vae(beta=0.5)", "autogen(m=2)": f"beta-vae(beta={1 / 3})"}
+# Their four models, a fraction between two of them, and the two pairs' other halves.
+AUTOGEN = (
+    "vae",
+    "anneal(start=0, epochs=4)",
+    "autogen(m=0.5)",
+    "autogen(m=1)",
+    "autogen(m=2)",
+    *MATCHED.values(),
+)
+# Song et al. 2024, table 5: BN-VAE, and Scale-VAE with the printed spread; the rest is beside them.
+GENERATION = (LANGUAGE_MODEL, ANNEAL, BATCH_NORM, SCALE, WIDE_SCALE)
+# Zhang et al. 2021, section 4.  Our text of it keeps none of the three targets of figure 2 and none
+# of the three weights of table 2; 5 is where its table 7 begins, and the others are ours.
+TARGETS = (5, 10, 15)
+BETAS = (0.4, 0.2, 0.1)
+# Updates until the target C is reached: 5,000 of 15,625 in the paper's code, on SNLI.
+RAMPS = {"smoke": 4, "quick": 270, "medium": 2000}
+# Recipes whose reference results the pages on text show.
+ISOTROPIC = ("igp-snli", "igp-dbpedia", "igp-yahoo-question")
+NARROW = "igp-snli-narrow"  # as the first of them, from narrow first weights
+SWEEPS = {
+    # He et al. 2019, tables 4, 9 and 10; the budgets of annealing are shares of the epochs here,
+    # as 30 to 120 thousand updates are of the paper's.
+    "inner": (*(f"lagging-fixed(steps={n})" for n in (10, 30, 50, 70)), "lagging"),
+    "annealing": tuple(f"anneal(start=0, epochs={n})" for n in (3, 5, 10, 14)),
+    "encoder": tuple(f"encoder-rate(factor={n})" for n in (1, 2, 4, 6, 8)),
+    # Shen et al. 2021, figure 2.
+    "gamma-p": tuple(
+        f"du-vae(gamma={gamma}, p={p})+{ANNEAL}"
+        for gamma in (0.4, 0.6, 0.8)
+        for p in (0.7, 0.8, 0.9)
+    ),
+    # Scale-VAE, table 3.
+    "std-epochs": tuple(
+        f"scale-vae(des_std={std}, f_epo={epochs})+{ANNEAL}"
+        for std in (0.5, 0.7, 1.1)
+        for epochs in (2, 4, OWN_EPOCHS)
+    ),
+}
+
+
+# Of the inner budgets, those that take less than a minute at quick scale.
+FEW_INNER = ("lagging-fixed(steps=10)", "lagging-fixed(steps=30)", AGGRESSIVE)
+
+
+def resolve(dataset: str) -> str:
+    """The data set that a parameter means: ``auto`` is Yahoo where the data folder has it."""
+    if dataset != "auto":
+        return dataset
+    return "yahoo" if datasets.available("yahoo") else "grammar"
+
+
+def recipe(dataset: str) -> str:
+    """The recipe that compares all methods on a data set.
+
+    Raises:
+        BadInput: unknown, with the nearest one.
+    """
+    if dataset not in DATASETS:
+        raise BadInput(nearest(dataset, DATASETS, "dataset"))
+    return f"text-{dataset}"
+
+
+def sweep(name: str) -> tuple[str, ...]:
+    """The methods of a sweep.
+
+    Raises:
+        BadInput: unknown, with the nearest one.
+    """
+    if name not in SWEEPS:
+        raise BadInput(nearest(name, SWEEPS, "sweep"))
+    return SWEEPS[name]
+
+
+def own() -> tuple[str, ...]:
+    """Methods of a reader's own: each is a row of every table, with its defaults."""
+    return tuple(name for name in methods.names() if methods.describe(name).own)
+
+
+def expand(wanted: Sequence[str]) -> tuple[str, ...]:
+    """Methods, where ``@main``, ``@others``, ``@own`` and ``@<sweep>`` stand for groups of them.
+
+    Raises:
+        BadInput: an unknown group, with the nearest one.
+    """
+    found: list[str] = []
+    for name in wanted:
+        found += _group(name[1:]) if name.startswith("@") else [name]
+    return tuple(dict.fromkeys(found))
+
+
+def _group(name: str) -> Sequence[str]:
+    groups = {"main": MAIN, "others": OTHERS, "own": own(), "premise": PREMISE, **SWEEPS}
+    groups["inner-few"] = FEW_INNER
+    if name not in groups:
+        raise BadInput(nearest(name, groups, "group of methods"))
+    return groups[name]
+
+
+def _images() -> list[Spec]:
+    """Reference runs on images at the paper's own scale: five seeds, and two where k is 50."""
+    rows = [
+        Spec(name, method, "paper", seed)
+        for name in ("fashion-mnist", "mnist")
+        for seed in range(5)
+        for method in IMAGES
+        if seed < 2 or "k=50" not in method
+    ]
+
+    def draws(spec: Spec) -> int:
+        """Passes of the decoder, which decide the time."""
+        return 50 if "k=50" in spec.method else 5 if "k=5" in spec.method else 1
+
+    return sorted(rows, key=draws)
+
+
+def _geometry() -> list[Spec]:
+    """Reference runs on five Gaussians: five seeds, aggressive training last."""
+    rows = [
+        Spec(name, method, "paper", seed)
+        for seed in range(5)
+        for name in PARTITIONS
+        for method in (GEOMETRY if name == "five-gaussians" else PARTITIONED)
+    ]
+    return sorted(rows, key=lambda spec: spec.method == "lagging")
+
+
+class Isotropic(NamedTuple):
+    """The methods that the pages on isotropic posteriors for text compare, at one scale."""
+
+    targets: tuple[str, ...]  # a target C for the mean KL; DGP and IGP in turn
+    sentences: tuple[str, ...]  # a target C for the KL of every sentence
+    weights: tuple[str, ...]  # beta-VAE
+    start: tuple[str, ...]  # IGP as initialiser
+    priors: tuple[str, ...]  # mixtures
+
+
+def _both(*rows: str) -> tuple[str, ...]:
+    """Every row with a diagonal posterior and with an isotropic one."""
+    return tuple(name for row in rows for name in (row, f"igp+{row}"))
+
+
+def isotropic(scale: str) -> Isotropic:
+    """The groups of methods of IGP on text, whose target rises in as many updates as suit a scale.
+
+    Raises:
+        BadInput: a scale without a ramp, with the nearest one.
+    """
+    if scale not in RAMPS:
+        raise BadInput(nearest(scale, RAMPS, "scale with a ramp of the target KL"))
+
+    def target(c: int, kind: str = "target-kl") -> str:
+        return f"{kind}(c={c}, ramp={RAMPS[scale]})"
+
+    low, high = TARGETS[0], TARGETS[-1]
+    mixtures = [f"{prior}(components=5)+{target(high)}" for prior in ("mog", "moig")]
+    return Isotropic(
+        targets=_both(*map(target, TARGETS)),
+        sentences=_both(target(high, "target-kl-sentence")),
+        weights=_both(*(f"beta-vae(beta={beta})" for beta in BETAS)),
+        start=(f"igp-start(epochs=5)+{target(low)}",),
+        priors=_both(*mixtures),
+    )
+
+
+def isotropic_build(scale: str) -> tuple[str, ...]:
+    """What a page trains itself: an autoencoder, and the lowest and the highest target.
+
+    Raises:
+        BadInput: see :func:`isotropic`.
+    """
+    targets = isotropic(scale).targets
+    return ("ae", *targets[:2], *targets[-2:])
+
+
+def _isotropic() -> list[Spec]:
+    """Reference runs of IGP on text: three seeds of everything."""
+    first, labelled = ISOTROPIC[0], ISOTROPIC[1:]
+    found, scale = isotropic("medium"), "medium"
+    methods = (*found.targets, *found.start, *found.weights, *found.sentences, *found.priors)
+    wanted = [(first, method) for method in methods]
+    wanted += [(name, method) for name in labelled for method in isotropic_build(scale)]
+    wanted += [(NARROW, method) for method in found.targets[-2:]]
+    return [Spec(name, method, scale, seed) for seed in range(3) for name, method in wanted]
+
+
+def _written() -> list[Spec]:
+    """Reference runs on reconstructed and generated text: three seeds."""
+    groups = {"autogen-yelp": AUTOGEN, "autogen-ptb": AUTOGEN, "generation-yahoo": GENERATION}
+    return [
+        Spec(name, method, "medium", seed)
+        for seed in range(3)
+        for name, rows in groups.items()
+        for method in rows
+    ]
+
+
+def _compared() -> list[Spec]:
+    """Reference runs of the comparison of all methods, the most wanted first.
+
+    The premise of each recipe comes before everything; then seed after seed, five of the rows that
+    most verdicts use and three of the other rows of the papers' tables, and the sweeps.
+    """
+    both = ("yelp", "yahoo")
+
+    def specs(methods: Sequence[str], seeds: Sequence[int]) -> list[Spec]:
+        return [
+            Spec(recipe(name), method, "medium", seed)
+            for seed in seeds
+            for name in both
+            for method in methods
+        ]
+
+    swept = [m for name in SWEEPS for m in sweep(name)]
+    rest = [*OTHERS, *(m for m in swept if m not in FIVE_SEEDS)]
+    runs = [
+        *specs(PREMISE, (0,)),
+        *specs(FIVE_SEEDS, (0, 1)),
+        *specs(THREE_SEEDS, (0,)),
+        *specs(FIVE_SEEDS, (2,)),
+        *specs(THREE_SEEDS, (1, 2)),
+        *specs(FIVE_SEEDS, (3, 4)),
+        *(spec for spec in specs(rest, (0, 1, 2)) if spec.recipe == recipe("yelp")),
+        *specs(OTHERS, (0,)),
+    ]
+    return list(dict.fromkeys(runs))
+
+
+def _optimisers() -> list[Spec]:
+    """Rows whose claim the optimiser may decide, by that of the papers: the first seed first."""
+    return [
+        Spec("text-yelp-sgd", method, "medium", seed)
+        for seed in range(3)
+        for method in OPTIMISED
+        if seed == 0 or method not in PREMISE
+    ]
+
+
+def _swept_recipes() -> list[Spec]:
+    """Runs of the page on scales: the premise in every cell of the sweeps."""
+    return [
+        Spec(name, method, cell, 0)
+        for name in ("sweep-yelp", "sweep-yahoo")
+        for cell in recipes.scales(name)
+        if cell != "smoke"
+        for method in PREMISE
+    ]
+
+
+def _precisions() -> list[Spec]:
+    """The counterparts in float32 of runs that have bfloat16 products."""
+    return [
+        Spec(PRECISIONS[1], method, "medium", seed)
+        for seed in range(3)
+        for method in PRECISION_METHODS
+    ]
+
+
+def _premises() -> list[Spec]:
+    """The premise of recipes on text whose methods are planned elsewhere: one seed.
+
+    IGP's methods with a target KL and AutoGen's beta-VAEs are positive controls themselves.
+    """
+    rows: dict[str, Sequence[str]] = {"generation-yahoo": PREMISE}
+    rows |= {name: (LANGUAGE_MODEL, AUTOENCODER, VAE) for name in ISOTROPIC}
+    rows |= {name: (LANGUAGE_MODEL, AUTOENCODER) for name in ("autogen-yelp", "autogen-ptb")}
+    medium = [Spec(name, method, "medium", 0) for name, own in rows.items() for method in own]
+    quick = ("text-yelp", "text-yahoo")
+    return medium + [Spec(name, method, "quick", 0) for name in quick for method in PREMISE]
+
+
+def _large() -> list[Spec]:
+    """Runs at the papers' own scale on Short Yelp: the premise, then seed after seed."""
+    rows = (
+        ANNEAL,
+        BATCH_NORM,
+        DU,
+        SCALE,
+        FREE_BITS,
+        BETA,
+        ANNEALED_AGGRESSIVE,
+        DELTA,
+        MAE,
+        DU_FLOW,
+    )
+    wanted = [(method, 0) for method in PREMISE]
+    wanted += [(method, seed) for seed in range(3) for method in rows]
+    return [Spec(recipe("yelp"), method, "large", seed) for method, seed in wanted]
+
+
+@functools.cache
+def planned() -> tuple[Spec, ...]:
+    """Reference runs on real text and images, the most wanted first.
+
+    What takes many times as long comes late.
+    """
+    runs = [
+        *_compared(),
+        *_premises(),
+        *_optimisers(),
+        *_precisions(),
+        *_swept_recipes(),
+        *_images(),
+    ]
+    # The first seed of everything says more than all seeds of something.
+    runs += sorted([*_geometry(), *_isotropic(), *_written()], key=lambda spec: spec.seed)
+    runs = list(dict.fromkeys([*runs, *_large()]))
+    # A refinement of every code, or a fixed inner budget, costs ten runs of the other methods.
+    slowest = ("sa-vae", "lagging-fixed")
+    last = sorted(runs, key=lambda spec: spec.method.startswith(slowest) or "k=50" in spec.method)
+    return tuple(last)

@@ -1,0 +1,229 @@
+"""Whether a recipe at a scale can tell methods apart: its premise.
+
+Methods against posterior collapse can be compared where there is something to collapse.
+The premise of a recipe at a scale has three parts: an autoencoder uses its code, the plain VAE
+collapses, and a positive control, a method with a small weight on the KL, carries information.
+Where one of them is not met, nothing that a method does there says anything about a paper's claim:
+the network may be dead, the data may leave nothing for a code to say, or there may be no collapse.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from companion.claims.groups import AUTOENCODER, BETA, LANGUAGE_MODEL, LOW_BETA
+from companion.claims.groups import VAE as PLAIN
+from companion.claims.printed import Check, grouped, premise, stated
+from companion.claims.reference import Result, results
+from posterior_collapse.errors import BadInput
+
+__all__ = ["CONTROLS", "METHODS", "Part", "Premise", "gathered", "is_control", "premise_of"]
+
+# Methods that let information through by a small weight or a target of the KL.  One that carries
+# information shows that the networks and the data can; the best of those that were run counts.
+CONTROLS = (
+    BETA,
+    LOW_BETA,
+    "beta-vae(beta=0.1)",
+    "beta-vae(beta=0.5)",
+    f"beta-vae(beta={1 / 3})",
+    "target-kl(c=3, ramp=1000)",
+)
+METHODS = (LANGUAGE_MODEL, AUTOENCODER, PLAIN, *CONTROLS)  # whose results a premise asks for
+
+LEAST_GAIN, LEAST_SHARE = 3.0, 0.08  # nats, and share of the NLL, that a code must save
+COLLAPSED, COLLAPSED_SHARE = 0.3, 0.1  # nats, and share of the cap of MI, that count as collapse
+CARRIED = 1.0  # nats that the positive control carries
+
+_TARGETS = ("target-kl(", "beta-vae(")  # what may stand as a control, by its name
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a premise."""
+
+    told: str  # in words
+    rule: str
+    found: str  # the numbers
+    holds: bool | None  # None where results are missing
+
+    def check(self, group: str = "") -> Check:
+        """The part as a premise of a group of checks."""
+        told = f"{group}: {self.told}" if group else self.told
+        made = premise(stated(told, self.rule, self.holds, self.found))
+        return grouped(made, group) if group else made
+
+
+@dataclass(frozen=True)
+class Premise:
+    """The premise of a recipe at a scale, with what was found of it."""
+
+    recipe: str
+    scale: str
+    parts: tuple[Part, ...]
+    used: tuple[Result, ...] = field(default=(), repr=False, compare=False)  # what it was found of
+
+    @property
+    def holds(self) -> bool:
+        """Whether every part is met; of one that was not shown nothing says that it is."""
+        return all(part.holds is True for part in self.parts)
+
+    @property
+    def exempt(self) -> bool:
+        """Whether nothing is asked: ``smoke`` decides nothing, so its premise need not be met."""
+        return self.scale == "smoke"
+
+    @property
+    def word(self) -> str:
+        """The finding in a word or two."""
+        if self.exempt:
+            return "not asked"
+        if self.holds:
+            return "met"
+        return "not met" if any(part.holds is False for part in self.parts) else "not shown"
+
+    @property
+    def sentence(self) -> str:
+        """What was found, in one line."""
+        where = f"{self.recipe} at {self.scale} scale"
+        if self.exempt:
+            return f"{where} decides nothing, so no premise is asked of it"
+        if self.holds:
+            return f"{where} can tell methods apart: its premise is met"
+        failed = [part.told for part in self.parts if part.holds is False]
+        absent = [part.told for part in self.parts if part.holds is None]
+        reasons = [f"not met: {'; '.join(failed)}"] * bool(failed)
+        reasons += [f"not shown: {'; '.join(absent)}"] * bool(absent)
+        return f"{where} can't tell methods apart ({', '.join(reasons)})"
+
+    def checks(self, group: str = "") -> list[Check]:
+        """The parts as premises of a group of checks."""
+        return [part.check(group) for part in self.parts]
+
+
+Found = Mapping[str, Sequence[Result]]  # method -> its results, one a seed
+
+
+def _values(group: Sequence[Result], measure: Callable[[Result], object]) -> list[float]:
+    """A number of each result that has it."""
+    found = [measure(result) for result in group]
+    return [float(value) for value in found if value is not None]  # type: ignore[arg-type]
+
+
+def _mean(group: Sequence[Result], name: str) -> float | None:
+    """Average of a metric over the seeds that there are."""
+    values = _values(group, lambda result: result.metrics.get(name))
+    return float(np.mean(values)) if values else None
+
+
+def _dimensions(result: Result) -> int:
+    """Of z, as the run was made: a recipe may have changed since."""
+    setup = result.provenance.get("setup") or {}
+    return int(setup.get("latent_dim") or result.spec.setup.latent_dim)
+
+
+def _seeds(group: Sequence[Result]) -> str:
+    return f"{len(group)} {'seed' if len(group) == 1 else 'seeds'}"
+
+
+def _used(found: Found) -> Part:
+    """(a) The autoencoder uses its code."""
+    told = "the autoencoder uses its code"
+    rule = (
+        f"all units active; reconstruction {LEAST_GAIN:g} nats or {LEAST_SHARE:.0%} below the NLL "
+        "of the model without latent"
+    )
+    autoencoders, models = found.get(AUTOENCODER, ()), found.get(LANGUAGE_MODEL, ())
+    loss, units = _mean(autoencoders, "reconstruction"), _mean(autoencoders, "active_units")
+    without = _mean(models, "nll")
+    if loss is None or units is None or without is None:
+        absent = [m for m in (AUTOENCODER, LANGUAGE_MODEL) if not found.get(m)]
+        return Part(told, rule, f"no results of {' and '.join(absent) or 'these measures'}", None)
+    dimensions = _dimensions(autoencoders[0])
+    gain = without - loss
+    numbers = (
+        f"{units:.1f} of {dimensions} units; reconstruction {loss:.1f}, NLL without latent "
+        f"{without:.1f} ({_seeds(autoencoders)})"
+    )
+    enough = gain >= LEAST_GAIN or gain >= LEAST_SHARE * without
+    return Part(told, rule, numbers, units >= dimensions and enough)
+
+
+def _gone(found: Found) -> Part:
+    """(b) The plain VAE collapses."""
+    told = "the plain VAE collapses"
+    group = found.get(PLAIN, ())
+    information = _mean(group, "mutual_information")
+    points = _mean(group, "mutual_information_points")
+    cap = math.log(points) if points else None
+    bound = COLLAPSED if cap is None else max(COLLAPSED, COLLAPSED_SHARE * cap)
+    rule = f"MI below {bound:.2f} nats ({COLLAPSED:g}, or a tenth of its cap)"
+    if information is None:
+        return Part(told, rule, f"no results of {PLAIN}", None)
+    return Part(told, rule, f"MI {information:.2f} ({_seeds(group)})", information < bound)
+
+
+def is_control(method: str) -> bool:
+    """Whether a method may stand as the positive control: a weight or a target of the KL alone."""
+    return "+" not in method and method.startswith(_TARGETS)
+
+
+def _carried(found: Found) -> Part:
+    """(c) A positive control carries information."""
+    told, rule = "a positive control carries information", f"MI above {CARRIED:g} nat"
+    known = {
+        method: information
+        for method, group in found.items()
+        if is_control(method)
+        if (information := _mean(group, "mutual_information")) is not None
+    }
+    if not known:
+        return Part(told, rule, "no results of a beta-VAE or a target KL", None)
+    best = max(known, key=lambda method: known[method])
+    numbers = f"MI {known[best]:.2f} with {best} ({_seeds(found[best])})"
+    return Part(told, rule, numbers, known[best] > CARRIED)
+
+
+def gathered(found: Found) -> Premise:
+    """The premise of a group of one recipe's results, with what the repository keeps beside them.
+
+    Reference results are completed by those of :data:`METHODS` at the same scale.  This build's
+    stand alone: what another build has trained says nothing about this one.
+
+    Raises:
+        BadInput: no results, or of several recipes or scales.
+    """
+    every = [result for group in found.values() for result in group]
+    if not every:
+        raise BadInput("a group without any result has no premise")
+    if any(result.provenance.get("kind") == "this build" for result in every):
+        return premise_of(found)
+    spec = every[0].spec
+    beside = {method: results(spec.recipe, method, spec.scale) for method in METHODS}
+    known = {method: group for method, group in {**beside, **found}.items() if group}
+    return premise_of(known)
+
+
+def premise_of(found: Found, recipe: str = "", scale: str = "") -> Premise:
+    """The premise of a recipe at a scale, from its results; averages are over the seeds there are.
+
+    Args:
+        found: results of one recipe at one scale, by method; those of :data:`METHODS` are asked.
+        recipe, scale: their names; taken from the results where there are any.
+
+    Raises:
+        BadInput: results of several recipes or scales, or none and no names.
+    """
+    named = {(r.spec.recipe, r.spec.scale) for group in found.values() for r in group}
+    if len(named) > 1:
+        raise BadInput(f"a premise is about one recipe at one scale, given {sorted(named)}")
+    if not named and not (recipe and scale):
+        raise BadInput("a premise without any result needs the names of recipe and scale")
+    recipe, scale = next(iter(named)) if named else (recipe, scale)
+    asked = {LANGUAGE_MODEL, AUTOENCODER, PLAIN}
+    used = [r for m, group in found.items() if m in asked or is_control(m) for r in group]
+    return Premise(recipe, scale, (_used(found), _gone(found), _carried(found)), tuple(used))

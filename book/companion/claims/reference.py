@@ -1,0 +1,366 @@
+"""Reference results: runs done once at a larger scale, kept with the repository.
+
+Each is a JSON file of metrics, history and provenance, and an npz file of the arrays that figures
+need, under ``data/results/<recipe>/``.
+``python -m companion.claims.reference`` computes those that are missing; it goes on where it was
+stopped. With ``--again`` it measures those that are there with this version's measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+import zipfile
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from companion.build import warm
+from companion.claims import groups as benchmarks
+from companion.claims.printed import repository
+from posterior_collapse.errors import BadInput, PosteriorCollapseError, nearest
+from posterior_collapse.runs import (
+    Run,
+    Spec,
+    build_model,
+    evaluate_run,
+    find_run,
+    measure_again,
+    train_or_load,
+)
+from posterior_collapse.runs.spec import choose_device, sources_digest
+from posterior_collapse.runs.work import one_thread
+
+__all__ = ["Result", "export", "load", "overview", "repeat_evaluation", "results"]
+
+# What figures need; the rest of a run's arrays stays in the store.
+_KEPT = (
+    "each_nll",
+    "grid_iteration",
+    "grid_model_mean",
+    "grid_inference_mean",
+    "trajectory_iteration",
+    "trajectory_inner",
+    "trajectory_model_mean",
+    "trajectory_inference_mean",
+    "final_model_mean",
+    "final_inference_mean",
+    "samples",
+    "means_iteration",
+    "means_mean",
+    "means_label",
+    "code_mean",
+    "code_std",
+    "code_batch_mean",
+    "code_label",
+    "tsne",
+    "tsne_label",
+    "text_source",
+    "text_reconstruction",
+    "text_cut_ends",
+    "text_imputed_ends",
+    "text_cut_hidden",
+    "text_imputed_hidden",
+    "text_interpolation",
+    "text_greedy",
+    "text_sampled",
+    "greedy_judged_nats",
+    "greedy_judged_tokens",
+    "greedy_judged_words",
+    "sampled_judged_nats",
+    "sampled_judged_tokens",
+    "sampled_judged_words",
+)
+# What a run needs is imported once; the digest is taken then, of what has been imported.
+_WARM = ("companion.claims.reference", "posterior_collapse.runs.spec:sources_digest")
+_REPEATS = 10  # evaluation seeds of one trained model (He et al. 2019, appendix D)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a page needs of a run, whether it is in the store or a reference result."""
+
+    spec: Spec
+    metrics: dict[str, Any]
+    history: pd.DataFrame
+    arrays: dict[str, NDArray[Any]]
+    provenance: dict[str, Any]
+    evaluations: list[dict[str, Any]]  # of one model with several seeds; empty for most
+
+
+def planned() -> list[Spec]:
+    """Every run whose reference result belongs to the repository, the most wanted first."""
+    synthetic = [
+        Spec("lagging-synthetic", method, "paper", seed)
+        for seed in range(5)
+        for method in ("lagging", "vae")
+    ]
+    offset = [
+        Spec("lagging-synthetic-offset", method, "paper", seed)
+        for seed in range(3)
+        for method in ("lagging", "vae")
+    ]
+    return [*synthetic, *offset, *benchmarks.planned()]
+
+
+def _path(spec: Spec) -> Path:
+    stem = spec.label().removeprefix(f"{spec.recipe}--")
+    return repository() / "data" / "results" / spec.recipe / f"{stem}.json"
+
+
+def repeat_evaluation(run: Run, repeats: int, sentences: int | None = None) -> list[dict[str, Any]]:
+    """Measure one trained model with several evaluation seeds (He et al. 2019, appendix D).
+
+    Args:
+        run: a finished run.
+        repeats: number of seeds, 0 to repeats - 1.
+        sentences: of the test set; None takes the recipe's number.
+    """
+    model = build_model(run.spec)
+    model.load_state_dict(run.weights())
+    with one_thread(torch.device("cpu")):
+        found = []
+        for seed in range(repeats):
+            generator = torch.Generator().manual_seed(seed)
+            found.append(evaluate_run(run.spec, model, generator, sentences))
+    return found
+
+
+def export(run: Run, evaluations: list[dict[str, Any]]) -> Path:
+    """Keep a finished run as a reference result; returns the JSON file."""
+    path = _path(run.spec)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "spec": run.spec.__dict__,
+        "metrics": run.metrics,
+        "history": run.history.to_dict("records"),
+        "provenance": run.provenance,
+        "evaluations": evaluations,
+    }
+    kept = {name: run.arrays[name] for name in _KEPT if name in run.arrays}
+    arrays = path.with_suffix(".npz")
+    _replace(arrays, lambda part: np.savez_compressed(part, **kept))  # type: ignore[arg-type]
+    content["digests"] = {"arrays": _digest(arrays.read_bytes()), "content": _of_content(content)}
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    _replace(path, lambda part: part.write_text(text, encoding="utf-8"))
+    return path
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _of_content(content: dict[str, Any]) -> str:
+    """Digest of a result's JSON, but for its digests: a changed number is a valid one too."""
+    rest = {name: value for name, value in content.items() if name != "digests"}
+    return _digest(json.dumps(rest, sort_keys=True).encode())
+
+
+def _require_digests(content: dict[str, Any], arrays: Path) -> None:
+    """Compare a result with the digests in it; older results have none.
+
+    Raises:
+        ValueError: one of them is wrong.
+    """
+    digests = content.get("digests")
+    if digests is None:
+        return
+    if digests["content"] != _of_content(content):
+        raise ValueError("the digest of its content is wrong")
+    if digests["arrays"] != _digest(arrays.read_bytes()):
+        raise ValueError("the digest of its arrays is wrong")
+
+
+def _replace(path: Path, write: Any) -> None:
+    part = path.with_name(f"part-{path.name}")
+    write(part)
+    os.replace(part, path)
+
+
+def load(spec: Spec) -> Result:
+    """The reference result of a spec.
+
+    Raises:
+        BadInput: there is none, or its files are damaged.
+    """
+    path = _path(spec)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        _require_digests(content, path.with_suffix(".npz"))
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        history = pd.DataFrame(content["history"])
+        origin = {**content["provenance"], "kind": "reference"}
+        result = Result(spec, content["metrics"], history, arrays, origin, content["evaluations"])
+    except FileNotFoundError as error:
+        raise BadInput(f"no reference result {path.name} for {spec.recipe}") from error
+    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise BadInput(f"the reference result {path} is damaged: {error}") from error
+    return result
+
+
+def results(recipe: str, method: str, scale: str) -> list[Result]:
+    """Reference results of a method over all the seeds that are kept, in order of the seed."""
+    found = []
+    for spec in planned():
+        same = (spec.recipe, spec.method, spec.scale) == (recipe, method, scale)
+        if same and _path(spec).is_file():
+            found.append(load(spec))
+    return sorted(found, key=lambda result: result.spec.seed)
+
+
+def _compute(spec: Spec, device: str = "auto") -> Path:
+    """Train one run, evaluate it as its item asks, and keep it."""
+    return _keep(train_or_load(spec, device))
+
+
+def _measure(spec: Spec) -> Path:
+    """Measure the weights of one result again, and keep what is found in its place.
+
+    Raises:
+        BadInput: no weights are stored, or this version would train them otherwise.
+    """
+    return _keep(measure_again(_stored(spec)))
+
+
+def _keep(run: Run) -> Path:
+    repeated = run.spec.recipe == "lagging-synthetic" and run.spec.seed == 0
+    return export(run, repeat_evaluation(run, _REPEATS) if repeated else [])
+
+
+def _stored(spec: Spec) -> Run:
+    """The run that a reference result was made of, whatever version trained it."""
+    try:
+        return find_run(spec, load(spec).provenance["key"])
+    except FileNotFoundError as error:
+        raise BadInput(f"the weights of {spec.label()} are not in the store") from error
+
+
+def _is_current(spec: Spec) -> bool:
+    """Whether this version measured a result, if it did not train it."""
+    told = load(spec).provenance
+    return bool(told.get("measured", told)["sources"] == sources_digest())
+
+
+def _command(spec: Spec, *words: str) -> list[str]:
+    """Command that computes one result in a process of its own."""
+    module = [sys.executable, "-m", "companion.claims.reference", *words]
+    return warm.command([*module, "--only", json.dumps(spec.__dict__)])
+
+
+def _wanted(chosen: Sequence[str] | None) -> list[Spec]:
+    """The planned runs of some recipes, or all of them.
+
+    Raises:
+        BadInput: no run is planned of a recipe, with the nearest one.
+    """
+    known = dict.fromkeys(spec.recipe for spec in planned())
+    for recipe in chosen or ():
+        if recipe not in known:
+            raise BadInput(nearest(recipe, known, "recipe with reference runs"))
+    return [spec for spec in planned() if not chosen or spec.recipe in chosen]
+
+
+def overview(wanted: Sequence[Spec]) -> pd.DataFrame:
+    """What there is of each recipe and scale, and what training one result took.
+
+    Returns:
+        Columns ``recipe``, ``scale``, ``planned``, ``missing`` and ``minutes``, the median of
+        processor time over the results that are there; nan where there is none.
+    """
+    rows = [
+        {"recipe": spec.recipe, "scale": spec.scale, "missing": not _path(spec).is_file()}
+        | {"minutes": _processor_minutes(_path(spec))}
+        for spec in wanted
+    ]
+    groups = pd.DataFrame(rows).groupby(["recipe", "scale"], sort=False)
+    table = groups.agg(
+        planned=("missing", "size"), missing=("missing", "sum"), minutes=("minutes", "median")
+    )
+    return table.reset_index()
+
+
+def _processor_minutes(path: Path) -> float:
+    """Of training; nan without a result, or with one that does not say."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return float(content["provenance"]["cpu_seconds"]) / 60.0
+    except (OSError, ValueError, KeyError):
+        return math.nan
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compute the reference results that are missing, several at a time."""
+    parser = argparse.ArgumentParser(prog="python -m companion.claims.reference")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", help="one spec, as JSON")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--recipe", action="append", help="only these recipes; may be repeated")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--list", action="store_true", help="compute nothing; say what is there")
+    what.add_argument(
+        "--again",
+        action="store_true",
+        help="measure the stored weights of results that another version measured; train nothing",
+    )
+    given = parser.parse_args(arguments)
+    try:
+        choose_device(given.device)  # at once, and not in every process
+        if given.only:
+            spec = Spec(**json.loads(given.only))
+            kept = _measure(spec) if given.again else _compute(spec, given.device)
+            print(f"[reference] {kept}", flush=True)
+            return 0
+        wanted = _wanted(given.recipe)
+        there = [spec for spec in wanted if _path(spec).is_file()]
+        old = [spec for spec in there if not _is_current(spec)] if given.again else []
+    except PosteriorCollapseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if given.list:
+        print(overview(wanted).to_string(index=False, float_format="%.1f", na_rep="?"))
+        return 0
+    if given.again:
+        print(f"[reference] {len(old)} of {len(there)} results to measure again", flush=True)
+        return _each([_command(spec, "--again") for spec in old], given.jobs)
+    missing = [spec for spec in wanted if spec not in there]
+    print(f"[reference] {len(missing)} of {len(wanted)} results to compute", flush=True)
+    device = ("--device", given.device)
+    return _each([_command(spec, *device) for spec in missing], given.jobs)
+
+
+def _each(commands: Sequence[Sequence[str]], jobs: int) -> int:
+    """Run commands, several at a time; the worst of their exit codes."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with (
+        warm.serve(_WARM) as forks,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
+        environment = {**os.environ, **forks}
+        waiting = [
+            pool.submit(subprocess.run, command, check=False, env=environment)
+            for command in commands
+        ]
+        try:
+            codes = [done.result().returncode for done in as_completed(waiting)]
+        except BaseException:  # of Ctrl-C: what has not begun does not begin
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return max(map(abs, codes), default=0)  # a run that a signal ended has a negative one
+
+
+if __name__ == "__main__":
+    sys.exit(main())

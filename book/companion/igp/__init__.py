@@ -1,0 +1,1 @@
+"""Pages on isotropic Gaussian posteriors."""

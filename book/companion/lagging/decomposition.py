@@ -1,0 +1,244 @@
+"""What the page on equations 3 and 5 asks: the gap, the decomposition, the mini-batch's bias."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from companion.claims.printed import Finding, below, bounded, decide, interval
+from companion.numbers import number
+from posterior_collapse.estimators import aggregate_kl, mutual_information
+from posterior_collapse.gap import elbo_gap_1d, posterior_densities_1d
+from posterior_collapse.networks import VAE
+from posterior_collapse.posteriors import DiagonalNormal
+from posterior_collapse.runs import Run, build_model, load_data
+
+__all__ = [
+    "Bias",
+    "Decomposition",
+    "GapSummary",
+    "Shown",
+    "decide_decomposition",
+    "decide_gap",
+    "decomposition",
+    "decomposition_table",
+    "densities",
+    "gap",
+    "gap_table",
+    "minibatch_bias",
+]
+
+_SENTENCES = 16  # of the test set, measured in float64
+_TOLERANCE = 1e-3  # of log p(x); a trained likelihood can jump along z, see gap.py
+_DRAWS = 20  # of z a sentence
+_SIZES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
+
+
+def _model(run: Run) -> VAE:
+    """The trained model of a run, in float64 and evaluation mode."""
+    model = build_model(run.spec)
+    model.load_state_dict(run.weights())
+    return model.double().eval()
+
+
+def _sentences(run: Run, count: int | None = None) -> list[Tensor]:
+    """Test sentences of a run, each batch of one length."""
+    batches = load_data(run.spec.setup).test.batches(128)
+    return batches if count is None else [batches[0][:count]]
+
+
+class GapSummary(NamedTuple):
+    """Equation 3 over some test sentences; nats per sentence."""
+
+    sentences: int
+    log_evidence: float
+    elbo: float
+    gap: float
+    negative: float  # share of sentences whose gap is below zero, beyond the tolerance
+    residual: float  # average size
+
+
+def gap(run: Run) -> GapSummary:
+    """Measure equation 3 on a run's test sentences."""
+    x = _sentences(run, _SENTENCES)[0]
+    found = elbo_gap_1d(_model(run), x, _TOLERANCE)
+    return GapSummary(
+        len(x),
+        found.log_evidence.mean().item(),
+        found.elbo.mean().item(),
+        found.gap.mean().item(),
+        (found.gap < -_TOLERANCE).double().mean().item(),
+        found.residual.abs().mean().item(),
+    )
+
+
+_NAMES = {"vae": "basic", "lagging": "aggressive"}
+
+
+def gap_table(found: Mapping[str, Sequence[GapSummary]]) -> pd.DataFrame:
+    """One row a method and seed."""
+    return pd.DataFrame(
+        [
+            {
+                "training": f"{_NAMES[method]}, run {place + 1}",
+                "sequences": str(one.sentences),
+                "log p(x)": one.log_evidence,
+                "ELBO": one.elbo,
+                "gap": number(one.gap, 5),
+                "mean residual": number(one.residual, 5),
+            }
+            for method, rows in found.items()
+            for place, one in enumerate(rows)
+        ]
+    )
+
+
+def _reach(scale: str) -> str:
+    """Both equations are exact for every model, so the scale of its training is no limit."""
+    return scale if scale == "smoke" else "exact"
+
+
+def decide_gap(scale: str, found: Mapping[str, Sequence[GapSummary]]) -> Finding:
+    """Rule for equation 3: no residual, and no negative gap, in any trained model."""
+    every = [one for rows in found.values() for one in rows]
+    checks = [
+        below("mean size of the residual, nats", [one.residual for one in every], 0.02),
+        below(
+            "share of sequences with a negative gap",
+            bounded(interval([one.negative for one in every]), 0.0, 1.0),
+            1e-6,
+        ),
+    ]
+    return decide("lagging-eq3", _reach(scale), checks)
+
+
+class Shown(NamedTuple):
+    """Curves for a figure; see :func:`companion.show.figures.gap_figure`."""
+
+    z: NDArray[np.floating]
+    model: NDArray[np.floating]
+    approximate: NDArray[np.floating]
+    titles: list[str]
+
+
+def densities(run: Run, count: int) -> Shown:
+    """Both posteriors of the first test sentences, with the gap in their titles."""
+    model, x = _model(run), _sentences(run, count)[0]
+    shown = posterior_densities_1d(model, x, -4.0, 4.0)
+    gaps = elbo_gap_1d(model, x, _TOLERANCE).gap
+    titles = [f"gap {number(value, 4)} nats" for value in gaps.tolist()]
+    return Shown(shown.z.numpy(), shown.model.numpy(), shown.approximate.numpy(), titles)
+
+
+class Decomposition(NamedTuple):
+    """Equation 5 on the test set, nats."""
+
+    kl: float
+    mutual_information: float
+    mutual_information_stderr: float
+    aggregate_kl: float
+    aggregate_kl_stderr: float
+    points: int
+
+    @property
+    def apart(self) -> float:
+        """Difference of the two sides in standard errors."""
+        error = np.hypot(self.mutual_information_stderr, self.aggregate_kl_stderr)
+        return abs(self.kl - self.mutual_information - self.aggregate_kl) / max(error, 1e-12)
+
+
+@torch.no_grad()
+def _posteriors(run: Run) -> tuple[Tensor, Tensor, Tensor]:
+    """Means and log-variances (N, D) of the test set, and KL (N,)."""
+    model = _model(run)
+    found = [model.posterior(x) for x in _sentences(run)]
+    logvars = [q.logvar for q in found if isinstance(q, DiagonalNormal)]
+    kls = [kl_divergence(q, model.prior) for q in found]
+    return torch.cat([q.mean for q in found]), torch.cat(logvars), torch.cat(kls)
+
+
+def decomposition(run: Run) -> Decomposition:
+    """Measure both sides of equation 5; the two estimates on the right draw apart."""
+    mean, logvar, kl = _posteriors(run)
+    seeds = (2 * run.spec.seed, 2 * run.spec.seed + 1)
+    first, second = (torch.Generator().manual_seed(seed) for seed in seeds)
+    information = mutual_information(mean, logvar, _DRAWS, first)
+    distance = aggregate_kl(mean, logvar, _DRAWS, second)
+    return Decomposition(
+        kl.mean().item(),
+        information.value.item(),
+        information.stderr.item(),
+        distance.value.item(),
+        distance.stderr.item(),
+        len(mean),
+    )
+
+
+def decomposition_table(found: Mapping[str, Sequence[Decomposition]]) -> pd.DataFrame:
+    """One row a method and seed."""
+    return pd.DataFrame(
+        [
+            {
+                "training": f"{_NAMES[method]}, run {place + 1}",
+                "KL": number(one.kl, 4),
+                "MI": f"{number(one.mutual_information, 4)} ± "
+                f"{number(one.mutual_information_stderr, 4)}",
+                "KL(q(z) ‖ p)": f"{number(one.aggregate_kl, 4)} ± "
+                f"{number(one.aggregate_kl_stderr, 4)}",
+                "S": str(one.points),
+                "apart": number(one.apart, 2),
+            }
+            for method, rows in found.items()
+            for place, one in enumerate(rows)
+        ]
+    )
+
+
+class Bias(NamedTuple):
+    """Mini-batch mutual information of one model for growing S."""
+
+    sizes: list[int]
+    estimate: NDArray[np.floating]  # nats
+    stderr: NDArray[np.floating]
+    exact: float  # all points aggregated
+
+    def at(self, size: int) -> float:
+        """The estimate for S nearest to ``size``."""
+        place = int(np.argmin(np.abs(np.asarray(self.sizes) - size)))
+        return float(self.estimate[place])
+
+
+def minibatch_bias(run: Run) -> Bias:
+    """Estimate the mutual information with S points aggregated, for S up to the test set."""
+    mean, logvar, _ = _posteriors(run)
+    sizes = [size for size in _SIZES if size < len(mean)]
+    generator = torch.Generator().manual_seed(run.spec.seed)
+    found = [mutual_information(mean, logvar, _DRAWS, generator, size) for size in sizes]
+    whole = mutual_information(mean, logvar, _DRAWS, generator).value.item()
+    values = np.array([one.value.item() for one in found])
+    return Bias(sizes, values, np.array([one.stderr.item() for one in found]), whole)
+
+
+def decide_decomposition(
+    scale: str, found: Mapping[str, Sequence[Decomposition]], biases: Sequence[Bias]
+) -> Finding:
+    """Rule for equation 5: both sides agree, and the mini-batch form lies below."""
+    every = [one.apart for rows in found.values() for one in rows]
+    excess = [float(np.max(b.estimate - np.log(b.sizes))) for b in biases]
+    checks = [
+        below("difference of the two sides, standard errors", every, 5),
+        below("mini-batch MI (S = 16) minus MI of the whole set, nats", _short(biases), 0),
+        below("mini-batch MI minus log S, largest over S, nats", excess, 1e-9),
+    ]
+    return decide("lagging-eq5", _reach(scale), checks)
+
+
+def _short(biases: Sequence[Bias]) -> list[float]:
+    return [b.at(16) - b.exact for b in biases]

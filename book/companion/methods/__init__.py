@@ -1,0 +1,1 @@
+"""Pages on methods of all papers side by side."""

@@ -1,0 +1,98 @@
+"""Whether methods come apart as in the papers: their mutual information beside the printed one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from companion.claims import comparison as benchmark
+from companion.claims.printed import Interval, correlation_over_pairs
+from companion.claims.reference import Result
+from companion.numbers import number, spread
+from posterior_collapse import methods
+
+__all__ = ["Order", "compare", "sentence"]
+
+_MI = "mutual_information"
+
+
+class Order(NamedTuple):
+    """Methods in the order of their printed mutual information."""
+
+    rows: pd.DataFrame  # method, printed MI, measured MI, seeds
+    correlation: Interval | None  # Spearman's, over methods; None with fewer than two
+    apart: int  # pairs of methods whose means differ by more than the sum of their spreads
+    pairs: int  # of methods with two seeds or more
+
+
+def compare(found: Mapping[str, Sequence[Result]], printed: pd.DataFrame) -> Order:
+    """Rank methods by their mutual information, here and in a printed table.
+
+    A printed row stands for one method, the one whose parameters are most like its own.
+
+    Args:
+        found: results of one data set by method; one seed each or more.
+        printed: rows of a paper's table for that data set, with a column ``mi``.
+    """
+    nearest: dict[object, tuple[int, str, float, list[float]]] = {}
+    for method, group in found.items():
+        row = benchmark.printed_row(printed, method)
+        values = [float(r.metrics[_MI]) for r in group if r.metrics.get(_MI) is not None]
+        if row is not None and not pd.isna(row["mi"]) and values:
+            alike = _alike(method, str(row["method_key"]))
+            if row.name not in nearest or alike > nearest[row.name][0]:
+                nearest[row.name] = (alike, method, float(row["mi"]), values)
+    known = [(method, theirs, values) for _, method, theirs, values in nearest.values()]
+    known.sort(key=lambda item: (item[1], float(np.mean(item[2]))))
+    table = pd.DataFrame(
+        {
+            "method": [benchmark.called(method) for method, _, _ in known],
+            "MI, printed": [number(theirs, 1) for _, theirs, _ in known],
+            "MI": [spread(values, 2) for _, _, values in known],
+            "seeds": [str(len(values)) for _, _, values in known],
+        }
+    )
+    several = [values for _, _, values in known if len(values) > 1]
+    pairs = list(itertools.combinations(several, 2))
+    return Order(table, _spearman(known), sum(_are_apart(*pair) for pair in pairs), len(pairs))
+
+
+def _alike(method: str, key: str) -> int:
+    """How many parameters a method shares with a printed one."""
+    own, theirs = methods.parameters(method), methods.parameters(key)
+    return sum(own.get(name) == value for name, value in theirs.items())
+
+
+def _spearman(known: Sequence[tuple[str, float, list[float]]]) -> Interval | None:
+    theirs = [value for _, value, _ in known]
+    ours = [float(np.mean(values)) for _, _, values in known]
+    if len(set(theirs)) < 2 or len(set(ours)) < 2:
+        return None
+    return correlation_over_pairs(float(stats.spearmanr(theirs, ours).statistic), len(known))
+
+
+def _are_apart(first: Sequence[float], second: Sequence[float]) -> bool:
+    gap = abs(float(np.mean(first)) - float(np.mean(second)))
+    return gap > float(np.std(first, ddof=1) + np.std(second, ddof=1))
+
+
+def sentence(order: Order) -> str:
+    """What the comparison shows, in one or two sentences."""
+    if order.correlation is None:
+        return "Too few methods have a printed number to be ranked."
+    found = order.correlation
+    told = (
+        f"Over {found.n} methods the ranks of measured and printed MI have a correlation of "
+        f"{number(found.mean, 2)} [{number(found.low, 2)}, {number(found.high, 2)}]."
+    )
+    if order.pairs:
+        told += (
+            f" Of {order.pairs} pairs of methods with several seeds {order.apart} are further "
+            "apart than the sum of their standard deviations."
+        )
+    return told

@@ -1,0 +1,1 @@
+"""Pages on the papers: their status, and what an audit of their numbers says."""

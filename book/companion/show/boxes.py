@@ -1,0 +1,267 @@
+"""What a page shows: figures with captions, tables, verdicts, and where numbers come from.
+
+Everything is plain HTML with data inside, so that it reads the same in Jupyter, in an executed
+notebook and in the static site, without any request to another place.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Collection, Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+import pandas as pd
+from IPython.display import HTML
+from matplotlib.figure import Figure
+
+from companion.claims.premises import Premise
+from companion.claims.printed import Check, Finding, Interval, Role
+from companion.numbers import number
+from companion.show.figures import png
+
+__all__ = ["figure", "kind", "premise", "provenance", "table", "verdict"]
+
+
+def figure(shown: Figure, caption: str, alt: str) -> HTML:
+    """A figure with a caption that says what to see and a text for those who cannot see it.
+
+    Args:
+        shown: from :mod:`companion.show.figures`.
+        caption: plain text or inline HTML.
+        alt: plain text.
+    """
+    data = base64.b64encode(png(shown)).decode()
+    width = shown.get_figwidth()
+    # On a phone a wide figure scrolls sideways rather than shrinks until it cannot be read.
+    least = f"min-width:{width * 0.55:.1f}in;" if width > 8 else ""
+    return HTML(
+        f'<figure class="pc-figure"><div style="overflow-x:auto">'
+        f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" '
+        f'style="width:{width * 1.1:.1f}in;{least}"></div>'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _is_text(cells: Sequence[str]) -> bool:
+    """Whether a column holds words: these stand at the left, numbers at the right."""
+    wordy = [not cell[:1].isdigit() and cell[:1] not in "−–+∞·" for cell in cells if cell]
+    return 2 * sum(wordy) > len(cells)
+
+
+def table(
+    rows: pd.DataFrame,
+    caption: str,
+    digits: int = 3,
+    bold: Collection[tuple[int, str]] = (),
+    sortable: bool = False,
+) -> HTML:
+    """A table whose numbers are formatted and whose first column names the rows.
+
+    Args:
+        rows: shown without its index; text stays as it is.
+        caption: plain text or inline HTML, with units.
+        digits: after the point.
+        bold: cells to set in bold, as (row number, column name).
+        sortable: whether readers can sort and filter it in the site; without scripts it is a
+            plain table.
+    """
+
+    def cell(value: Any) -> str:
+        shown = value if isinstance(value, str) else number(value, digits)
+        return html.escape(shown)
+
+    words = [_is_text([cell(value) for value in rows[name]]) for name in rows.columns]
+    kinds = [' class="pc-text"' if is_text else "" for is_text in words]
+    head = "".join(
+        f'<th scope="col"{kind}>{html.escape(str(name))}</th>'
+        for name, kind in zip(rows.columns, kinds, strict=True)
+    )
+    body = []
+    for place, row in enumerate(rows.itertuples(index=False)):
+        shown = [cell(value) for value in row]
+        for column, name in enumerate(rows.columns):
+            if (place, name) in bold:
+                shown[column] = f"<strong>{shown[column]}</strong>"
+        cells = f'<th scope="row">{shown[0]}</th>' + "".join(
+            f"<td{kind}>{value}</td>" for value, kind in zip(shown[1:], kinds[1:], strict=True)
+        )
+        body.append(f"<tr>{cells}</tr>")
+    kind = " pc-sortable" if sortable else ""
+    return HTML(
+        f'<div class="pc-table{kind}"><table><caption>{caption}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def kind(word: Enum) -> str:
+    """The part of a class name that an outcome, or a label, is styled by."""
+    return word.name.lower().replace("_", "-")
+
+
+def _interval(found: Interval) -> str:
+    if found.n == 1:
+        return f"{number(found.mean, 4)} (1 seed: no interval)"
+    low, high = number(found.low, 4), number(found.high, 4)
+    return f"{number(found.mean, 4)} [{low}, {high}], n = {found.n}"
+
+
+def _found(check: Check) -> str:
+    return html.escape(check.found) if check.found else _interval(check.measured)
+
+
+_ROLES = {Role.CENTRAL: "", Role.SIDE: "side: ", Role.PREMISE: "premise: ", Role.PRINTED: ""}
+_FIRST = (Role.PREMISE, Role.PRINTED, Role.CENTRAL, Role.SIDE)  # order of the rows
+
+
+def _check_row(check: Check) -> str:
+    told = f"{_ROLES[check.role]}{check.quantity}"
+    return (
+        f"<tr><th scope='row'>{html.escape(told)}</th><td>{html.escape(check.rule)}</td>"
+        f"<td>{_found(check)}</td>"
+        f"<td class='pc-{kind(check.outcome)}'>{html.escape(check.outcome.value)}</td></tr>"
+    )
+
+
+def _item(found: Finding) -> str:
+    return f"<code>{html.escape(found.item)}</code>" if found.item else "own question"
+
+
+def _evidence(found: Finding) -> str:
+    """How many checks say what, why they decide nothing or there are none, and the checks."""
+    told = f"<p>{html.escape(found.sentence)}.</p>" if found.checks else ""
+    told += f"<p>Reason: {html.escape(found.reason)}.</p>" if found.reason else ""
+    if not found.checks:
+        return told
+    ordered = sorted(found.checks, key=lambda check: _FIRST.index(check.role))
+    rows = "".join(map(_check_row, ordered))
+    return (
+        f'{told}<div class="pc-table"><table><thead><tr><th>measured</th><th>rule</th>'
+        "<th>found [95 % interval]</th><th>check</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _scale(found: Finding) -> str:
+    """Where the evidence is from, and how far it reaches where the label does not say it."""
+    if found.scale == "exact":
+        return "exact"
+    where = f"{found.scale} scale"
+    return where if found.reach.value in found.label.value else f"{where}: {found.reach.value}"
+
+
+def verdict(*findings: Finding) -> HTML:
+    """Verdicts with the rules and the measured intervals that they follow from."""
+    parts = []
+    for found in findings:
+        reason = f'data-reason="{html.escape(found.reason)}" ' if found.reason else ""
+        told = html.escape(found.label.value)
+        parts.append(
+            f'<section class="pc-verdict pc-verdict-{kind(found.label)}" '
+            f'data-item="{html.escape(found.item)}" data-scale="{html.escape(found.scale)}" '
+            f'data-outcome="{html.escape(found.verdict.value)}" '
+            f'data-reach="{html.escape(found.reach.value)}" {reason}data-verdict="{told}">'
+            f"<p><strong>{told}</strong> {_item(found)} ({html.escape(_scale(found))}). "
+            f"Claim: {html.escape(found.claim.rstrip('.'))}.</p>{_evidence(found)}</section>"
+        )
+    return HTML("".join(parts))
+
+
+def premise(held: Mapping[str, Premise]) -> HTML:
+    """Whether each set of results can tell methods apart: a line of finding, and the three parts.
+
+    Below it is where the numbers come from, as not every page shows these runs elsewhere.
+
+    Args:
+        held: title of the results -> their premise.
+    """
+    words = [one.word for one in held.values() if not one.exempt]
+    met, kinds = words.count("met"), {"met": "holds", "not met": "fails", "not shown": "undecided"}
+    worst = next((w for w in ("not met", "not shown", "met") if w in words), "not shown")
+    told = f"met in {met} of {len(words)}" if words else "not asked, as smoke scale decides nothing"
+    rows = []
+    for title, one in held.items():
+        cells = "".join(
+            f"<td class='pc-{_PART[part.holds]}' title='{html.escape(part.rule)}'>"
+            f"{html.escape(part.found)}</td>"
+            for part in one.parts
+        )
+        rows.append(
+            f"<tr><th scope='row'>{html.escape(title)}</th>"
+            f"<td class='pc-{kinds.get(one.word, 'undecided')}'>{one.word}</td>{cells}</tr>"
+        )
+    sentences = " ".join(
+        f"{html.escape(title)}: {html.escape(one.sentence)}." for title, one in held.items()
+    )
+    heads = (
+        [f"{part.told} ({part.rule})" for part in next(iter(held.values())).parts] if held else []
+    )
+    titles = "".join(f"<th>{html.escape(head)}</th>" for head in heads)
+    origins = [r.provenance for one in held.values() for r in one.used if "key" in r.provenance]
+    return HTML(
+        f'<section class="pc-verdict pc-premise pc-verdict-{kinds[worst]}" data-premise="{told}">'
+        f"<p><strong>Premise: {told}</strong> {sentences}</p>"
+        f'<div class="pc-table"><table><thead><tr><th>results</th><th>premise</th>{titles}</tr>'
+        f"</thead><tbody>{''.join(rows)}</tbody></table></div></section>"
+        + (provenance(origins).data if origins else "")
+    )
+
+
+_PART = {True: "holds", False: "fails", None: "undecided"}
+
+
+def _library(source: dict[str, Any]) -> str:
+    """Digest of the sources that trained a run, and of those that measured it again, if any did."""
+    again = source.get("measured")
+    if again is None:
+        return str(source["sources"][:12])
+    but = f", but its {again['but']}" if "but" in again else ""
+    return f"{source['sources'][:12]}; measured again by {again['sources'][:12]}{but}"
+
+
+def _machine(source: dict[str, Any]) -> str:
+    """What a run was computed on, and its products if they were not in float32."""
+    told = f"{source['hardware']}, {source['threads']} thread, {source['device']}"
+    training = source.get("precision", {}).get("training", "float32")
+    return told if training == "float32" else f"{told}, {training} products in training"
+
+
+def provenance(sources: Sequence[dict[str, Any]]) -> HTML:
+    """Where the numbers of a page come from: one line a run, folded away until wanted.
+
+    Args:
+        sources: provenance of runs and reference results, with their ``kind``.
+    """
+    rows = []
+    for source in sources:
+        spec = source["spec"]
+        cells = [
+            source.get("kind", "this build"),
+            f"{spec['recipe']}, {spec['method']}, {spec['scale']}, seed {spec['seed']}",
+            source["key"][:12],
+            _library(source),
+            source["data"][:12],
+            _machine(source),
+            f"torch {source['torch']}, Python {source['python']}",
+            f"{number(float(source['seconds']), 0)} s",
+            source["finished"],
+        ]
+        rows.append("<tr>" + "".join(f"<td>{html.escape(str(c))}</td>" for c in cells) + "</tr>")
+    head = (
+        "origin",
+        "run",
+        "key",
+        "library",
+        "data",
+        "hardware",
+        "software",
+        "training",
+        "finished",
+    )
+    titles = "".join(f"<th>{name}</th>" for name in head)
+    return HTML(
+        f'<details class="pc-provenance"><summary>Provenance: {len(rows)} runs</summary>'
+        f'<div class="pc-table"><table><thead><tr>{titles}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div></details>"
+    )

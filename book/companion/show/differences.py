@@ -1,0 +1,48 @@
+"""The table of differences from the papers and their public code on a chapter's page."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pandas as pd
+from IPython.display import HTML
+
+from companion.claims.differences import Changes, Difference, differences
+from companion.show import boxes as show
+
+__all__ = ["frame", "table"]
+
+_ORDER = (Changes.RESULTS, Changes.NOT_MEASURED, Changes.NOTHING)
+
+
+def frame(page: str) -> pd.DataFrame:
+    """The rows of a page, those that change results first."""
+    found = sorted(differences(page), key=lambda row: _ORDER.index(row.changes))
+    return pd.DataFrame([_shown(row) for row in found])
+
+
+def _shown(row: Difference) -> dict[str, str]:
+    return {
+        "what": row.what,
+        "paper or public code": f"{row.theirs} ({row.told})",
+        "here": row.here,
+        "changes": str(row.changes),
+        "set by": row.where or "–",
+    }
+
+
+def table(page: str) -> HTML:
+    """What a page's methods and recipe do otherwise than the paper or its code.
+
+    Raises:
+        BadInput: no differences are written down for this page.
+    """
+    rows = frame(page)
+    counts = Counter(rows["changes"])
+    told = ", ".join(f"{counts[kind]} {kind}" for kind in _ORDER if counts[kind])
+    return show.table(
+        rows,
+        "What is done otherwise than in the paper or its public code, and what one might think is "
+        f"({told}). Numbers under <i>here</i> are those of the reference results' scale, read off "
+        "the library; the last column names the constant to change.",
+    )
