@@ -1,4 +1,4 @@
-"""The cells that build a method in plain PyTorch: they agree with the library."""
+"""Code that readers copy: methods in plain PyTorch, which agree with the library, and exercises."""
 
 from __future__ import annotations
 
@@ -236,3 +236,36 @@ def test_scaled_posterior(own: bool) -> None:
     torch.testing.assert_close(
         kl, kl_to_standard_normal(q.unscaled.mean, q.unscaled.logvar), **CLOSE
     )
+
+
+FIRST_PAGES = (
+    "methods/four-slots",
+    "lagging/mean-space",
+    "autogen/theory",
+    "igp/theory",
+    "du/theory",
+    "scale/theory",
+)
+
+
+@pytest.mark.parametrize("page", FIRST_PAGES)
+def test_exercises_have_solutions_that_run(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """At least three at the end of a chapter's first page; a solution is hidden with its output."""
+    torch.set_default_dtype(torch.float32)
+    notebook = json.loads((NOTEBOOKS / f"{page}.ipynb").read_text(encoding="utf-8"))["cells"]
+    ids = [cell["id"] for cell in notebook]
+    solutions = [cell for cell in notebook if "solution" in cell["metadata"].get("tags", [])]
+    assert len(solutions) >= 3
+    names = namespace(page)
+    for number, cell in enumerate(solutions, 1):
+        place = ids.index(f"solution-{number}")
+        assert notebook[place] is cell and ids[place - 1] == f"exercise-{number}"
+        assert "hide-cell" in cell["metadata"]["tags"]
+        capsys.readouterr()
+        exec(compile(source(cell), f"{page}, solution {number}", "exec"), names)
+        assert capsys.readouterr().out.strip()
+
+
+def test_every_chapter_has_exercises() -> None:
+    chapters = {folder.name for folder in NOTEBOOKS.iterdir() if folder.is_dir()}
+    assert {page.partition("/")[0] for page in FIRST_PAGES} == chapters - {"papers"}

@@ -245,7 +245,8 @@ def test_one_switch_shows_the_set_up_code(browser: Browser, site: Path) -> None:
     """Hidden cells take no room, and one button opens all of them."""
     browser.open((site / "notebooks" / "lagging" / "text.html").as_uri())
     browser.wait("document.querySelector('.pc-code-switch') !== null")
-    cells = "[...document.querySelectorAll('details.hide.above-input')]"
+    hidden = ".cell:not(.tag_solution) > details.hide.above-input"
+    cells = f"[...document.querySelectorAll('{hidden}')]"
     assert browser.run(f"{cells}.length") > 3
     assert browser.run(f"{cells}.filter((cell) => cell.offsetHeight > 0).length") == 0
     browser.run("document.querySelector('.pc-code-switch').click()")

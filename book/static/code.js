@@ -8,7 +8,7 @@
   "use strict";
 
   const KEY = "pc-code";
-  const CLOSED = "details.hide.above-input";
+  const CLOSED = ".cell:not(.tag_solution) > details.hide.above-input";
 
   function remembered() {
     try {
