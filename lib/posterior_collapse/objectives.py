@@ -286,7 +286,7 @@ class FreeBits:
 class TargetKL:
     """A KL that is drawn to a target C (Zhang et al. 2021, equation 2; Prokhorov et al. 2019).
 
-    loss = mean of -log p(x|z) + weight * |mean KL - C|, where C rises linearly from 0 over the
+    loss = mean of -log p(x|z) + weight * ``|mean KL - C|``, where C rises linearly from 0 over the
     first ``ramp`` updates.
 
     Args:
@@ -310,7 +310,7 @@ class TargetKL:
         return self.c * min(1.0, progress.iteration / self.ramp) if self.ramp else self.c
 
     def distance(self, kl: Tensor, target: float) -> Tensor:
-        """|mean KL - C| from the KLs (B,): of the mean, as in the text."""
+        """``|mean KL - C|`` from the KLs (B,): of the mean, as in the text."""
         return (kl.mean() - target).abs()
 
     def __call__(
@@ -332,7 +332,7 @@ class TargetKLPerSentence(TargetKL):
     """
 
     def distance(self, kl: Tensor, target: float) -> Tensor:
-        """mean |KL - C| from the KLs (B,): per sentence, as in the code."""
+        """Mean ``|KL - C|`` from the KLs (B,): per sentence, as in the code."""
         return (kl - target).abs().mean()
 
 

@@ -210,7 +210,7 @@ class DiagonalMixture(MixtureSameFamily):
 
     @torch.no_grad()
     def draw(self, sample_shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-        """Sample without a gradient, (*sample_shape, D); all randomness from ``generator``."""
+        """Sample without a gradient, ``(*sample_shape, D)``; all randomness from ``generator``."""
         mean, std = self.component_distribution.mean, self.component_distribution.stddev
         count = math.prod(sample_shape)
         weights = self.mixture_distribution.probs
@@ -412,7 +412,7 @@ class AutoRegressiveNormal(Distribution):
         return -0.5 * (self.distance(value) + log_det + size * _LOG_2PI)
 
     def draw(self, sample_shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-        """Sample (*sample_shape, D); all randomness from ``generator``."""
+        """Sample ``(*sample_shape, D)``; all randomness from ``generator``."""
         noise = torch.randn(
             (*sample_shape, len(self.zeros)),
             generator=generator,
@@ -426,7 +426,7 @@ class AutoRegressiveNormal(Distribution):
         return noise @ weight.t()
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Sample (*sample_shape, D)."""
+        """Sample ``(*sample_shape, D)``."""
         return self.draw(tuple(sample_shape), None)
 
 

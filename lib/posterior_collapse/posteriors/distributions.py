@@ -84,11 +84,11 @@ class Delta(Distribution):
         return torch.zeros_like(self.location)
 
     def draw(self, sample_shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-        """The point itself, (*sample_shape, B, D); the generator stays as it is."""
+        """The point itself, ``(*sample_shape, B, D)``; the generator stays as it is."""
         return self.location.expand(*sample_shape, *self.location.shape)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """The point itself, (*sample_shape, B, D)."""
+        """The point itself, ``(*sample_shape, B, D)``."""
         return self.draw(tuple(sample_shape), None)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
@@ -189,11 +189,11 @@ class Flowed(Distribution):
         return value
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Reparameterised sample of z^T, (*sample_shape, B, D)."""
+        """Reparameterised sample of z^T, ``(*sample_shape, B, D)``."""
         return self.draw(tuple(sample_shape), None)
 
     def log_prob_per_dimension(self, value: Tensor) -> Tensor:
-        """Terms of the log density in nats, (..., B, D): log q(z^0_d) - log |dz^T_d / dz^0_d|.
+        """Terms of the log density in nats, (..., B, D): ``log q(z^0_d) - log |dz^T_d / dz^0_d|``.
 
         Their sum over d is the density.
         One term alone is that of a dimension of the chain, as free bits take it
@@ -244,7 +244,7 @@ def draw(
         generator: on the device of the distribution; None uses the global state.
 
     Returns:
-        (*sample_shape, B, D).
+        ``(*sample_shape, B, D)``.
     """
     if isinstance(distribution, _Drawable):
         return distribution.draw(tuple(sample_shape), generator)

@@ -352,7 +352,7 @@ def evaluate_run(
 
     Returns:
         The fields of :class:`posterior_collapse.estimators.Evaluation`, and for a scaled posterior
-        those of :class:`posterior_collapse.estimators.ScaledEvaluation` with "scaled_" before
+        those of :class:`posterior_collapse.estimators.ScaledEvaluation` with ``scaled_`` before
         them.
     """
     return dict(_evaluated(spec, model, generator, sentences).metrics)
