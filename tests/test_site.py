@@ -241,6 +241,20 @@ def test_pages_fit_on_a_phone(browser: Browser, site: Path, root: Path) -> None:
     browser.call("Emulation.clearDeviceMetricsOverride")
 
 
+def test_one_switch_shows_the_set_up_code(browser: Browser, site: Path) -> None:
+    """Hidden cells take no room, and one button opens all of them."""
+    browser.open((site / "notebooks" / "lagging" / "text.html").as_uri())
+    browser.wait("document.querySelector('.pc-code-switch') !== null")
+    hidden = ".cell:not(.tag_solution) > details.hide.above-input"
+    cells = f"[...document.querySelectorAll('{hidden}')]"
+    assert browser.run(f"{cells}.length") > 3
+    assert browser.run(f"{cells}.filter((cell) => cell.offsetHeight > 0).length") == 0
+    browser.run("document.querySelector('.pc-code-switch').click()")
+    assert browser.run(f"{cells}.every((cell) => cell.open && cell.offsetHeight > 0)")
+    browser.run("document.querySelector('.pc-code-switch').click()")
+    assert browser.run(f"{cells}.filter((cell) => cell.offsetHeight > 0).length") == 0
+
+
 def test_formulas_are_typeset(browser: Browser, site: Path, vendored: None) -> None:
     browser.open((site / "book" / "collapse.html").as_uri())
     browser.wait("document.querySelectorAll('mjx-container').length > 3")
