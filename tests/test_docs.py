@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import math
 import os
@@ -9,13 +10,16 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import posterior_collapse
 from companion import show
@@ -63,11 +67,13 @@ def blocks(text: str) -> tuple[list[str], list[str | None]]:
     return code, shown
 
 
-def execute(code: list[str], folder: Path, **variables: str) -> dict[str, object]:
+def execute(
+    code: list[str], folder: Path, python: str = sys.executable, **variables: str
+) -> dict[str, object]:
     """Run blocks in a fresh interpreter, in a folder that is not the repository."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("POSTERIOR_COLLAPSE_")}
     done = subprocess.run(
-        [sys.executable, "-c", _DRIVER],
+        [python, "-c", _DRIVER],
         input=json.dumps(code),
         capture_output=True,
         text=True,
@@ -88,20 +94,69 @@ def assert_same_text(printed: str, shown: str) -> None:
         assert abs(float(got) - float(told)) <= 1.01 * 10**-digits, (got, told)
 
 
-def test_examples_for_own_models_run_without_the_repository(tmp_path: Path) -> None:
-    copy = shutil.copytree(
-        LIBRARY,
-        tmp_path / "alone" / "posterior_collapse",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
+def needed_by(name: str) -> Iterator[importlib.metadata.Distribution]:
+    """The distributions that one needs, with all that those need, without extras."""
+    waiting, seen = [name], {canonicalize_name(name)}
+    while waiting:
+        for line in importlib.metadata.requires(waiting.pop()) or ():
+            wanted = Requirement(line)
+            key = canonicalize_name(wanted.name)
+            if key in seen or (wanted.marker and not wanted.marker.evaluate({"extra": ""})):
+                continue
+            seen.add(key)
+            waiting.append(wanted.name)
+            yield importlib.metadata.distribution(wanted.name)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Python of an environment that has the installed library, what it declares, and no more."""
+    folder = tmp_path_factory.mktemp("alone")
+    source = folder / "source"
+    for name in ("lib", "pyproject.toml", "README.md", "LICENSE"):
+        place = ROOT / name
+        copy = shutil.copytree if place.is_dir() else shutil.copy
+        source.mkdir(exist_ok=True)
+        copy(place, source / name)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "-q", "--no-deps"]
+    subprocess.run([*pip, "--no-build-isolation", "-w", folder, source], check=True)
+    (wheel,) = folder.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    (packages,) = (folder / "venv").glob("lib/python*/site-packages")
+    with zipfile.ZipFile(wheel) as content:
+        tops = {name.partition("/")[0] for name in content.namelist()}
+        content.extractall(packages)
+    assert {name for name in tops if not name.endswith(".dist-info")} == {"posterior_collapse"}
+    for distribution in needed_by("posterior-collapse"):
+        for top in {file.parts[0] for file in distribution.files or () if ".." not in file.parts}:
+            place = packages / top
+            if not place.exists():
+                place.symlink_to(Path(str(distribution.locate_file(top))))
+    return folder / "venv" / "bin" / "python"
+
+
+def test_examples_for_own_models_run_without_the_repository(tmp_path: Path, alone: Path) -> None:
     code, shown = blocks((ROOT / "book" / "use-your-own.md").read_text(encoding="utf-8"))
-    found = execute(code, tmp_path, PYTHONPATH=str(copy.parent))
-    assert Path(str(found["package"])).parent == copy
+    found = execute(code, tmp_path, str(alone), PYTHONPATH="")
+    assert Path(str(found["package"])).is_relative_to(alone.parents[1])
     assert len(code[0].splitlines()) <= 25  # what the page promises: a few lines
     for printed, told in zip(found["printed"], shown, strict=True):  # type: ignore[call-overload]
         assert printed.strip()
         if told is not None:
             assert_same_text(printed, told)
+
+
+def test_the_library_alone_trains_and_lacks_the_book(tmp_path: Path, alone: Path) -> None:
+    code = """
+import importlib.util
+from posterior_collapse import Spec, train_or_load
+run = train_or_load(Spec("lagging-synthetic", "vae", "smoke"), progress=False)
+print(run.metrics["nll"] > 0)
+print([n for n in ("companion", "matplotlib", "yaml", "nbformat") if importlib.util.find_spec(n)])
+"""
+    store = str(tmp_path / "store")
+    found = execute([code], tmp_path, str(alone), PYTHONPATH="", POSTERIOR_COLLAPSE_STORE=store)
+    assert found["printed"] == ["True\n[]\n"]
 
 
 def test_other_examples_print_what_their_pages_show(tmp_path: Path) -> None:
