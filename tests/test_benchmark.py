@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from companion import show
 from companion.claims import comparison as benchmark
@@ -510,6 +511,36 @@ def test_differences_are_paired_by_seed_and_by_sentence() -> None:
     assert wide is not None and wide.mean == pytest.approx(-1.0)
     # no spread over seeds, so this is Student's interval over the four sentences
     assert wide.half == pytest.approx(3.182446 * (4 / 3) ** 0.5 / 2, rel=1e-5)
+
+
+def answering(method: str, seed: int, right: list[bool]) -> Result:
+    one = made(method, seed, probe_100=sum(right) / len(right), n_sentences=len(right))
+    return replace(one, arrays={"each_probe_100": np.array(right)})
+
+
+def test_accuracies_are_paired_by_sentence_where_both_have_the_answers() -> None:
+    """Two probes that fail on the same sentences: of 400, one knows 20 more, all others alike."""
+    wide, narrow = [True] * 200 + [False] * 200, [True] * 180 + [False] * 220
+    found = {
+        "vae": [answering("vae", s, narrow) for s in range(3)],
+        ANNEAL: [answering(ANNEAL, s, wide) for s in range(3)],
+    }
+    paired = benchmark.difference(found, ANNEAL, "vae", "probe_100")
+    assert paired is not None and paired.mean == pytest.approx(0.05)
+    # Agresti and Min's error by their own formula, with half a pair added to each outcome
+    b, c, n = 20.5, 0.5, 402
+    error = math.sqrt((b + c) - (b - c) ** 2 / n) / n
+    assert paired.half == pytest.approx(float(stats.t.ppf(0.975, 399)) * error, rel=1e-6)
+    mute = {m: [replace(r, arrays={}) for r in rows] for m, rows in found.items()}
+    alone = benchmark.difference({**found, "vae": mute["vae"]}, ANNEAL, "vae", "probe_100")
+    neither = benchmark.difference(mute, ANNEAL, "vae", "probe_100")
+    assert alone == neither and alone is not None
+    assert paired.low > 0.0 > alone.low and alone.half > 2 * paired.half
+
+    same = benchmark.difference({**found, ANNEAL: found["vae"]}, ANNEAL, "vae", "probe_100")
+    assert same is not None and same.mean == 0.0 and 0.0 < same.half < paired.half
+    # an accuracy by itself has a share's error, with the answers and without
+    assert benchmark.level(found, "vae", "probe_100") == benchmark.level(mute, "vae", "probe_100")
 
 
 def test_tables_show_the_difference_that_could_be_detected() -> None:

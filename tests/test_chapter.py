@@ -288,3 +288,25 @@ def test_corpus_verdicts_follow_the_measures() -> None:
     assert [f.verdict for f in corpus.decide(good)] == [Verdict.HOLDS, Verdict.HOLDS]
     bad = {**good, "lagging": [made("lagging", s, collapsed=True) for s in range(3)]}
     assert corpus.decide(bad)[1].verdict is Verdict.FAILS
+
+
+@pytest.mark.parametrize("name", ["mean-space", "trajectories"])
+def test_a_page_asks_for_the_runs_that_it_shows_and_no_others(
+    name: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training is minutes, so none is made for a figure that shows reference results."""
+    book = json.loads(
+        (root / "notebooks" / "lagging" / f"{name}.ipynb").read_text(encoding="utf-8")
+    )
+    code = ["".join(c["source"]) for c in book["cells"] if c["cell_type"] == "code"]
+    [loads] = [cell for cell in code if "results.this_build(" in cell]
+    trained: set[tuple[str, str]] = set()
+
+    def built(page: Page, recipe: str, method: str) -> list[Result]:
+        trained.add((recipe, method))
+        return [made(method, 0, collapsed=method == "vae")]
+
+    monkeypatch.setattr(results, "this_build", built)
+    exec(loads, {"page": Page("quick", (0,), "cpu")})
+    asked = book["metadata"]["posterior_collapse"]["runs"]
+    assert trained == {(one["recipe"], method) for one in asked for method in one["methods"]}

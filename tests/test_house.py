@@ -29,10 +29,17 @@ MODULES = {
 }
 
 
+def _is_for_types(node: ast.stmt) -> bool:
+    test = node.test if isinstance(node, ast.If) else None
+    return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
+
+
 def imported(code: str) -> set[str]:
     """Modules of the two packages that some code imports anywhere, the most specific name each."""
-    found = set()
-    for node in ast.walk(ast.parse(code)):
+    tree, found = ast.parse(code), set()
+    # What is imported for type checkers alone is not imported when the code runs.
+    tree.body = [node for node in tree.body if not _is_for_types(node)]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:

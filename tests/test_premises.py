@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from companion.claims import evidence as page_results
 from companion.claims import groups as benchmarks
 from companion.claims import premises, reference
 from companion.claims import printed as papers
-from companion.claims.premises import premise_of
+from companion.claims.premises import premise_of, premise_of_sequences
 from companion.claims.printed import Label, Outcome
 from companion.claims.reference import Result
 from posterior_collapse.errors import BadInput
@@ -171,6 +172,10 @@ PAGES = (
     "autogen/text",
     "autogen/survey",
 )
+SEQUENCES = tuple(
+    f"lagging/{page}"
+    for page in ("mean-space", "trajectories", "decomposition", "evaluation-uncertainty")
+)
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -184,6 +189,67 @@ def test_every_page_on_text_shows_its_premise_and_asks_for_the_runs(name: str, r
         found = benchmarks.expand(asked["methods"])
         assert {"lstm-lm", "ae", "vae"} <= set(found), asked
         assert any(premises.is_control(method) for method in found), asked
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_every_page_on_sequences_shows_its_premise_and_asks_for_the_runs(
+    name: str, root: Path
+) -> None:
+    book = json.loads((root / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
+    code = ["".join(c["source"]) for c in book["cells"] if c["cell_type"] == "code"]
+    assert sum("show.premise(" in cell for cell in code) == 1
+    [asked] = book["metadata"]["posterior_collapse"]["runs"]
+    assert asked == {"recipe": "lagging-synthetic", "methods": ["vae", "lagging"]}
+
+
+def test_every_page_that_trains_text_has_a_premise_box(root: Path) -> None:
+    """Pages on images and on the five Gaussians have premises of their own in their rules."""
+    others = {"igp/images", "du/geometry"}
+    train = set()
+    for path in (root / "notebooks").glob("*/*.ipynb"):
+        asked = json.loads(path.read_text(encoding="utf-8"))["metadata"]["posterior_collapse"]
+        if asked["runs"]:
+            train.add(f"{path.parent.name}/{path.stem}")
+    assert train == {*PAGES, *SEQUENCES, *others}
+
+
+def sequences(vae: float, lagging: float, scale: str = "paper") -> dict[str, list[Result]]:
+    """Results on synthetic sequences with these MIs."""
+    return {
+        method: [
+            replace(
+                made(method, mutual_information=value, mutual_information_points=2000),
+                spec=Spec("lagging-synthetic", method, scale, 0),
+            )
+        ]
+        for method, value in (("vae", vae), ("lagging", lagging))
+    }
+
+
+def test_the_premise_of_sequences_is_a_collapse_and_a_model_without() -> None:
+    def parts(vae: float, lagging: float) -> list[bool | None]:
+        return [part.holds for part in premise_of_sequences(sequences(vae, lagging)).parts]
+
+    met = premise_of_sequences(sequences(0.0, 1.4))
+    assert met.holds and (met.recipe, met.scale) == ("lagging-synthetic", "paper")
+    assert {r.spec.method for r in met.used} == {"vae", "lagging"}
+    # a tenth of log 2000 is 0.76
+    assert parts(0.7, 1.4) == [True, True] and parts(0.8, 1.4) == [False, True]
+    assert parts(0.0, 0.9) == [True, False]
+    without = premise_of_sequences({"vae": sequences(0.0, 1.4)["vae"]})
+    assert [part.holds for part in without.parts] == [True, None] and not without.holds
+    assert premise_of_sequences(sequences(0.0, 0.0, "smoke")).exempt
+    with pytest.raises(BadInput, match="needs the names"):
+        premise_of_sequences({})
+    shown = show.premise({"a": met, "b": premise_of_sequences(sequences(0.8, 1.4))}).data
+    assert "Premise: met in 1 of 2" in shown and "MI above 1 nat" in shown
+
+
+def test_the_premise_of_sequences_is_met_by_the_reference_results() -> None:
+    found = {m: reference.results("lagging-synthetic", m, "paper") for m in ("vae", "lagging")}
+    assert premise_of_sequences(found).holds
+    swapped = {"vae": found["lagging"], "lagging": found["vae"]}
+    assert [part.holds for part in premise_of_sequences(swapped).parts] == [False, False]
 
 
 def test_the_box_has_a_line_of_finding_and_the_three_parts_with_numbers() -> None:

@@ -45,7 +45,7 @@ def gaussian_classes(number: int, distance: float, dims: int = 3, seed: int = 0)
 def test_separable_classes_are_told_apart() -> None:
     x, labels = gaussian_classes(2_000, 20.0)
     result = linear_probe(x[:100], labels[:100], x[100:], labels[100:])
-    assert result.accuracy == 1.0 and result.stderr == 0.0
+    assert result.accuracy == 1.0 and result.stderr == 0.0 and all(result.right)
     assert (result.n_train, result.n_test) == (100, 1_900)
     assert result.majority_accuracy == pytest.approx(0.5, abs=0.05)
 
@@ -158,6 +158,7 @@ def test_what_cannot_matter_does_not(seed, number, dims) -> None:
 def test_the_test_labels_decide_nothing() -> None:
     x, labels = gaussian_classes(400, 1.0, dims=8, seed=5)
     true = linear_probe(x[:80], labels[:80], x[80:], labels[80:])
+    assert sum(true.right) == pytest.approx(true.accuracy * true.n_test)
     turned = linear_probe(x[:80], labels[:80], x[80:], 1 - labels[80:])
     assert turned.l2 == true.l2
     assert turned.accuracy == pytest.approx(1 - true.accuracy)

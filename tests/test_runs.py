@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 import torch
 
-from posterior_collapse import digests, recipes
+from companion.claims import reference
+from posterior_collapse import datasets, digests, probes, recipes
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
 from posterior_collapse.runs import (
     DamagedRun,
@@ -36,6 +37,7 @@ from posterior_collapse.runs import (
     work,
 )
 from posterior_collapse.runs import spec as spec_module
+from posterior_collapse.runs.spec import load_data
 from posterior_collapse.runs.store import partial_folder
 
 SPEC = Spec("text-grammar", "lagging", "smoke", 0)
@@ -320,6 +322,35 @@ def test_each_sentence_keeps_its_likelihood(store: Path) -> None:
     each = run.arrays["each_nll"]
     assert each.shape == (run.metrics["n_decoded"],)
     assert each.mean() == pytest.approx(run.metrics["nll"], rel=1e-6)
+
+
+def test_each_answer_of_a_probe_is_kept_and_exported(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their mean is the metric, in the order of the test split, and a reference result has them."""
+    spec = Spec("text-grammar", "vae", "smoke", 0)
+    run = train_or_load(spec, progress=False)
+    counts = [n.removeprefix("probe_") for n in run.metrics if n.startswith("probe_")]
+    counts.remove("majority")
+    data = load_data(spec.setup)
+    for count in counts:
+        right = run.arrays[f"each_probe_{count}"]
+        assert right.dtype == bool and right.shape == (len(data.test),)
+        assert right.mean() == pytest.approx(run.metrics[f"probe_{count}"], rel=1e-12)
+    # an independent fit of the last one, sentence by sentence
+    model = build_model(spec)
+    model.load_state_dict(run.weights())
+    subset = datasets.labelled_subsets(data)[int(counts[-1])]
+    features, others = (probes.split_means(model, part) for part in (subset, data.test))
+    assert subset.labels is not None and data.test.labels is not None
+    for place in range(0, len(data.test), 7):
+        own = slice(place, place + 1)
+        alone = probes.linear_probe(features, subset.labels, others[own], data.test.labels[own])
+        assert alone.accuracy == float(right[place])
+    monkeypatch.setattr(reference, "repository", lambda: tmp_path)
+    monkeypatch.setattr(reference, "planned", lambda: [spec])
+    reference.export(run, [])
+    np.testing.assert_array_equal(reference.load(spec).arrays[f"each_probe_{counts[-1]}"], right)
 
 
 @pytest.mark.parametrize(

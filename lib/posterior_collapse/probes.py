@@ -64,6 +64,7 @@ class ProbeResult(NamedTuple):
     n_train: int
     n_test: int
     l2: float  # penalty that cross-validation chose; infinite if only a constant can be learned
+    right: tuple[bool, ...]  # whether the answer is right, of each test example in their order
 
     @property
     def stderr(self) -> float:
@@ -274,14 +275,17 @@ def linear_probe(
             f"train features have {features.shape[1]} dimensions, test features {others.shape[1]}"
         )
     classes, counts = np.unique(labels, return_counts=True)
-    majority = float(np.mean(wanted == classes[counts.argmax()]))
+    constant = wanted == classes[counts.argmax()]
     scaler = _Scaler.of(features)
     if len(classes) == 1 or np.isinf(scaler.std).all():
-        return ProbeResult(majority, majority, len(labels), len(wanted), math.inf)
-    chosen = _choose(features, labels, grid)
-    fit = next(_path(scaler(features), labels, [chosen]))
-    accuracy = float(np.mean(fit.predict(scaler(others)) == wanted))
-    return ProbeResult(accuracy, majority, len(labels), len(wanted), chosen)
+        right, chosen = constant, math.inf
+    else:
+        chosen = _choose(features, labels, grid)
+        fit = next(_path(scaler(features), labels, [chosen]))
+        right = fit.predict(scaler(others)) == wanted
+    accuracy, majority = float(np.mean(right)), float(np.mean(constant))
+    answers = tuple(right.tolist())
+    return ProbeResult(accuracy, majority, len(labels), len(wanted), chosen, answers)
 
 
 def _labels(split: Split | ImageSplit, what: str) -> Tensor:

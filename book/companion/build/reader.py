@@ -34,8 +34,9 @@ import platformdirs
 import posterior_collapse
 from companion.build import warm
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
-from companion.build import parameters as checks
+from companion.build import kernels
 from companion.build import sources
+from companion.build import parameters as checks
 
 __all__ = [
     "PageFailed",
@@ -196,10 +197,13 @@ def _papermill(source: Path, target: Path, injected: Mapping[str, object], root:
     class Kernels(AsyncKernelManager):
         """Starts the kernel with the command that may fork it from the warm process."""
 
+        def __init__(self, **given: object) -> None:
+            super().__init__(**given, **reached)
+
         def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
             return warm.command(super().format_kernel_cmd(extra_arguments))
 
-    with _quiet():
+    with _quiet(), kernels.settings() as reached:
         papermill.execute_notebook(
             str(source),
             str(target),

@@ -615,15 +615,30 @@ def _share_error(group: Sequence[Result], name: str) -> tuple[float, int]:
     return mean.half / float(stats.norm.ppf(0.975)), points
 
 
+def _between_answers(rows: Sequence[NDArray[np.floating] | None]) -> tuple[float, int]:
+    """As :func:`_over_examples`, of differences between right answers, which are in [-1, 1].
+
+    Half an example is added to each of the four outcomes of a pair (Agresti and Min 2005), so that
+    two models that happen to answer alike are not taken to do so everywhere.
+    """
+    points = _over_examples(rows)[1]
+    if not points:
+        return 0.0, 0
+    apart = np.mean([row for row in rows if row is not None], axis=0)
+    many = points + 2
+    square = float(np.square(apart).sum() + 1.0) / many - float(apart.sum() / many) ** 2
+    return math.sqrt(square / many), points
+
+
 def level(found: Found, method: str, name: str) -> Interval | None:
     """A metric of a method with its interval over seeds and test examples; None without any."""
     group = found.get(method, ())
     values = _values(group, name)
     if not values:
         return None
-    error, points = _over_examples([_each(result, name) for result in group])
+    error, points = _share_error(group, name)  # an accuracy's error is a share's
     if not points:
-        error, points = _share_error(group, name)
+        error, points = _over_examples([_each(result, name) for result in group])
     return bounded(interval(values, error=error, points=points), *_bounds(group, name))
 
 
@@ -664,7 +679,8 @@ def difference(
         one, other = _each(a, name), _each(b, theirs)
         alike = one is not None and other is not None and one.shape == other.shape
         apart.append(one - other if alike else None)  # type: ignore[operator]
-    error, points = _over_examples(apart)
+    over = _between_answers if name.startswith("probe_") else _over_examples
+    error, points = over(apart)
     if not points:  # unpaired, which is the wider one
         (mine, n), (others, m) = (
             _share_error([pair[0] for pair in pairs], name),

@@ -18,7 +18,6 @@ from posterior_collapse.runs import Run, Spec, train_or_load
 __all__ = [
     "COLLAPSE",
     "alive",
-    "best",
     "collapsed",
     "controls",
     "earned",
@@ -168,8 +167,3 @@ def reference(recipe: str, method: str, scale: str = "paper") -> list[Result]:
 def histories(groups: Mapping[str, Sequence[Result]]) -> dict[str, list[pd.DataFrame]]:
     """The training histories of groups of results, for figures."""
     return {name: [result.history for result in found] for name, found in groups.items()}
-
-
-def best(page: Page, recipe: str, method: str) -> list[Result]:
-    """Reference results where the repository keeps them, else this build's."""
-    return results(recipe, method, "paper") or this_build(page, recipe, method)

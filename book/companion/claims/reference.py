@@ -84,6 +84,7 @@ _KEPT = (
     "sampled_judged_tokens",
     "sampled_judged_words",
 )
+_KEPT_OF_EACH = "each_probe_"  # and those whose names begin so: one for each number of labels
 # What a run needs is imported once; the digest is taken then, of what has been imported.
 _WARM = ("companion.claims.reference", "posterior_collapse.runs.spec:sources_digest")
 _REPEATS = 10  # evaluation seeds of one trained model (He et al. 2019, appendix D)
@@ -151,6 +152,7 @@ def export(run: Run, evaluations: list[dict[str, Any]]) -> Path:
         "evaluations": evaluations,
     }
     kept = {name: run.arrays[name] for name in _KEPT if name in run.arrays}
+    kept |= {name: x for name, x in run.arrays.items() if name.startswith(_KEPT_OF_EACH)}
     arrays = path.with_suffix(".npz")
     _replace(arrays, lambda part: np.savez_compressed(part, **kept))  # type: ignore[arg-type]
     content["digests"] = {"arrays": _digest(arrays.read_bytes()), "content": _of_content(content)}

@@ -397,17 +397,22 @@ def _evaluated(
 _BALANCED = 1000  # training examples that show what holds a Scale-VAE's means
 
 
-def _probe(spec: Spec, model: VAE) -> dict[str, float]:
-    """Accuracy of linear probes on posterior means, by number of labels, where there are labels."""
+def _probe(spec: Spec, model: VAE) -> Measured:
+    """Accuracy of linear probes on posterior means, by number of labels, where there are labels.
+
+    The arrays tell of each test example whether the answer is right, in the same order for every
+    method and seed, so that methods can be paired by example.
+    """
     setup = spec.setup
     if not setup.probes:
-        return {}
+        return Measured({}, {})
     data = load_data(setup)
     subsets = datasets.labelled_subsets(data)
     curve = probe_curve(spec.choices.training.evaluated(model), subsets, data.test)
     found = {f"probe_{count}": result.accuracy for count, result in curve.items()}
     found["probe_majority"] = next(iter(curve.values())).majority_accuracy
-    return found
+    right = {f"each_probe_{count}": np.array(result.right) for count, result in curve.items()}
+    return Measured(found, right)
 
 
 def _classify(spec: Spec, model: VAE) -> dict[str, float]:
@@ -533,8 +538,8 @@ def _measure(spec: Spec, model: VAE, grid: Sequence[Tensor]) -> Measured:
     """
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(spec.seed)
-    totals = _evaluated(spec, model, generator)
-    metrics = dict(totals.metrics) | _probe(spec, model) | _classify(spec, model)
+    totals = _evaluated(spec, model, generator) + _probe(spec, model)
+    metrics = {**totals.metrics, **_classify(spec, model)}
     arrays: dict[str, NDArray[Any]] = _space(model, grid) if spec.setup.grid_points else {}
     arrays |= totals.arrays
     evaluated = cast(VAE, spec.choices.training.evaluated(model))
