@@ -44,7 +44,7 @@ def variant(monkeypatch: pytest.MonkeyPatch) -> Any:
     def enter(base: str, **changed: Any) -> str:
         setup = replace(recipes.get(base, "smoke"), **changed)
         made = Recipe("variant", "", "", {"smoke": setup})
-        monkeypatch.setitem(recipes._RECIPES, "variant", lambda: made)
+        monkeypatch.setitem(recipes.RECIPES, "variant", made)
         return "variant"
 
     return enter
@@ -304,7 +304,9 @@ def test_z_can_come_beside_the_words_alone(latent: Latent) -> None:
 
 
 def test_the_way_is_a_constant_of_the_recipe(store: Path, variant: Any) -> None:
-    network = replace(recipes.get("igp-grammar", "smoke").network, way=Way.INPUT)  # type: ignore[type-var]
+    network = recipes.varied(
+        recipes.get("igp-grammar", "smoke"), network={"way": Way.INPUT}
+    ).network
     recipe = variant("igp-grammar", network=network, wording=None)
     run = train_or_load(Spec(recipe, "igp", "smoke"), "cpu", False)
     assert run.weights()["decoder.state.weight"].numel() == 0

@@ -185,11 +185,8 @@ def test_precision_is_part_of_a_run_and_of_its_provenance(
     smoke = known.scales["smoke"]
     keys, weights = [], []
     for count, of in enumerate([Precision.BFLOAT16, Precision.BFLOAT16, Precision.FLOAT32]):
-        network = replace(smoke.network, precision=of)  # type: ignore[type-var]
-        scales = {"smoke": replace(smoke, network=network)}
-        monkeypatch.setitem(
-            recipes._RECIPES, "text-grammar", lambda s=scales: replace(known, scales=s)
-        )
+        scales = {"smoke": recipes.varied(smoke, network={"precision": of})}
+        monkeypatch.setitem(recipes.RECIPES, "text-grammar", replace(known, scales=scales))
         monkeypatch.setenv("POSTERIOR_COLLAPSE_STORE", str(tmp_path / str(count)))
         run = train_or_load(Spec("text-grammar", "vae", "smoke"), "cpu", progress=False)
         used = available(of, CPU)
