@@ -17,6 +17,7 @@ from torch import nn
 
 from posterior_collapse import methods, plots, recipes
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
+from posterior_collapse.methods import entries
 from posterior_collapse.networks import ImageNetwork, TextNetwork
 from posterior_collapse.posteriors import DiagonalNormal
 from posterior_collapse.priors import UnitNormal
@@ -127,7 +128,7 @@ class Own:
 
 
 def test_a_posterior_of_the_readers_own_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(methods, "_TABLE", dict(methods._TABLE))
+    monkeypatch.setattr(entries, "_TABLE", dict(entries._TABLE))
     methods.register("own", "", "", "")(lambda: methods.Method(posterior=Own()))
     before = torch.get_rng_state()
     assert "its posterior, Meanwhile, has no variance" in _refusal("lagging-synthetic", "own")
