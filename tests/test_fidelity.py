@@ -26,7 +26,8 @@ from posterior_collapse.pages.results import from_run
 from posterior_collapse.posteriors import BatchNormed, DiversityUncertainty
 from posterior_collapse.priors import AutoRegressive
 from posterior_collapse.recipes import Recipe
-from posterior_collapse.runs import Spec, build_model, train_or_load, work
+from posterior_collapse.runs import Spec, build_model, train_or_load
+from posterior_collapse.runs.batches import EpochBatches
 from posterior_collapse.runs.bounds import as_in_training, kl_bound, promised_kl
 
 CPU = torch.device("cpu")
@@ -124,7 +125,7 @@ def test_only_layers_whose_first_values_are_known_start_as_in_torch() -> None:
 
 
 def sizes(recipe: str, method: str, seed: int = 0, epoch: int = 0) -> list[int]:
-    batches = work._EpochBatches(Spec(recipe, method, "smoke", seed), CPU)
+    batches = EpochBatches(Spec(recipe, method, "smoke", seed), CPU)
     batches.begin(epoch)
     return [len(x) for x in batches]
 
@@ -138,7 +139,7 @@ def test_methods_with_a_norm_pass_over_small_batches(variant: Any) -> None:
         assert sizes(recipe, method) == large, method
     for method in ("vae-iaf", "igp", "delta-vae", "lagging"):
         assert sizes(recipe, method) == every, method
-    batches = work._EpochBatches(Spec(recipe, BN, "smoke"), CPU)
+    batches = EpochBatches(Spec(recipe, BN, "smoke"), CPU)
     assert batches.passed_over == 400 - sum(large)
 
 
@@ -177,7 +178,7 @@ def test_as_many_batches_are_kept_in_every_epoch(partition: Any, variant: Any) -
 
 def test_a_run_says_how_many_sentences_it_passed_over(store: Path) -> None:
     run = train_or_load(Spec("text-grammar", BN, "smoke"), "cpu", False)
-    expected = work._EpochBatches(run.spec, CPU).passed_over
+    expected = EpochBatches(run.spec, CPU).passed_over
     assert run.metrics["passed_over"] == expected > 0
     assert "passed_over" not in train_or_load(Spec("text-grammar", "vae", "smoke"), "cpu").metrics
 
