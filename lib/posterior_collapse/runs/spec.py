@@ -22,7 +22,8 @@ __all__ = ["Spec", "choose_device", "load_data", "sources_digest"]
 
 # Sources whose change changes a trained model or its stored measurements. The tables of methods
 # and recipes are not among them: what they resolve to is part of the key itself. Data sets are
-# represented by the digest of their content.
+# represented by the digest of their content, which leaves out the labelled subsets of probes.
+# tests/test_runs.py follows the imports of a run and holds this list complete.
 _DECIDING = (
     "gaussian.py",
     "generation.py",
