@@ -81,13 +81,16 @@ def varied(
         optimisation: constants of its optimisation that change.
         constants: of the set-up itself.
     """
+    other = setup.network
     if isinstance(network, Mapping):
-        network = replace(cast(Any, setup.network), **network)
+        other = replace(cast(Any, other), **network)
+    elif network is not None:
+        other = network
     if sizes is not None:
         constants |= dict(zip(("train", "valid", "test"), sizes, strict=True))
     return replace(
         setup,
-        network=setup.network if network is None else network,
+        network=other,
         optimisation=replace(setup.optimisation, **(optimisation or {})),
         **constants,
     )
