@@ -14,6 +14,7 @@ import pytest
 
 from posterior_collapse import methods
 from posterior_collapse.errors import BadInput
+from posterior_collapse.methods import entries
 
 PAGE = Path(__file__).parents[1] / "book" / "add-a-method.md"
 
@@ -115,7 +116,7 @@ def cell(source: str, name: str) -> None:
 
 
 def test_a_method_of_a_cell_can_be_edited(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(methods, "_TABLE", dict(methods._TABLE))
+    monkeypatch.setattr(entries, "_TABLE", dict(entries._TABLE))
     digests = []
     for number, text in enumerate((source, source, source.replace("2.0 *", "4.0 *"))):
         cell(text, f"<cell-{number}>")

@@ -27,7 +27,8 @@ from posterior_collapse.networks import Latent, TextDecoder, TextNetwork, Way
 from posterior_collapse.posteriors import BatchNormed, DiversityUncertainty
 from posterior_collapse.priors import AutoRegressive
 from posterior_collapse.recipes import Recipe
-from posterior_collapse.runs import Spec, build_model, train_or_load, work
+from posterior_collapse.runs import Spec, build_model, train_or_load
+from posterior_collapse.runs.batches import EpochBatches
 from posterior_collapse.runs.bounds import as_in_training, kl_bound, promised_kl
 
 CPU = torch.device("cpu")
@@ -45,7 +46,7 @@ def variant(monkeypatch: pytest.MonkeyPatch) -> Any:
     def enter(base: str, **changed: Any) -> str:
         setup = replace(recipes.get(base, "smoke"), **changed)
         made = Recipe("variant", "", "", {"smoke": setup})
-        monkeypatch.setitem(recipes._RECIPES, "variant", lambda: made)
+        monkeypatch.setitem(recipes.RECIPES, "variant", made)
         return "variant"
 
     return enter
@@ -125,7 +126,7 @@ def test_only_layers_whose_first_values_are_known_start_as_in_torch() -> None:
 
 
 def sizes(recipe: str, method: str, seed: int = 0, epoch: int = 0) -> list[int]:
-    batches = work._EpochBatches(Spec(recipe, method, "smoke", seed), CPU)
+    batches = EpochBatches(Spec(recipe, method, "smoke", seed), CPU)
     batches.begin(epoch)
     return [len(x) for x in batches]
 
@@ -139,7 +140,7 @@ def test_methods_with_a_norm_pass_over_small_batches(variant: Any) -> None:
         assert sizes(recipe, method) == large, method
     for method in ("vae-iaf", "igp", "delta-vae", "lagging"):
         assert sizes(recipe, method) == every, method
-    batches = work._EpochBatches(Spec(recipe, BN, "smoke"), CPU)
+    batches = EpochBatches(Spec(recipe, BN, "smoke"), CPU)
     assert batches.passed_over == 400 - sum(large)
 
 
@@ -178,7 +179,7 @@ def test_as_many_batches_are_kept_in_every_epoch(partition: Any, variant: Any) -
 
 def test_a_run_says_how_many_sentences_it_passed_over(store: Path) -> None:
     run = train_or_load(Spec("text-grammar", BN, "smoke"), "cpu", False)
-    expected = work._EpochBatches(run.spec, CPU).passed_over
+    expected = EpochBatches(run.spec, CPU).passed_over
     assert run.metrics["passed_over"] == expected > 0
     assert "passed_over" not in train_or_load(Spec("text-grammar", "vae", "smoke"), "cpu").metrics
 
@@ -305,7 +306,9 @@ def test_z_can_come_beside_the_words_alone(latent: Latent) -> None:
 
 
 def test_the_way_is_a_constant_of_the_recipe(store: Path, variant: Any) -> None:
-    network = replace(recipes.get("igp-grammar", "smoke").network, way=Way.INPUT)  # type: ignore[type-var]
+    network = recipes.varied(
+        recipes.get("igp-grammar", "smoke"), network={"way": Way.INPUT}
+    ).network
     recipe = variant("igp-grammar", network=network, wording=None)
     run = train_or_load(Spec(recipe, "igp", "smoke"), "cpu", False)
     assert run.weights()["decoder.state.weight"].numel() == 0

@@ -38,7 +38,8 @@ from posterior_collapse.geometry import (
     within_share,
 )
 from posterior_collapse.networks import VAE
-from posterior_collapse.runs import Spec, build_model, train_or_load, work
+from posterior_collapse.runs import Spec, build_model, measure, train_or_load
+from posterior_collapse.runs.batches import EpochBatches
 from posterior_collapse.runs.monitor import Recorder, first_examples
 from posterior_collapse.runs.spec import load_data
 from posterior_collapse.training import new_state
@@ -521,7 +522,7 @@ CPU = torch.device("cpu")
 
 def epoch_batches(recipe: str, epochs: Sequence[int], seed: int = 0) -> list[list[Any]]:
     """The batches of some epochs in turn, as lists of rows."""
-    batches = work._EpochBatches(Spec(recipe, "vae", "smoke", seed), CPU)
+    batches = EpochBatches(Spec(recipe, "vae", "smoke", seed), CPU)
     found = []
     for epoch in epochs:
         batches.begin(epoch)
@@ -607,7 +608,7 @@ def test_means_in_training_are_those_of_their_batch(
     spec = Spec(recipe, method, "smoke")
     model, data = ready(spec), load_data(spec.setup)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = work._codes(spec, model)
+    found = measure._codes(spec, model)
     after = model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert not any(module.training for module in model.modules())
@@ -636,7 +637,7 @@ def test_codes_stay_with_their_examples(way: Partition) -> None:
     )
     model, data = ready(Spec("text-grammar", "vae", "smoke")), load_data(setup)
     spec: Any = SimpleNamespace(setup=setup, seed=3)
-    found = work._codes(spec, model)
+    found = measure._codes(spec, model)
     rows = torch.cat(data.test.take(torch.arange(30)).batch_rows(128))
     assert len(data.test.lengths[rows].unique()) > 1
     alone = []
@@ -655,9 +656,9 @@ def test_codes_stay_with_their_examples(way: Partition) -> None:
 def test_no_codes_where_none_are_asked_for_or_there_are_none() -> None:
     spec = Spec("text-grammar", "vae", "smoke")
     bare: Any = SimpleNamespace(setup=replace(spec.setup, means_points=0), seed=0)
-    assert work._codes(bare, ready(spec)) == {}
+    assert measure._codes(bare, ready(spec)) == {}
     point = Spec("five-gaussians", "ae", "smoke")
-    assert work._codes(point, build_model(point).eval()) == {}  # a point is no Gaussian
+    assert measure._codes(point, build_model(point).eval()) == {}  # a point is no Gaussian
 
 
 def test_means_are_recorded_in_evaluation_at_their_time() -> None:
@@ -698,7 +699,7 @@ def test_a_run_keeps_what_the_page_shows(store: Path) -> None:
     assert found["code_mean"].shape == found["code_std"].shape == (40, 2)
     model = build_model(spec)
     model.load_state_dict(run.weights())
-    kept = work._codes(spec, model.eval())
+    kept = measure._codes(spec, model.eval())
     for name, values in kept.items():
         np.testing.assert_allclose(found[name], values, atol=1e-6)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -427,15 +426,8 @@ def test_narrow_weights_are_judged_by_the_share_of_information() -> None:
 def test_the_narrow_recipe_differs_in_its_first_weights_only() -> None:
     for scale in benchmarks.RAMPS:
         one, other = recipes.get(SNLI, scale), recipes.get(benchmarks.NARROW, scale)
-        same = replace(
-            other,
-            wording=one.wording,
-            network=replace(
-                other.network,  # type: ignore[type-var]
-                init_parameters=one.network.init_parameters,  # type: ignore[union-attr]
-                init_embeddings=one.network.init_embeddings,  # type: ignore[union-attr]
-            ),
-        )
+        first = {n: getattr(one.network, n) for n in ("init_parameters", "init_embeddings")}
+        same = recipes.varied(other, wording=one.wording, network=first)
         assert same == one and other.network != one.network
 
 

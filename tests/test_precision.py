@@ -186,11 +186,8 @@ def test_precision_is_part_of_a_run_and_of_its_provenance(
     smoke = known.scales["smoke"]
     keys, weights = [], []
     for count, of in enumerate([Precision.BFLOAT16, Precision.BFLOAT16, Precision.FLOAT32]):
-        network = replace(smoke.network, precision=of)  # type: ignore[type-var]
-        scales = {"smoke": replace(smoke, network=network)}
-        monkeypatch.setitem(
-            recipes._RECIPES, "text-grammar", lambda s=scales: replace(known, scales=s)
-        )
+        scales = {"smoke": recipes.varied(smoke, network={"precision": of})}
+        monkeypatch.setitem(recipes.RECIPES, "text-grammar", replace(known, scales=scales))
         monkeypatch.setenv("POSTERIOR_COLLAPSE_STORE", str(tmp_path / str(count)))
         run = train_or_load(Spec("text-grammar", "vae", "smoke"), "cpu", progress=False)
         used = available(of, CPU)
@@ -209,8 +206,7 @@ def test_an_old_record_of_a_network_had_the_default_precision() -> None:
     before = asdict(known)
     del before["network"]["precision"]
     assert _with_defaults(known, before) == asdict(known)["network"]
-    network = replace(known.network, precision=Precision.BFLOAT16)  # type: ignore[type-var]
-    mixed = replace(known, network=network)
+    mixed = recipes.varied(known, network={"precision": Precision.BFLOAT16})
     assert _with_defaults(mixed, before) != asdict(mixed)["network"]
 
 
@@ -269,8 +265,7 @@ def test_precisions_agree_where_another_seed_changes_more() -> None:
 
 def test_the_compared_recipes_differ_in_their_precision_only() -> None:
     mixed, plain = (recipes.get(name, "medium") for name in benchmarks.PRECISIONS)
-    network = replace(plain.network, precision=Precision.BFLOAT16)  # type: ignore[type-var]
-    assert plain != mixed == replace(plain, network=network)
+    assert plain != mixed == recipes.varied(plain, network={"precision": Precision.BFLOAT16})
     planned = {(spec.recipe, spec.method, spec.seed) for spec in benchmarks.planned()}
     for name in benchmarks.PRECISIONS:  # three seeds of both
         for method in benchmarks.PRECISION_METHODS:

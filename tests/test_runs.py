@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
 import os
@@ -238,6 +239,63 @@ def test_everything_that_decides_a_run_changes_its_key(monkeypatch: pytest.Monke
     monkeypatch.setattr(torch, "__version__", "9.9.9")
     keys.add(SPEC.key())
     assert len(keys) == 10
+
+
+# Modules that a run imports and whose source is no part of its key, each with what stands for it.
+REPRESENTED = {
+    "__init__.py": "names only",
+    "datasets/__init__.py": "names only",
+    "datasets/five_gaussians.py": "the digest of the data",
+    "datasets/grammar.py": "the digest of the data",
+    "datasets/idx.py": "the digest of the data",
+    "datasets/images.py": "the digest of the data",
+    "datasets/loading.py": "the digest of the data",
+    "datasets/registry.py": "the digest of the data",
+    "datasets/synthetic.py": "the digest of the data",
+    "digests.py": "the digests themselves",
+    "errors.py": "decides messages only",
+    "methods": "the representation of the method's choices",
+    "recipes": "the representation of the set-up",
+    "runs/spec.py": "makes the key of all that a spec resolves to",
+    "runs/store.py": "decides where results are kept, not what they are",
+}
+
+
+def _imported(root: Path, path: Path) -> set[Path]:
+    """Files of the library that a file imports, at the top or inside a function."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} has a relative import"
+            names |= {f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    found = set()
+    for name in names:
+        first, *parts = name.split(".")
+        if first == root.name:
+            place = root.joinpath(*parts)
+            found |= {place.with_suffix(".py"), place / "__init__.py"}
+    return {file for file in found if file.is_file()}
+
+
+def test_every_module_that_a_run_imports_is_in_its_key_or_represented() -> None:
+    """Otherwise a change of it would leave old numbers under a key that new ones would have."""
+    root = Path(spec_module.__file__).parents[1]
+    reached: set[Path] = set()
+    waiting = {root / "runs" / "work.py"}
+    while waiting:
+        path = waiting.pop()
+        reached.add(path)
+        waiting |= _imported(root, path) - reached
+    names = {path.relative_to(root).as_posix() for path in reached}
+    assert {"datasets/labelled.py", "networks/text.py", "runs/text.py"} <= names
+    known = [*spec_module._DECIDING, *REPRESENTED]
+    for name in names:
+        holders = [entry for entry in known if name == entry or name.startswith(f"{entry}/")]
+        assert len(holders) == 1, f"{name} is neither in _DECIDING nor represented: {holders}"
+    for entry in known:  # none is left of a module that moved
+        assert any(name == entry or name.startswith(f"{entry}/") for name in names), entry
 
 
 def test_comments_and_docstrings_do_not_retrain() -> None:

@@ -14,6 +14,7 @@ from torch.distributions import Independent, MultivariateNormal, Normal, kl_dive
 from posterior_collapse import methods, recipes
 from posterior_collapse.errors import BadInput
 from posterior_collapse.layers import Dropout, use_generator
+from posterior_collapse.methods import entries, table
 from posterior_collapse.networks import (
     VAE,
     TextNetwork,
@@ -260,8 +261,13 @@ def test_methods_are_four_choices() -> None:
         assert entry.paper and entry.equation and entry.title
 
 
+def test_every_card_is_of_a_method() -> None:
+    """A card without a function would be told nowhere; a function without a card cannot enter."""
+    assert set(table._CARDS) == {name for name in methods.names() if not methods.describe(name).own}
+
+
 def test_a_method_of_the_readers_own_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(methods, "_TABLE", dict(methods._TABLE))
+    monkeypatch.setattr(entries, "_TABLE", dict(entries._TABLE))
 
     @methods.register("half-kl", "half the KL", "nobody", "(0)")
     def _half(weight: float = 0.5) -> methods.Method:

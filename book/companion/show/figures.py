@@ -160,7 +160,7 @@ def trajectory_figure(
     figure = _figure(len(titles), 1, 3.0, 3.0)
     for column, axes in enumerate(figure.subplots(1, len(titles), squeeze=False)[0]):
         x, y = model_mean[:, column], inference_mean[:, column]
-        limit = 1.1 * max(float(np.abs(x).max()), float(np.abs(y).max()), 1e-3)
+        limit = 1.1 * max(*(float(np.nan_to_num(np.abs(means)).max()) for means in (x, y)), 1e-3)
         _space(axes, limit)
         for k in range(1, len(x)):
             colour = COLOURS["lagging"] if inner[k] else COLOURS["vae"]

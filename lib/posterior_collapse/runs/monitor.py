@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from posterior_collapse import gaussian
+from posterior_collapse.errors import PosteriorCollapseError
 from posterior_collapse.estimators import (
     Model,
     Moments,
@@ -25,6 +28,8 @@ from posterior_collapse.training import State, Validation
 
 __all__ = ["MeanSpace", "Recorder", "first_examples", "mean_space"]
 
+_LOG = logging.getLogger(__name__)
+
 
 class MeanSpace(NamedTuple):
     """The posterior mean space of B sentences under a model with a scalar latent variable."""
@@ -39,6 +44,8 @@ def mean_space(model: VAE, batches: Sequence[Tensor], tolerance: float = 2e-3) -
     """Means of model posterior and approximate posterior (He et al. 2019, section 2.3).
 
     Dropout is off, unlike in the authors' code: a plotted point then belongs to the model.
+    The space is a picture of a run and never ends one: a sentence whose model posterior cannot be
+    integrated has nan for its moments, and a warning says why.
 
     Args:
         model: scalar latent variable.
@@ -53,20 +60,30 @@ def mean_space(model: VAE, batches: Sequence[Tensor], tolerance: float = 2e-3) -
     parts = []
     for x in batches:
         q = model.posterior(x)
-        prior = model.prior
-
-        def log_joint(
-            z: Tensor, x: Tensor = x, prior: torch.distributions.Distribution = prior
-        ) -> Tensor:
-            return model.log_likelihood(x, z.unsqueeze(-1)) + prior.log_prob(z.unsqueeze(-1))
-
-        found = posterior_moments_1d(
-            log_joint, len(x), tolerance=tolerance, dtype=q.mean.dtype, device=q.mean.device
-        )
-        parts.append((*found, q.mean[:, 0], q.variance[:, 0]))
+        parts.append((*_model_moments(model, x, q, tolerance), q.mean[:, 0], q.variance[:, 0]))
     model.train(was_training)
     columns = [torch.cat(column) for column in zip(*parts, strict=True)]
     return MeanSpace(Moments(*columns[:3]), columns[3], columns[4])
+
+
+def _model_moments(model: VAE, x: Tensor, q: Distribution, tolerance: float) -> Moments:
+    """Moments of p(z|x) of a batch; nan for the sentences that defy integration."""
+    prior = model.prior
+
+    def log_joint(z: Tensor) -> Tensor:
+        return model.log_likelihood(x, z.unsqueeze(-1)) + prior.log_prob(z.unsqueeze(-1))
+
+    try:
+        return posterior_moments_1d(
+            log_joint, len(x), tolerance=tolerance, dtype=q.mean.dtype, device=q.mean.device
+        )
+    except PosteriorCollapseError as error:
+        if len(x) == 1:
+            _LOG.warning("a point is missing in the posterior mean space: %s", error)
+            return Moments(*(q.mean.new_full((1,), math.nan) for _ in Moments._fields))
+    # One sentence spoils the batch that it is integrated with.
+    apart = [_model_moments(model, one, q, tolerance) for one in x.split(1)]
+    return Moments(*(torch.cat(column) for column in zip(*apart, strict=True)))
 
 
 def _kl(q: Distribution, prior: Distribution, z: Tensor) -> Tensor:

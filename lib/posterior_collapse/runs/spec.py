@@ -15,13 +15,15 @@ from posterior_collapse import datasets, methods, recipes
 from posterior_collapse.digests import without_docstrings
 from posterior_collapse.errors import BadInput, nearest
 from posterior_collapse.methods import Method
+from posterior_collapse.networks import Latent
 from posterior_collapse.recipes import Setup
 
 __all__ = ["Spec", "choose_device", "load_data", "sources_digest"]
 
 # Sources whose change changes a trained model or its stored measurements. The tables of methods
 # and recipes are not among them: what they resolve to is part of the key itself. Data sets are
-# represented by the digest of their content.
+# represented by the digest of their content, which leaves out the labelled subsets of probes.
+# tests/test_runs.py follows the imports of a run and holds this list complete.
 _DECIDING = (
     "gaussian.py",
     "generation.py",
@@ -36,8 +38,12 @@ _DECIDING = (
     "probes.py",
     "text_metrics.py",
     "datasets/arrays.py",
+    "datasets/labelled.py",
     "datasets/partitions.py",
+    "datasets/text.py",
+    "runs/batches.py",
     "runs/bounds.py",
+    "runs/measure.py",
     "runs/models.py",
     "runs/monitor.py",
     "runs/text.py",
@@ -50,8 +56,8 @@ class Spec:
     """A run by name: a method on a recipe, at a scale, with a seed.
 
     Raises:
-        BadInput: an unknown recipe, method, parameter or scale, with the nearest one; a seed that
-            is no integer of at least 0.
+        BadInput: an unknown recipe, method, parameter or scale, with the nearest one; a method
+            of which the recipe's measures cannot be taken; a seed that is no integer of at least 0.
     """
 
     recipe: str
@@ -60,8 +66,13 @@ class Spec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        recipes.get(self.recipe, self.scale)
-        methods.get(self.method)
+        why = _unfit(self.setup, self.choices)
+        if why:
+            raise BadInput(
+                f'"{self.method}" cannot run on {self.recipe}, which records the posteriors of a '
+                f"scalar latent variable: {why}; allowed: a method whose posterior has a mean and "
+                'a variance and whose prior has one dimension, such as "vae"'
+            )
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise BadInput(f"a seed is an integer of at least 0, given {self.seed!r}")
 
@@ -92,6 +103,30 @@ class Spec:
         """Readable name, fit for a folder."""
         method = "".join(c if c.isalnum() or c in "-." else "_" for c in self.method)
         return f"{self.recipe}--{method}--{self.scale}--seed{self.seed}"
+
+
+def _unfit(setup: Setup, method: Method) -> str:
+    """Why the posterior mean space of a method cannot be recorded, where a recipe does so.
+
+    Head and prior are built and tried, as a reader's own say of themselves what they give.
+    """
+    if not setup.grid_points and not setup.trajectory_points:
+        return ""
+    if method.latent is Latent.NONE:
+        return "it has no latent variable"
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        try:
+            method.prior.build(setup.latent_dim)
+            head = method.posterior.build(setup.network.features, setup.latent_dim)
+            q = head.eval()(torch.zeros(2, setup.network.features))
+        except BadInput as error:
+            return str(error)
+    for name in ("mean", "variance"):
+        try:
+            getattr(q, name)
+        except (AttributeError, NotImplementedError):
+            return f"its posterior, {type(q).__name__}, has no {name}"
+    return ""
 
 
 @functools.lru_cache(maxsize=8)
