@@ -13,12 +13,11 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
-import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import cast
 
 from posterior_collapse.digests import code_digest
@@ -40,6 +39,7 @@ from posterior_collapse.objectives import (
     TargetKL,
     TargetKLPerSentence,
 )
+from posterior_collapse.places import named_path
 from posterior_collapse.posteriors import (
     BatchNormed,
     Constrained,
@@ -114,6 +114,14 @@ class Entry:
 
 
 _TABLE: dict[str, Entry] = {}
+_WRONG: list[BadInput] = []  # why a reader's own methods are not in the table
+
+
+def _table() -> dict[str, Entry]:
+    """The table, unless a reader's own methods are missing from it."""
+    if _WRONG:
+        raise _WRONG[0]
+    return _TABLE
 
 
 def register(
@@ -147,7 +155,7 @@ def register(
 
 def names() -> list[str]:
     """Every method of the table."""
-    return sorted(_TABLE)
+    return sorted(_table())
 
 
 def _parse(text: str) -> tuple[str, dict[str, float]]:
@@ -157,9 +165,11 @@ def _parse(text: str) -> tuple[str, dict[str, float]]:
         return name, {}
     try:
         call = ast.parse(f"f({rest}", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
             raise ValueError("only name=value parameters are allowed")
         values = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+        if len(values) < len(call.keywords):
+            raise ValueError("a parameter is there twice")
     except (SyntaxError, ValueError) as error:
         raise BadInput(f'cannot read the method "{text}": {error}') from error
     wrong = {
@@ -177,9 +187,9 @@ def describe(text: str) -> Entry:
         BadInput: unknown name, with the nearest one.
     """
     name, _ = _parse(_parts(text)[0])
-    if name not in _TABLE:
-        raise BadInput(nearest(name, _TABLE, "method"))
-    return _TABLE[name]
+    if name not in (table := _table()):
+        raise BadInput(nearest(name, table, "method"))
+    return table[name]
 
 
 def title(text: str) -> str:
@@ -853,18 +863,29 @@ def _skip_vae() -> Method:
 
 def _enter_own() -> None:
     """Run the file that POSTERIOR_COLLAPSE_METHODS names; what it registers joins the table."""
-    named = os.environ.get(OWN_VARIABLE, "").strip()
-    if not named:
+    file = named_path(OWN_VARIABLE)
+    if file is None:
         return
-    file = Path(named).expanduser().resolve()
+    file = file.resolve()
     if not file.is_file():
-        raise BadInput(f"{OWN_VARIABLE} names {named}, which is no file; allowed: a Python file")
+        raise BadInput(f"{OWN_VARIABLE} names {file}, which is no file; allowed: a Python file")
     plan = importlib.util.spec_from_file_location("posterior_collapse_own_methods", file)
     if plan is None or plan.loader is None:
-        raise BadInput(f"{OWN_VARIABLE} names {named}, which is no Python file")
+        raise BadInput(f"{OWN_VARIABLE} names {file}, which is no Python file")
     module = importlib.util.module_from_spec(plan)
     sys.modules[plan.name] = module  # dataclasses look their module up
-    plan.loader.exec_module(module)
+    try:
+        plan.loader.exec_module(module)
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f", line {frame.lineno}" for frame in frames if frame.filename == str(file)]
+        raise BadInput(
+            f"{file}{''.join(lines[-1:])}: {type(error).__name__}: {error}; mend this file, or "
+            f"unset {OWN_VARIABLE}"
+        ) from error
 
 
-_enter_own()
+try:
+    _enter_own()
+except BadInput as wrong:  # for the first who looks at the table, and not for every import
+    _WRONG.append(wrong)

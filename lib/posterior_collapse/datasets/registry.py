@@ -8,13 +8,13 @@ the one in its card.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from posterior_collapse.errors import BadInput, nearest
+from posterior_collapse.places import named_path
 
 __all__ = ["CARDS", "DATA_VARIABLE", "Card", "DataMissing", "Sizes", "data_folder"]
 
@@ -589,5 +589,4 @@ def find(name: str) -> Card:
 
 def data_folder() -> Path | None:
     """The folder that ``POSTERIOR_COLLAPSE_DATA`` names, or None if the variable is not set."""
-    value = os.environ.get(DATA_VARIABLE, "").strip()
-    return Path(value).expanduser() if value else None
+    return named_path(DATA_VARIABLE)
