@@ -861,7 +861,7 @@ def _skip_vae() -> Method:
 # --- methods of a reader's own --------------------------------------------------------------------
 
 
-def _enter_own() -> None:
+def _run_own() -> None:
     """Run the file that POSTERIOR_COLLAPSE_METHODS names; what it registers joins the table."""
     file = named_path(OWN_VARIABLE)
     if file is None:
@@ -885,7 +885,12 @@ def _enter_own() -> None:
         ) from error
 
 
-try:
-    _enter_own()
-except BadInput as wrong:  # for the first who looks at the table, and not for every import
-    _WRONG.append(wrong)
+def _enter_own() -> None:
+    """Keep what is wrong for those who look at the table: an import could only show a traceback."""
+    try:
+        _run_own()
+    except BadInput as wrong:
+        _WRONG.append(wrong)
+
+
+_enter_own()

@@ -36,11 +36,10 @@ def store_root() -> Path:
     Raises:
         BadInput: nothing says where, or what is named is no folder and cannot become one.
     """
-    root = named_path(STORE_VARIABLE)
-    if root is None:
-        root = platformdirs.user_cache_path("posterior-collapse")
-        if not root.is_absolute():  # as ~ stays where there is no home
-            raise BadInput(f"you have no home folder: let {STORE_VARIABLE} name a folder for runs")
+    try:
+        root = named_path(STORE_VARIABLE) or platformdirs.user_cache_path("posterior-collapse")
+    except RuntimeError as error:
+        raise BadInput(f"no home folder: let {STORE_VARIABLE} name a folder for runs") from error
     there = next((part for part in (root, *root.parents) if os.path.lexists(part)), None)
     if there is not None and not there.is_dir():
         what = "a link to nothing" if not there.exists() else "a file and not a folder"
