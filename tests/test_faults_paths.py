@@ -30,7 +30,7 @@ from posterior_collapse import datasets, gaussian, methods, places, recipes
 from posterior_collapse import text_metrics as metrics
 from posterior_collapse.errors import LARGEST_SEED, BadInput, PosteriorCollapseError, whole
 from posterior_collapse.objectives import ImportanceWeighted
-from posterior_collapse.pages import batch, reader
+from posterior_collapse.pages import batch, environment, reader
 from posterior_collapse.pages.parameters import check_seeds
 from posterior_collapse.runs import DamagedRun, Spec, load_run, run_folder, train_or_load, work
 from posterior_collapse.runs.__main__ import main as runs
@@ -270,6 +270,13 @@ def test_without_a_home_the_store_has_to_be_named(
     monkeypatch.setenv("POSTERIOR_COLLAPSE_DATA", "~/data")
     with pytest.raises(BadInput, match="POSTERIOR_COLLAPSE_DATA is ~/data"):
         datasets.registry.data_folder()
+
+
+def test_a_book_that_is_read_only_says_so(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    monkeypatch.setattr(Path, "open", read_only)
+    monkeypatch.chdir(root)  # to come back
+    with pytest.raises(SystemExit, match="copy the book elsewhere: .*Read-only file system"):
+        environment.main()
 
 
 def test_a_batch_says_where_its_pages_cannot_go(
