@@ -9,7 +9,8 @@ import json
 import shlex
 from pathlib import Path
 
-PLAN = json.loads(Path(config["plan"]).read_text(encoding="utf-8"))
+# In the folder that Snakemake works in. An argument with its path would be read as YAML.
+PLAN = json.loads(Path("plan.json").read_text(encoding="utf-8"))
 ROOT = shlex.quote(PLAN["root"])
 
 

@@ -132,11 +132,12 @@ def test_a_method_of_a_cell_can_be_edited(source: str, monkeypatch: pytest.Monke
 
 
 def test_wrong_own_files_are_clear_errors(source: str, tmp_path: Path) -> None:
-    absent = run(["-c", "import posterior_collapse.methods"], tmp_path, tmp_path / "none.py")
+    look = ["-c", "from posterior_collapse import methods; methods.names()"]
+    absent = run(look, tmp_path, tmp_path / "none.py")
     assert "BadInput" in absent.stderr and "POSTERIOR_COLLAPSE_METHODS" in absent.stderr
     taken = tmp_path / "taken.py"
     taken.write_text(source.replace('"hinge"', '"vae"'))
-    clash = run(["-c", "import posterior_collapse.methods"], tmp_path, taken)
+    clash = run(look, tmp_path, taken)
     assert "already in the table" in clash.stderr
     words = ["-m", "posterior_collapse.runs", "train", "--recipe", "text-grammar"]
     file = tmp_path / "my_methods.py"

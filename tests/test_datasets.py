@@ -121,10 +121,10 @@ def test_unknown_name_is_refused_with_the_nearest(ask) -> None:
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ((16_001, 1, 1), r"sizes.train = 16001 .* 1 \.\. 16000"),
-        ((1, 0, 1), r"sizes.valid = 0 .* 1 \.\. 2000"),
-        ((1, 1, 2.0), "sizes.test = 2.0"),
-        ((True, 1, 1), "sizes.train = True"),
+        ((16_001, 1, 1), "sizes.train of .* from 1 to 16000, given 16001"),
+        ((1, 0, 1), "sizes.valid of .* from 1 to 2000, given 0"),
+        ((1, 1, 2.0), "sizes.test of .*, given 2.0"),
+        ((True, 1, 1), "sizes.train of .*, given True"),
         ((1, 1), "sizes must be Sizes"),
         (5, "sizes must be Sizes"),
     ],
@@ -674,7 +674,7 @@ def test_text_with_a_listed_vocabulary(corpus) -> None:
     assert datasets.load("yahoo").digest == data.digest
     small = datasets.load("yahoo", datasets.Sizes(5, 1, 2))
     assert rows(small.train) == rows(data.train)[:5]
-    with pytest.raises(BadInput, match=r"sizes.train = 17 asked of yahoo.* 1 \.\. 16"):
+    with pytest.raises(BadInput, match="sizes.train of yahoo is .* from 1 to 16, given 17"):
         datasets.load("yahoo", datasets.Sizes(17, 1, 1))
 
 
@@ -695,7 +695,7 @@ def test_text_unknown_words_and_options(corpus) -> None:
     assert cut.card.counts["words unknown in the splits"] > 0
     assert cut.digest != datasets.load("yahoo", max_vocabulary=7).digest
     for option in ({"max_length": 0}, {"max_vocabulary": 4}, {"max_length": 2.5}):
-        with pytest.raises(BadInput, match=f"{next(iter(option))} = "):
+        with pytest.raises(BadInput, match=f"{next(iter(option))}, if not None, is a whole "):
             datasets.load("yahoo", **option)
 
 

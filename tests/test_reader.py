@@ -47,7 +47,7 @@ def test_the_store_is_the_one_of_the_runs(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert reader.store_root() == runs.store_root() == store
-    monkeypatch.delenv(reader.STORE_VARIABLE)
+    monkeypatch.delenv("POSTERIOR_COLLAPSE_STORE")
     assert reader.store_root() == runs.store_root()
 
 

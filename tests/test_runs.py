@@ -255,6 +255,7 @@ REPRESENTED = {
     "digests.py": "the digests themselves",
     "errors.py": "decides messages only",
     "methods": "the representation of the method's choices",
+    "places.py": "decides where files are, not what is in them",
     "recipes": "the representation of the set-up",
     "runs/spec.py": "makes the key of all that a spec resolves to",
     "runs/store.py": "decides where results are kept, not what they are",
@@ -316,8 +317,8 @@ def test_comments_and_docstrings_do_not_retrain() -> None:
         ({"method": "lagging(__import__('os'))"}, "cannot read the method"),
         ({"method": "lagging(window='3')"}, "are numbers"),
         ({"scale": "quik"}, 'did you mean "quick"'),
-        ({"seed": -1}, "at least 0"),
-        ({"seed": True}, "integer"),
+        ({"seed": -1}, "from 0 to 2147483647, given -1"),
+        ({"seed": True}, "a whole number"),
     ],
 )
 def test_bad_specs_are_refused_with_the_nearest_match(given: dict, message: str) -> None:

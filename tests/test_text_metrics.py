@@ -372,7 +372,7 @@ def test_other_bad_input_is_refused() -> None:
     with pytest.raises(BadInput, match="the training text is a list of sentences"):
         text_metrics.gram(["a b"], "a b", 2)
     for n in (0, -1, 1.5, True):
-        message = "a whole number of words of at least 1, given"
+        message = "a whole number of at least 1, given"
         calls: list[Callable[[], object]] = [
             lambda n=n: text_metrics.bleu(["a"], ["a"], n),
             lambda n=n: text_metrics.rouge(["a"], ["a"], n),

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from posterior_collapse.errors import BadInput
+from posterior_collapse.errors import BadInput, NotFinite
 
 __all__ = [
     "AggregateMoments",
@@ -87,7 +87,7 @@ def require_finite(**tensors: Tensor) -> None:
         bad = ~torch.isfinite(tensor)
         if bad.any():
             index = tuple(bad.nonzero()[0].tolist())
-            raise BadInput(
+            raise NotFinite(
                 f"{name} must be finite, given {tensor[index].item()} at {list(index)} "
                 f"({int(bad.sum())} of {tensor.numel()} entries)"
             )
@@ -102,9 +102,10 @@ def _checked(result: Tensor, **inputs: Tensor) -> Tensor:
         f"{name} in [{tensor.min().item():.4g}, {tensor.max().item():.4g}]"
         for name, tensor in inputs.items()
     )
-    raise BadInput(
+    wider = "" if result.dtype == torch.float64 else "give float64, or "
+    raise NotFinite(
         f"the result does not fit into {result.dtype} (largest {torch.finfo(result.dtype).max:.3g})"
-        f" for {ranges}; give float64, or check that these inputs are meant"
+        f" for {ranges}; {wider}check that these inputs are meant"
     )
 
 

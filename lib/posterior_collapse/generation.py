@@ -27,7 +27,7 @@ from torch.distributions import Distribution
 
 from posterior_collapse import gaussian
 from posterior_collapse.datasets.arrays import BOS, EOS, PAD, UNK, Split, equal_length_rows
-from posterior_collapse.errors import BadInput, PosteriorCollapseError
+from posterior_collapse.errors import BadInput, PosteriorCollapseError, whole
 from posterior_collapse.estimators import evaluating
 from posterior_collapse.networks.base import VAE
 from posterior_collapse.networks.text import TextDecoder, TextState
@@ -95,12 +95,6 @@ class Decode(Protocol):
 # --- what may be asked for ------------------------------------------------------------------------
 
 
-def _require_count(name: str, value: int, least: int = 1) -> None:
-    """Refuse what is not a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise BadInput(f"{name} is a whole number of at least {least}, given {value!r}")
-
-
 def _text_decoder(model: VAE) -> TextDecoder:
     """The decoder, if it writes words."""
     decoder = getattr(model, "decoder", None)
@@ -134,7 +128,7 @@ def _asked(model: VAE, z: Tensor, max_length: int, forbidden: Collection[int]) -
     if z.dim() != 2 or z.shape[1] != dim:
         raise BadInput(f"z is (N, {dim}) for this model, given {tuple(z.shape)}")
     gaussian.require_finite(z=z)
-    _require_count("max_length", max_length)
+    whole("max_length", max_length)
     for word in forbidden:
         if not 0 <= word < size or word == EOS:
             raise BadInput(
@@ -368,7 +362,7 @@ def sample(
     if not 0.0 < temperature < math.inf:
         raise BadInput(f"temperature is a positive number, given {temperature!r}")
     if top_k is not None:
-        _require_count("top_k", top_k)
+        whole("top_k", top_k)
     if not 0.0 < nucleus <= 1.0:
         raise BadInput(f"nucleus is a share in (0, 1], given {nucleus!r}")
     shape = (len(z), max_length)
@@ -632,7 +626,7 @@ def beam_search(
         BadInput: see :func:`greedy`.
     """
     asked = _asked(model, z, max_length, forbidden)
-    _require_count("width", width)
+    whole("width", width)
     if not 0.0 <= length_power < math.inf:
         raise BadInput(f"length_power is a number of at least 0, given {length_power!r}")
     return _run(model, _BeamSearch(asked, width, length_power), asked, width)
@@ -698,7 +692,7 @@ def prior_codes(model: VAE, count: int, generator: torch.Generator) -> Tensor:
         generator: on the model's device.
     """
     _text_decoder(model)
-    _require_count("count", count)
+    whole("count", count)
     with evaluating(model):
         z = draw(model.prior, (count,), generator)
         head = model.posterior_head
@@ -756,7 +750,7 @@ def _sine_ratio(weight: Tensor, angle: Tensor) -> Tensor:
 
 def _weights(start: Tensor, end: Tensor, points: int) -> Tensor:
     """0 to 1 in even steps, (points, 1), after a look at what is to be joined."""
-    _require_count("points", points, 2)
+    whole("points", points, 2)
     if start.dim() != 2 or start.shape != end.shape:
         raise BadInput(
             f"start and end are both (N, D), given {tuple(start.shape)} and {tuple(end.shape)}"

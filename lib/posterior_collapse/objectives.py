@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
 from posterior_collapse import gaussian
-from posterior_collapse.errors import BadInput
+from posterior_collapse.errors import BadInput, whole
 from posterior_collapse.layers import Progress
 from posterior_collapse.posteriors import ScaledNormal, draw, gaussian_code
 from posterior_collapse.priors import kl_per_dimension
@@ -355,8 +355,7 @@ class ImportanceWeighted:
     weight: Schedule = Constant(1.0)
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.k, int) and self.k >= 1):
-            raise BadInput(f"k is a whole number of at least 1, given {self.k}")
+        whole("k", self.k)
 
     def __call__(
         self, model: Model, x: Tensor, progress: Progress, generator: torch.Generator | None

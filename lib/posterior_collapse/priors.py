@@ -24,7 +24,7 @@ from torch.distributions import (
 )
 
 from posterior_collapse import gaussian
-from posterior_collapse.errors import BadInput
+from posterior_collapse.errors import BadInput, whole
 from posterior_collapse.layers import keeps_initial_values
 from posterior_collapse.posteriors import DiagonalNormal, Flowed, gaussian_code
 
@@ -292,11 +292,6 @@ class MixturePrior(nn.Module):
         return DiagonalMixture(self.logits, self.mean, self.logvar.expand_as(self.mean))
 
 
-def _require_components(components: int) -> None:
-    if not (isinstance(components, int) and components >= 1):
-        raise BadInput(f"components is a whole number of at least 1, given {components}")
-
-
 _MIXTURES = {Mixing.LEARNED: MixturePrior, Mixing.EQUAL: EqualMixturePrior}
 
 
@@ -316,7 +311,7 @@ class GaussianMixture:
     mixing: Mixing = Mixing.LEARNED
 
     def __post_init__(self) -> None:
-        _require_components(self.components)
+        whole("components", self.components)
 
     def build(self, latent_dim: int) -> nn.Module:
         """See :class:`Prior`; the means are drawn from torch's global random state."""
@@ -338,7 +333,7 @@ class IsotropicGaussianMixture:
     mixing: Mixing = Mixing.LEARNED
 
     def __post_init__(self) -> None:
-        _require_components(self.components)
+        whole("components", self.components)
 
     def build(self, latent_dim: int) -> nn.Module:
         """See :class:`Prior`; the means are drawn from torch's global random state."""

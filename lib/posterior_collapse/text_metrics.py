@@ -17,7 +17,7 @@ from sacrebleu.metrics import BLEU
 
 from posterior_collapse import estimators
 from posterior_collapse.datasets.arrays import EOS, Split, equal_length_rows
-from posterior_collapse.errors import BadInput
+from posterior_collapse.errors import BadInput, whole
 from posterior_collapse.networks.base import VAE
 from posterior_collapse.networks.text import TextDecoder
 
@@ -88,12 +88,6 @@ def _pairs(
     return list(zip(left, right, strict=True))
 
 
-def _require_order(n: int) -> None:
-    """Refuse what is no number of words."""
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise BadInput(f"n-grams have a whole number of words of at least 1, given {n!r}")
-
-
 def _ngrams(words: Words, n: int) -> Iterator[Words]:
     """All runs of n words."""
     return (words[start : start + n] for start in range(len(words) - n + 1))
@@ -101,7 +95,7 @@ def _ngrams(words: Words, n: int) -> Iterator[Words]:
 
 def _counted(sentences: Iterable[Sentence], n: int, what: str) -> Counter[Words]:
     """How often each n-gram occurs in a text; BadInput where no sentence has n words."""
-    _require_order(n)
+    whole("the length of n-grams", n)
     counts = Counter(one for words in _corpus(sentences, what) for one in _ngrams(words, n))
     if not counts:
         raise BadInput(f"{what} has no sentence of at least {n} words, so no {n}-gram")
@@ -125,7 +119,7 @@ def bleu(candidates: Sequence[Sentence], references: Sequence[Sentence], order: 
     Raises:
         BadInput: no sentences, lists of different lengths, an order below 1.
     """
-    _require_order(order)
+    whole("the length of n-grams", order)
     pairs = _pairs(candidates, references)
     # ``force`` silences a warning that text looks tokenised, which here it is.
     metric = BLEU(tokenize="none", smooth_method="none", max_ngram_order=order, force=True)
@@ -171,7 +165,7 @@ def _rouge(
     collect: Callable[[Iterator[Words]], Counter[Words]],
 ) -> Rouge:
     """Averages over sentences, with the n-grams of a sentence collected as asked."""
-    _require_order(n)
+    whole("the length of n-grams", n)
     rows = []
     for pair in _pairs(candidates, references):
         written, wanted = (collect(_ngrams(words, n)) for words in pair)

@@ -29,7 +29,7 @@ from companion.claims.printed import Finding, beyond, printed
 from posterior_collapse import generation, methods
 from posterior_collapse.datasets import TextDataset
 from posterior_collapse.datasets.arrays import UNK, Split
-from posterior_collapse.errors import BadInput, nearest
+from posterior_collapse.errors import BadInput, nearest, whole
 from posterior_collapse.generation import Generated
 from posterior_collapse.networks import VAE
 from posterior_collapse.runs import Run, build_model, load_data
@@ -229,8 +229,7 @@ def order(pairs: Sequence[Pair], lines: Sequence[Line], seed: int) -> list[Quest
     Raises:
         BadInput: a seed outside its range.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= _LARGEST:
-        raise BadInput(f"the seed of an order is a whole number from 0 to {_LARGEST}, given {seed}")
+    whole("the seed of an order", seed, 0, _LARGEST)
     numbers = _stream(seed)
     chosen = _shuffled(pairs, numbers)[:_PAIRS_ASKED]
     found = [Question(pair, next(numbers) < 0.5) for pair in chosen]

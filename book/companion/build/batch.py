@@ -35,9 +35,10 @@ import nbformat
 import yaml
 
 from companion.build import warm
-from posterior_collapse.errors import BadInput, PosteriorCollapseError, nearest
+from posterior_collapse.errors import BadInput, nearest, program
 from companion.build import parameters as checks
 from companion.build import reader, sources
+from posterior_collapse.places import STORE_VARIABLE, writing
 
 __all__ = [
     "WARM",
@@ -137,6 +138,19 @@ def _keys(entry: Any, allowed: Sequence[str], what: str) -> dict[str, Any]:
     return entry
 
 
+class _Distinct(yaml.SafeLoader):
+    """Refuses a mapping that has a key twice, of which YAML would keep the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[object] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                problem = f"the key {key.value} is there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep=deep)
+
+
 def read_grid(path: Path) -> list[dict[str, Any]]:
     """The entries of a grid file.
 
@@ -144,7 +158,7 @@ def read_grid(path: Path) -> list[dict[str, Any]]:
         BadInput: if the file is missing, is no YAML, or has another form than documented above.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Distinct)
     except FileNotFoundError as error:
         raise BadInput(f"there is no grid file {path}") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
@@ -337,7 +351,6 @@ def _snakemake(root: Path, work: Path, jobs: int, extra: Sequence[str]) -> list[
     return [
         *(sys.executable, "-m", "snakemake"),
         *("--snakefile", str(root / "Snakefile"), "--directory", str(work)),
-        *("--config", f"plan={work / 'plan.json'}"),
         *("--cores", str(jobs), "--keep-going", "--rerun-incomplete"),
         *("--rerun-triggers", "mtime"),
         *extra,
@@ -445,6 +458,7 @@ def _try(lock: filelock.BaseFileLock) -> bool:
     return True
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m companion.build.batch")
@@ -457,19 +471,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         one.add_argument("--jobs", type=int, default=2, help="how many jobs run at once")
         one.add_argument("--snakemake", default="", help="more arguments for Snakemake")
     given = parser.parse_args(arguments)
-    try:
-        if given.jobs < 1:
-            raise BadInput(f"jobs must be at least 1, given {given.jobs}")
-        root = sources.find_root()
-        if given.kind == "book":
-            jobs, work = book_jobs(root), reader.store_root() / "graph"
-        else:
-            out = (given.out or root / "_batch").resolve()
-            jobs, work = grid_jobs(read_grid(given.file), root, out), out / ".graph"
+    if given.jobs < 1:
+        raise BadInput(f"jobs must be at least 1, given {given.jobs}")
+    root = sources.find_root()
+    if given.kind == "book":
+        jobs, work = book_jobs(root), reader.store_root() / "graph"
+    else:
+        out = (given.out or root / "_batch").resolve()
+        jobs, work = grid_jobs(read_grid(given.file), root, out), out / ".graph"
+    with writing("the batch", f"give another --out, or let {STORE_VARIABLE} name another folder"):
         status = run(jobs, root, work.resolve(), given.jobs, shlex.split(given.snakemake))
-    except PosteriorCollapseError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     for job in jobs if status == 0 else []:
         if job.output:
             print(job.output)

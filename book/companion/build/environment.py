@@ -164,6 +164,8 @@ def main() -> None:
         ensure(root)
     except subprocess.CalledProcessError as error:
         raise SystemExit(f"the installation stopped: {' '.join(error.cmd)}") from error
+    except OSError as error:
+        raise SystemExit(f"no .venv can be made here, copy the book elsewhere: {error}") from error
 
 
 if __name__ == "__main__":

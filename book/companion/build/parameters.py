@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from posterior_collapse.errors import BadInput, nearest
+from posterior_collapse.errors import LARGEST_SEED, BadInput, nearest, whole
 
 __all__ = [
     "DEVICES",
@@ -98,7 +98,7 @@ def check_seeds(seeds: object) -> tuple[int, ...]:
             what ``papermill -p seeds "[0,1]"`` hands over.
 
     Raises:
-        BadInput: unless they are distinct integers, at least one, none negative.
+        BadInput: unless they are distinct whole numbers that a run takes, at least one.
     """
     wanted = 'seeds are a list of distinct integers from 0 on, such as [0, 1] or "[0, 1]"'
     values = seeds
@@ -109,12 +109,10 @@ def check_seeds(seeds: object) -> tuple[int, ...]:
             raise BadInput(f"cannot read seeds {seeds!r}: {wanted}") from error
     if not isinstance(values, list | tuple) or not values:
         raise BadInput(f"cannot use seeds {seeds!r}: {wanted}")
-    for seed in values:
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise BadInput(f"cannot use seed {seed!r} in {seeds!r}: {wanted}")
-    if len(set(values)) != len(values):
+    found = tuple(whole("each of the seeds", seed, 0, LARGEST_SEED) for seed in values)
+    if len(set(found)) != len(found):
         raise BadInput(f"seeds {seeds!r} name one seed twice: {wanted}")
-    return tuple(values)
+    return found
 
 
 def check_names(given: Iterable[str], allowed: Iterable[str]) -> None:

@@ -29,14 +29,14 @@ from typing import Any
 
 import filelock
 import nbformat
-import platformdirs
 
 import posterior_collapse
 from companion.build import warm
-from posterior_collapse.errors import BadInput, PosteriorCollapseError
 from companion.build import kernels
-from companion.build import sources
+from posterior_collapse.errors import BadInput, PosteriorCollapseError, program
 from companion.build import parameters as checks
+from companion.build import sources
+from posterior_collapse.places import named_path, store_root, writing
 
 __all__ = [
     "PageFailed",
@@ -55,7 +55,6 @@ SCALE_VARIABLE = "POSTERIOR_COLLAPSE_SCALE"
 SEEDS_VARIABLE = "POSTERIOR_COLLAPSE_SEEDS"
 DATA_VARIABLE = "POSTERIOR_COLLAPSE_DATA"
 METHODS_VARIABLE = "POSTERIOR_COLLAPSE_METHODS"
-STORE_VARIABLE = "POSTERIOR_COLLAPSE_STORE"
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _log = logging.getLogger(__name__)
@@ -63,15 +62,6 @@ _log = logging.getLogger(__name__)
 
 class PageFailed(PosteriorCollapseError):
     """A cell of a page raised; the message names the page, the cell and the error."""
-
-
-def store_root() -> Path:
-    """Where runs and executed pages are kept; the same folder as ``runs.store_root``.
-
-    It is found here too because importing ``runs`` imports torch, which this module can do without.
-    """
-    named = os.environ.get(STORE_VARIABLE)
-    return Path(named).expanduser() if named else platformdirs.user_cache_path("posterior-collapse")
 
 
 def injected_parameters(declared: Mapping[str, object]) -> dict[str, object]:
@@ -106,10 +96,9 @@ def _data_folder_state() -> list[tuple[str, int, int]]:
     The corpora are large, so their times stand for their contents: a touched file runs the pages
     again, which is harmless.
     """
-    named = os.environ.get(DATA_VARIABLE)
-    if not named or not Path(named).is_dir():
+    folder = named_path(DATA_VARIABLE)
+    if folder is None or not folder.is_dir():
         return []
-    folder = Path(named)
     found = []
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -120,8 +109,7 @@ def _data_folder_state() -> list[tuple[str, int, int]]:
 
 def _own_methods_digest() -> str:
     """Digest of the file with a reader's own methods, which are in every table."""
-    named = os.environ.get(METHODS_VARIABLE, "").strip()
-    file = Path(named).expanduser() if named else None
+    file = named_path(METHODS_VARIABLE)
     return hashlib.sha256(file.read_bytes()).hexdigest() if file and file.is_file() else "none"
 
 
@@ -217,6 +205,11 @@ def _papermill(source: Path, target: Path, injected: Mapping[str, object], root:
         )
 
 
+def _literal(path: Path) -> Path:
+    """A path as papermill takes it, which fills parameters in between braces."""
+    return Path(str(path).replace("{", "{{").replace("}", "}}"))
+
+
 def _failure(name: str, error: Any, kept: Path) -> PageFailed:
     """The error of a page, from papermill's."""
     trace = _ANSI.sub("", "\n".join(error.traceback[-3:]))
@@ -226,6 +219,7 @@ def _failure(name: str, error: Any, kept: Path) -> PageFailed:
     )
 
 
+@writing("the executed page")
 def execute(text: str, injected: Mapping[str, object], root: Path, name: str) -> Path:
     """Execute a page unless its run is stored, and return the path of the run.
 
@@ -245,6 +239,8 @@ def execute(text: str, injected: Mapping[str, object], root: Path, name: str) ->
 
     key = page_key(text, injected, root)
     place = stored_page(key)
+    if is_stored(key):  # as in a store that cannot be written
+        return place
     place.parent.mkdir(parents=True, exist_ok=True)
     locks = store_root() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
@@ -255,7 +251,7 @@ def execute(text: str, injected: Mapping[str, object], root: Path, name: str) ->
             source, target = Path(folder) / "source.ipynb", Path(folder) / "run.ipynb"
             source.write_text(text, encoding="utf-8")
             try:
-                _papermill(source, target, injected, root)
+                _papermill(_literal(source), _literal(target), injected, root)
             except PapermillExecutionError as error:
                 kept = place.parent / "failed" / f"{Path(name).stem}-{key[:12]}.ipynb"
                 kept.parent.mkdir(exist_ok=True)
@@ -302,6 +298,29 @@ def _deliver(path: Path, output: Path) -> None:
     os.replace(part, output)
 
 
+def _injected(text: str) -> dict[str, object]:
+    """The parameters of the command line.
+
+    Raises:
+        BadInput: they are no mapping in JSON, or one has two values.
+    """
+
+    def distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("one of them is there twice")
+        return found
+
+    try:
+        found = json.loads(text, object_pairs_hook=distinct)
+    except ValueError as error:
+        raise BadInput(f"cannot read the parameters {text}: {error}") from error
+    if not isinstance(found, dict):
+        raise BadInput(f'parameters are a mapping such as {{"seeds": [0]}}, given {text}')
+    return found
+
+
+@program
 def main(arguments: list[str] | None = None) -> int:
     """Execute pages beforehand; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m companion.build.reader")
@@ -309,22 +328,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--parameters", default="{}", help="parameters to inject, as JSON")
     parser.add_argument("--output", help="also copy the run here (one notebook only)")
     given = parser.parse_args(arguments)
-    try:
-        if given.output and len(given.notebooks) != 1:
-            raise BadInput("--output takes one notebook")
-        root = sources.find_root()
-        asked = json.loads(given.parameters)
-        for name in given.notebooks:
-            text = Path(name).read_text(encoding="utf-8")
-            declared = sources.default_parameters(sources.parse(text, name), name)
-            checks.check_names(asked, declared)
-            path = execute(text, {**injected_parameters(declared), **asked}, root, name)
-            if given.output:
+    if given.output and len(given.notebooks) != 1:
+        raise BadInput("--output takes one notebook")
+    root, asked = sources.find_root(), _injected(given.parameters)
+    for name in given.notebooks:
+        text = Path(name).read_text(encoding="utf-8")
+        declared = sources.default_parameters(sources.parse(text, name), name)
+        checks.check_names(asked, declared)
+        path = execute(text, {**injected_parameters(declared), **asked}, root, name)
+        if given.output:
+            with writing("the page", "give another --output"):
                 _deliver(path, Path(given.output))
-            print(f"{name} -> {given.output or path}")
-    except (PosteriorCollapseError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        print(f"{name} -> {given.output or path}")
     return 0
 
 

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from companion.build import warm
 from companion.claims import groups as benchmarks
 from companion.claims.printed import repository
-from posterior_collapse.errors import BadInput, PosteriorCollapseError, nearest
+from posterior_collapse.errors import BadInput, nearest, program
 from posterior_collapse.runs import (
     Run,
     Spec,
@@ -304,6 +304,7 @@ def _processor_minutes(path: Path) -> float:
         return math.nan
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compute the reference results that are missing, several at a time."""
     parser = argparse.ArgumentParser(prog="python -m companion.claims.reference")
@@ -319,19 +320,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="measure the stored weights of results that another version measured; train nothing",
     )
     given = parser.parse_args(arguments)
-    try:
-        choose_device(given.device)  # at once, and not in every process
-        if given.only:
-            spec = Spec(**json.loads(given.only))
-            kept = _measure(spec) if given.again else _compute(spec, given.device)
-            print(f"[reference] {kept}", flush=True)
-            return 0
-        wanted = _wanted(given.recipe)
-        there = [spec for spec in wanted if _path(spec).is_file()]
-        old = [spec for spec in there if not _is_current(spec)] if given.again else []
-    except PosteriorCollapseError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    choose_device(given.device)  # at once, and not in every process
+    if given.only:
+        spec = Spec(**json.loads(given.only))
+        kept = _measure(spec) if given.again else _compute(spec, given.device)
+        print(f"[reference] {kept}", flush=True)
+        return 0
+    wanted = _wanted(given.recipe)
+    there = [spec for spec in wanted if _path(spec).is_file()]
+    old = [spec for spec in there if not _is_current(spec)] if given.again else []
     if given.list:
         print(overview(wanted).to_string(index=False, float_format="%.1f", na_rep="?"))
         return 0

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from posterior_collapse.datasets.registry import Card, Sizes
-from posterior_collapse.errors import BadInput
+from posterior_collapse.errors import BadInput, whole
 
 __all__ = [
     "BOS",
@@ -213,12 +213,8 @@ def check_sizes(sizes: Sizes, available: Sizes, name: str) -> Sizes:
         wanted = Sizes(*sizes)
     except TypeError:
         raise BadInput(f"sizes must be Sizes(train, valid, test), not {sizes!r}") from None
-    for part, number, most in zip(Sizes._fields, wanted, available, strict=True):
-        if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= most:
-            raise BadInput(
-                f"sizes.{part} = {number!r} asked of {name}; allowed: an integer in 1 .. {most}"
-            )
-    return wanted
+    asked = zip(Sizes._fields, wanted, available, strict=True)
+    return Sizes(*(whole(f"sizes.{part} of {name}", n, 1, most) for part, n, most in asked))
 
 
 def digest_of(header: Mapping[str, object], arrays: Iterable[Tensor | None]) -> str:
@@ -249,8 +245,7 @@ def _text_digest(
 
 def check_batch_size(batch_size: int) -> None:
     """BadInput unless ``batch_size`` is an integer of at least 1."""
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise BadInput(f"batch_size = {batch_size!r}; allowed: an integer of at least 1")
+    whole("batch_size", batch_size)
 
 
 def equal_length_rows(split: Split, batch_size: int) -> list[Tensor]:

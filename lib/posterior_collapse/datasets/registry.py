@@ -9,7 +9,6 @@ the one in its card.
 
 from __future__ import annotations
 
-import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from posterior_collapse.errors import BadInput, nearest
+from posterior_collapse.places import named_path
 
 __all__ = ["CARDS", "DATA_VARIABLE", "Card", "DataMissing", "Sizes", "data_folder"]
 
@@ -93,5 +93,4 @@ def find(name: str) -> Card:
 
 def data_folder() -> Path | None:
     """The folder that ``POSTERIOR_COLLAPSE_DATA`` names, or None if the variable is not set."""
-    value = os.environ.get(DATA_VARIABLE, "").strip()
-    return Path(value).expanduser() if value else None
+    return named_path(DATA_VARIABLE)

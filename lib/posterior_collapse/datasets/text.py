@@ -57,7 +57,7 @@ from posterior_collapse.datasets.registry import (
     Sizes,
     data_folder,
 )
-from posterior_collapse.errors import BadInput
+from posterior_collapse.errors import BadInput, whole
 
 __all__ = ["SOURCES", "build", "labelled", "locate", "read_lines", "read_vocabulary", "read_words"]
 
@@ -511,13 +511,6 @@ def _as_split(corpus: _Corpus, vocabulary: Vocabulary) -> Split:
     return Split(_frame(_padded(corpus), ids, corpus.counts), corpus.counts + 2, corpus.labels)
 
 
-def _check(value: int | None, least: int, what: str) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise BadInput(f"{what} = {value!r}; allowed: None or an integer of at least {least}")
-
-
 def build(card: Card, max_length: int | None, max_vocabulary: int | None) -> TextDataset:
     """Read a corpus and cut it into splits, as the module's docstring says.
 
@@ -530,12 +523,14 @@ def build(card: Card, max_length: int | None, max_vocabulary: int | None) -> Tex
         BadInput: an option out of range, or a file as in ``read_lines``.
         DataMissing: no data folder, or a file is not in it.
     """
-    _check(max_length, 1, "max_length")
-    _check(max_vocabulary, _FIRST_ID + 1, "max_vocabulary")
+    if max_length is not None:
+        whole("max_length, if not None,", max_length)
+    if max_vocabulary is not None:
+        whole("max_vocabulary, if not None,", max_vocabulary, _FIRST_ID + 1)
     source = SOURCES[card.name]
     files, names = source.train + source.held_out, source.label_names
-    whole = _read(card, files, source.file_labels, len(names))
-    corpus = _cut(whole, max_length)
+    uncut = _read(card, files, source.file_labels, len(names))
+    corpus = _cut(uncut, max_length)
     train, held_out = _rows(corpus, source)
     vocabulary = _vocabulary(card, source, corpus, train, max_vocabulary)
     sentences = _as_split(corpus, vocabulary)
@@ -551,7 +546,7 @@ def build(card: Card, max_length: int | None, max_vocabulary: int | None) -> Tex
     counts = {
         "sentences read": len(corpus.counts),
         "empty lines skipped": corpus.empty,
-        "sentences cut to max_length": int((whole.counts > corpus.counts).sum()),
+        "sentences cut to max_length": int((uncut.counts > corpus.counts).sum()),
         **touched,
         "words in the splits": sum(int((split.lengths - 2).sum()) for split in splits),
         "words unknown in the splits": sum(int((split.tokens == UNK).sum()) for split in splits),

@@ -66,6 +66,19 @@ class Entry:
 
 
 _TABLE: dict[str, Entry] = {}
+_WRONG: list[BadInput] = []  # why a reader's own methods are not in the table
+
+
+def keep_wrong(error: BadInput) -> None:
+    """Remember what is wrong with a reader's own file, for those who look at the table."""
+    _WRONG.append(error)
+
+
+def _table() -> dict[str, Entry]:
+    """The table, unless a reader's own methods are missing from it."""
+    if _WRONG:
+        raise _WRONG[0]
+    return _TABLE
 
 
 def register(
@@ -99,7 +112,7 @@ def register(
 
 def names() -> list[str]:
     """Every method of the table."""
-    return sorted(_TABLE)
+    return sorted(_table())
 
 
 def _parse(text: str) -> tuple[str, dict[str, float]]:
@@ -109,9 +122,11 @@ def _parse(text: str) -> tuple[str, dict[str, float]]:
         return name, {}
     try:
         call = ast.parse(f"f({rest}", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
             raise ValueError("only name=value parameters are allowed")
         values = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+        if len(values) < len(call.keywords):
+            raise ValueError("a parameter is there twice")
     except (SyntaxError, ValueError) as error:
         raise BadInput(f'cannot read the method "{text}": {error}') from error
     wrong = {
@@ -129,9 +144,9 @@ def describe(text: str) -> Entry:
         BadInput: unknown name, with the nearest one.
     """
     name, _ = _parse(_parts(text)[0])
-    if name not in _TABLE:
-        raise BadInput(nearest(name, _TABLE, "method"))
-    return _TABLE[name]
+    if name not in (table := _table()):
+        raise BadInput(nearest(name, table, "method"))
+    return table[name]
 
 
 def title(text: str) -> str:

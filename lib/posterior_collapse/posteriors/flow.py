@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posterior_collapse.errors import BadInput
+from posterior_collapse.errors import BadInput, whole
 from posterior_collapse.layers import keeps_initial_values, starts_as_in_torch
 from posterior_collapse.posteriors.distributions import DiagonalNormal, Flowed, ScaledNormal
 from posterior_collapse.posteriors.heads import PointMass, Posterior, SoftplusDiagonal
@@ -227,8 +227,7 @@ class Flow:
 
     def __post_init__(self) -> None:
         for name, value in (("blocks", self.blocks), ("width", self.width)):
-            if not value >= 1 or value != int(value):
-                raise BadInput(f"{name} is a whole number of at least 1, given {value}")
+            whole(name, value)
         if isinstance(self.base, (Flow, PointMass, Scaled)):
             raise BadInput(f"a flow starts from a diagonal Gaussian, given {self.base}")
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from posterior_collapse.errors import BadInput
+from posterior_collapse.errors import BadInput, whole
 from posterior_collapse.layers import Progress
 from posterior_collapse.posteriors.distributions import ScaledNormal
 
@@ -32,11 +32,6 @@ __all__ = [
 _PAPERS_UPDATES = 3100  # about an epoch of its Yahoo, for which f_epo is 1
 
 LARGEST_FACTOR = 1e7  # means start with spreads of 1e-5 in small networks; f^2 must not overflow
-
-
-def _require_whole(name: str, value: int) -> None:
-    if isinstance(value, bool) or not value >= 1 or value != int(value):
-        raise BadInput(f"{name} is a whole number of at least 1, given {value}")
 
 
 # --- how long every batch has a factor of its own -------------------------------------------------
@@ -62,7 +57,7 @@ class OwnEpochs:
     epochs: int = 1
 
     def __post_init__(self) -> None:
-        _require_whole("epochs", self.epochs)
+        whole("epochs", self.epochs)
 
     @property
     def ends(self) -> bool:
@@ -89,7 +84,7 @@ class OwnUpdates:
 
     def __post_init__(self) -> None:
         if self.updates is not None:
-            _require_whole("updates", self.updates)
+            whole("updates", self.updates)
 
     @property
     def ends(self) -> bool:

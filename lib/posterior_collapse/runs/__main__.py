@@ -6,10 +6,11 @@ import argparse
 import logging
 import sys
 
-from posterior_collapse.errors import PosteriorCollapseError
+from posterior_collapse.errors import program
 from posterior_collapse.runs import Spec, run_folder, train_or_load
 
 
+@program
 def main(arguments: list[str] | None = None) -> int:
     """Train a run, or say where it lies; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m posterior_collapse.runs", description=__doc__)
@@ -21,15 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="auto")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
-        spec = Spec(given.recipe, given.method, given.scale, given.seed)
-        if given.task == "train":
-            print(train_or_load(spec, given.device).folder)
-        else:
-            print(run_folder(spec))
-    except PosteriorCollapseError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    spec = Spec(given.recipe, given.method, given.scale, given.seed)
+    trains = given.task == "train"
+    print(train_or_load(spec, given.device).folder if trains else run_folder(spec))
     return 0
 
 

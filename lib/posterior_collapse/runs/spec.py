@@ -13,7 +13,7 @@ import torch
 import posterior_collapse
 from posterior_collapse import datasets, methods, recipes
 from posterior_collapse.digests import without_docstrings
-from posterior_collapse.errors import BadInput, nearest
+from posterior_collapse.errors import LARGEST_SEED, BadInput, nearest, whole
 from posterior_collapse.methods import Method
 from posterior_collapse.networks import Latent
 from posterior_collapse.recipes import Setup
@@ -57,7 +57,8 @@ class Spec:
 
     Raises:
         BadInput: an unknown recipe, method, parameter or scale, with the nearest one; a method
-            of which the recipe's measures cannot be taken; a seed that is no integer of at least 0.
+            of which the recipe's measures cannot be taken; a seed that is no whole number from 0
+            to :data:`posterior_collapse.errors.LARGEST_SEED`.
     """
 
     recipe: str
@@ -73,8 +74,7 @@ class Spec:
                 f"scalar latent variable: {why}; allowed: a method whose posterior has a mean and "
                 'a variance and whose prior has one dimension, such as "vae"'
             )
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise BadInput(f"a seed is an integer of at least 0, given {self.seed!r}")
+        object.__setattr__(self, "seed", whole("a seed", self.seed, 0, LARGEST_SEED))
 
     @property
     def setup(self) -> Setup:

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import platformdirs
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from posterior_collapse.errors import BadInput, PosteriorCollapseError
+from posterior_collapse.errors import PosteriorCollapseError
+from posterior_collapse.places import store_root
 from posterior_collapse.runs.spec import Spec
 
 __all__ = [
@@ -39,6 +39,8 @@ __all__ = [
 ]
 
 _MANIFEST = "manifest.json"
+_STEMS = ("spec", "metrics", "history", "provenance")
+_FILES = {"weights.safetensors", "arrays.npz", *(f"{stem}.json" for stem in _STEMS)}
 
 
 class DamagedRun(PosteriorCollapseError):
@@ -59,19 +61,6 @@ class Run:
     def weights(self) -> dict[str, Tensor]:
         """The best parameters, by name."""
         return load_file(self.folder / "weights.safetensors")
-
-
-def store_root() -> Path:
-    """Where runs are kept: POSTERIOR_COLLAPSE_STORE, else the user's cache folder.
-
-    Raises:
-        BadInput: the variable names something that is not a folder.
-    """
-    named = os.environ.get("POSTERIOR_COLLAPSE_STORE")
-    root = Path(named).expanduser() if named else platformdirs.user_cache_path("posterior-collapse")
-    if root.exists() and not root.is_dir():
-        raise BadInput(f"POSTERIOR_COLLAPSE_STORE is {root}, which is a file and not a folder")
-    return root
 
 
 def run_folder(spec: Spec) -> Path:
@@ -118,9 +107,7 @@ def write_run(
     _write_json(folder / "provenance.json", provenance)
     np.savez_compressed(folder / "arrays.npz", **arrays)  # type: ignore[arg-type]
     checkpoint = folder / "checkpoint.safetensors"
-    names = ["weights.safetensors", "arrays.npz"]
-    names += [f"{stem}.json" for stem in ("spec", "metrics", "history", "provenance")]
-    _write_json(folder / _MANIFEST, {name: _sha256(folder / name) for name in sorted(names)})
+    _write_json(folder / _MANIFEST, {name: _sha256(folder / name) for name in sorted(_FILES)})
     checkpoint.unlink(missing_ok=True)
     os.replace(folder, place)
     return place
@@ -138,9 +125,11 @@ def _check(folder: Path) -> None:
         DamagedRun: naming the first file that is missing or different.
     """
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        manifest = dict(json.loads((folder / _MANIFEST).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise DamagedRun(f"{folder}: the manifest cannot be read ({error})") from error
+    if left_out := sorted(_FILES - manifest.keys()):
+        raise DamagedRun(f"{folder}: the manifest lacks {left_out[0]}")
     for name, expected in manifest.items():
         path = folder / name
         if not path.is_file():

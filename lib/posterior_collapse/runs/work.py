@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import json
 import logging
 import os
@@ -23,8 +22,9 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from posterior_collapse import __version__
-from posterior_collapse.errors import BadInput, PosteriorCollapseError
+from posterior_collapse.errors import BadInput
 from posterior_collapse.networks import VAE
+from posterior_collapse.places import store_root, writing
 from posterior_collapse.precision import Precision, available
 from posterior_collapse.recipes import Setup
 from posterior_collapse.runs.batches import EpochBatches, batches_of
@@ -39,7 +39,6 @@ from posterior_collapse.runs.store import (
     partial_folder,
     run_folder,
     set_aside,
-    store_root,
     write_run,
 )
 from posterior_collapse.training import (
@@ -113,6 +112,7 @@ def _keep_heap() -> None:
         allocator.mallopt(_TRIM_THRESHOLD, 2**28)
 
 
+@writing("the run")
 def train_or_load(
     spec: Spec, device: str = "auto", progress: bool | None = None, checkpoint_every: float = 30.0
 ) -> Run:
@@ -130,13 +130,14 @@ def train_or_load(
 
     Raises:
         BadInput: the device is unknown or absent.
-        PosteriorCollapseError: the disk is full (what is written stays), or training diverged.
+        PosteriorCollapseError: the store cannot be written (what is written stays), or training
+            diverged.
     """
     chosen = choose_device(device)
     folder = run_folder(spec)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError, DamagedRun):
         return load_run(spec)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     locks = store_root() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     with FileLock(locks / f"{folder.name}.lock"):
@@ -146,24 +147,9 @@ def train_or_load(
             except DamagedRun as damage:
                 aside = set_aside(spec)
                 _LOG.warning("%s; set aside as %s and trained anew", damage, aside)
-        with _full_disk_is_clear(folder), one_thread(chosen):
+        with one_thread(chosen):
             _train(spec, chosen, progress, checkpoint_every)
         return load_run(spec)
-
-
-@contextlib.contextmanager
-def _full_disk_is_clear(folder: Path) -> Iterator[None]:
-    """Say what to do when the disk is full; checkpoints already written stay valid."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise PosteriorCollapseError(
-            f"no space left while writing {folder.name}; free some, or set "
-            "POSTERIOR_COLLAPSE_STORE to another disk. The last checkpoint is kept and training "
-            "goes on from it."
-        ) from error
 
 
 def _train(spec: Spec, device: torch.device, progress: bool | None, every: float) -> None:
@@ -255,11 +241,13 @@ def _bar(spec: Spec, state: State, batches: int, progress: bool | None) -> Any:
 def _advance(bar: Any, state: State, updates: int) -> None:
     if bar.disable:
         return
-    if state.sums is not None and state.sums[2] > 0 and state.iteration % 20 == 0:
+    shows = updates == 0 or state.iteration % 20 == 0  # at the end of an epoch, and now and then
+    if shows and state.sums is not None and state.sums[2] > 0:
         loss, kl, count = state.sums.tolist()
         shown = {"loss": f"{loss / count:.2f}", "KL": f"{kl / count:.3f}"}
-        if state.history:
-            shown["MI"] = f"{state.history[-1]['valid_mutual_information']:.3f}"
+        information = state.history[-1]["valid_mutual_information"] if state.history else None
+        if information is not None:
+            shown["MI"] = f"{information:.3f}"
         bar.set_postfix(shown, refresh=False)
     bar.update(updates)
 

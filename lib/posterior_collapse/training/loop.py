@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
-from posterior_collapse.errors import BadInput, nearest
+from posterior_collapse.errors import BadInput, NotFinite, nearest
 from posterior_collapse.layers import begin_update, prepares, reports, use_generator
 from posterior_collapse.networks.base import VAE
 from posterior_collapse.objectives import Model, Objective
@@ -239,14 +239,20 @@ def train(
         after_epoch: called after each epoch.
 
     Raises:
-        TrainingDiverged: a gradient or the validation loss is no longer finite.
+        TrainingDiverged: a loss or a gradient is no longer finite.
     """
     if state.iteration == 0:
         monitor.observe("start", state)
     while not finished(state, settings):
         state.model.train()
-        _run_epoch(state, training, batches, monitor, after_update)
-        _close_epoch(state, training, settings, monitor)
+        try:
+            _run_epoch(state, training, batches, monitor, after_update)
+            _close_epoch(state, training, settings, monitor)
+        except NotFinite as error:
+            raise TrainingDiverged(
+                f"no finite loss after {state.iteration} updates; a smaller learning rate or clip "
+                "norm is the usual cure"
+            ) from error
         after_epoch(state)
     state.model.load_state_dict(state.best)
     state.model.eval()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from posterior_collapse.errors import BadInput, nearest
+from posterior_collapse.errors import BadInput, nearest, whole
 from posterior_collapse.networks.base import VAE
 from posterior_collapse.objectives import Model, Terms, divergence
 from posterior_collapse.posteriors import DiagonalNormal
@@ -170,8 +170,7 @@ class SemiAmortised:
     keeps: str = "end"
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.steps, int) and self.steps >= 1):
-            raise BadInput(f"steps is a whole number of at least 1, given {self.steps}")
+        whole("steps", self.steps)
         for name in ("rate", "clip"):
             if not 0.0 < getattr(self, name) < math.inf:
                 raise BadInput(f"{name} is a positive number, given {getattr(self, name)}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ from posterior_collapse.networks.base import VAE
 from posterior_collapse.objectives import Objective
 
 __all__ = ["DamagedCheckpoint", "State", "load_state", "save_state"]
+
+_LOG = logging.getLogger(__name__)
 
 _COUNTERS = (
     "iteration",
@@ -106,6 +109,19 @@ def _restore_optimiser(prefix: str, optimiser: Optimizer, tensors: dict[str, Ten
             entries.setdefault(int(index), {})[key] = value
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": entries, "param_groups": groups})
+
+
+def _restore_noise(noise: torch.Generator, kept: Tensor, path: Path) -> None:
+    """Go on with the noise of a checkpoint; that of another kind of device gives a new seed."""
+    if kept.shape == noise.get_state().shape:
+        noise.set_state(kept)
+        return
+    noise.manual_seed(int.from_bytes(hashlib.sha256(kept.numpy().tobytes()).digest()[:8]))
+    _LOG.warning(
+        "%s was written on another kind of device, whose random numbers this one cannot go on "
+        "with: training goes on with others, and gives another model than either device alone",
+        path,
+    )
 
 
 def _digest(tensors: dict[str, Tensor], text: str) -> str:
@@ -191,7 +207,7 @@ def load_state(state: State, path: Path) -> dict[str, Tensor]:
     for optimiser, factor in ((state.inference, state.encoder_factor), (state.generative, 1.0)):
         for group in optimiser.param_groups:
             group["lr"] = factor * state.learning_rate
-    state.noise.set_state(tensors["noise"])
+    _restore_noise(state.noise, tensors["noise"], path)
     state.order.set_state(tensors["order"])
     state.permutation = tensors.get("permutation")
     state.sums = tensors["sums"].to(device) if "sums" in tensors else None

@@ -28,7 +28,7 @@ __all__ = [
 
 
 class TrainingDiverged(PosteriorCollapseError):
-    """The gradient is no longer finite."""
+    """The loss or its gradient is no longer finite."""
 
 
 class Update(NamedTuple):
