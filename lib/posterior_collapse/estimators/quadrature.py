@@ -11,18 +11,15 @@ from torch import Tensor
 
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
 from posterior_collapse.estimators.estimate import require_count
+from posterior_collapse.estimators.search import MARGINS, Scale, Task, start
 from posterior_collapse.estimators.windows import (
-    MARGINS,
     Nodes,
-    Scale,
-    Task,
     Window,
     cell_ranges,
     cut,
     halved,
     kept_cells,
     rows_up_to,
-    start,
 )
 
 __all__ = ["Moments", "posterior_moments_1d"]
@@ -61,26 +58,33 @@ def posterior_moments_1d(
     What He et al. 2019, equation 6, do with 4001 nodes on [-20, 20], which is wrong for a posterior
     narrower than their distance or outside their range.
 
-    Steps are halved, starting from coarse ones, which grow beyond ``low`` and ``high`` where mass
-    lies at an edge.
+    Steps are halved, starting from coarse ones.
     Cells where a straight continuation of the log density from either side stays far below the
-    best node are left out: 84 nats in the first round, 24 from the third on.
+    best node are left out: 82 nats in the first round, 22 from the third on, and more where the
+    distance from the mean makes up for it in the variance.
     A window of fewer than 18 cells is evaluated everywhere.
     Elsewhere it is evaluated where interpolation between the nodes may be wrong, judged by how
     wrong it was before, until that cannot matter.
     Nodes are whole multiples of a power of two, hence exact in float32 as well.
-    A smooth posterior of standard deviation 0.2 to 1 takes 60 to 110 nodes, a rough one 200.
+    A smooth posterior of standard deviation 0.2 to 1 takes 75 to 125 nodes, a rough one 200.
     As points are evaluated together, the roughest of them decides.
 
-    A bump of which no node has an inkling is not found: one narrower than a quarter of the first
-    step, say, that lies under a flank of something broader.
+    Long tails are summed in a variable in which a power of z decays exponentially: Student's t
+    needs 420 nodes with 3.5 degrees of freedom, and is refused with 2, where it has no variance.
     Where log_joint is -inf beyond a bound, the bound is located and the sum ends there.
+
+    Not found is what no node has an inkling of.
+    In the first range, that is a bump narrower than a quarter of the first step, say, that lies
+    under a flank of something broader.
+    Beyond it, log_joint is looked at where the distance from its middle doubles, six times or as
+    long as it rises: a mode up to 60 times as far out as the range reaches is found if it is as
+    wide as the one in the range, and one much narrower only by chance.
 
     Args:
         log_joint: z (S, batch) -> log p(x_b, z_sb) of shape (S, batch), nats; -inf is allowed.
             Each call has S <= max(1, NODES_PER_CALL / batch).
         batch: number of points.
-        low, high: where to search first.
+        low, high: the first range.
         tolerance: of the estimated error of log evidence, and of mean and standard deviation in
             units of the smaller of 1 and the standard deviation.
             What log_joint's own dtype rounds away is not asked for.
@@ -94,8 +98,8 @@ def posterior_moments_1d(
 
     Raises:
         BadInput: a bad number or a wrong shape, or a posterior too narrow for ``dtype``.
-        PosteriorCollapseError: log_joint gives nan or +inf, is -inf at all nodes, does not decay,
-            or is too rough to integrate with so many steps.
+        PosteriorCollapseError: log_joint gives nan or +inf, is -inf at all nodes, does not decay or
+            too slowly for a variance, or is too rough to integrate with so many steps.
     """
     require_count("batch", batch)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
@@ -163,8 +167,8 @@ def _integrate(nodes: Nodes, task: Task) -> Moments:
     answer = Moments(*(torch.zeros(nodes.batch, dtype=torch.float64) for _ in range(3)))
     for halvings in range(_MAX_HALVINGS):
         early = halvings < len(MARGINS)
-        state = _trimmed(state, task.depth + (MARGINS[halvings] if early else 0.0))
         moments = _moments(state.window, state.scale)
+        state = _trimmed(state, moments, task.depth + (MARGINS[halvings] if early else 0.0))
         effect = state.doubt * _influence(state.window, state.scale, moments)
         error = (state.spent + effect.square().sum(0)).sqrt()
         allowed = _allowed(nodes, state.window, moments, task.tolerance)
@@ -195,17 +199,26 @@ def _selected(state: _State, which: Tensor) -> _State:
         Window(
             window.first[which], window.step[which], window.cells[which], window.values[:, which]
         ),
-        Scale(scale.bounded[which], scale.low[which], scale.high[which]),
+        Scale(*(part[which] for part in scale)),
         state.doubt[:, which],
         state.parent[:, which],
         state.spent[which],
     )
 
 
-def _trimmed(state: _State, depth: float) -> _State:
-    """The state without cells that hold nothing within ``depth`` nats of the best node."""
-    left, right = kept_cells(state.window, depth)
-    window = cut(state.window, left, right)
+def _trimmed(state: _State, moments: Moments, depth: float) -> _State:
+    """The state without cells that hold nothing within ``depth`` nats of the best node.
+
+    Far from the mean a density counts for more: by the square of its distance in the variance.
+    """
+    window = state.window
+    rows = rows_up_to(len(window.values) - 1)
+    z, slope = state.scale.place((window.first + rows + 0.5) * window.step)
+    best = window.values[:-1].argmax(0, keepdim=True)
+    spacing = window.step * slope.gather(0, best)[0].exp()
+    away = (z - moments.mean).abs() / moments.variance.sqrt().maximum(spacing)
+    left, right = kept_cells(window, depth, 2.0 * away.clamp_min(1.0).log())
+    window = cut(window, left, right)
     index = (left + rows_up_to(len(window.values) - 1)).clamp_max(len(state.doubt) - 1)
     doubt, parent = state.doubt.gather(0, index), state.parent.gather(0, index)
     return state._replace(window=window, doubt=doubt, parent=parent)
@@ -227,7 +240,7 @@ def _refined(nodes: Nodes, state: _State, effect: Tensor, index: Tensor) -> _Sta
     """
     _, window, scale, doubt, parent, spent = state
     z, slope = scale.place((window.first + index + 0.5) * window.step)
-    nodes.require_exact(z[:, ~scale.bounded])
+    nodes.require_exact(z[:, scale.plain])
     expected = _interpolated(window.values)
     found = nodes.at(z, state.points) + slope
     surprise = torch.nan_to_num((found - expected.gather(0, index)).abs(), nan=0.0, posinf=50.0)
