@@ -520,7 +520,7 @@ def test_perplexity_counts_words_and_the_model_is_left_as_it_was() -> None:
     model.frozen.eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     batches = [torch.tensor([[1, 5, 6, 2], [1, 7, 2, 0]]), torch.tensor([[1, 2]])]
-    found = evaluate(model, iter(batches), seeded(), num_samples=10, aggregate=2)
+    found = evaluate(model, iter(batches), seeded(), num_samples=10, aggregate=2, padding=0)
     assert model.training and model.norm.training and not model.frozen.training
     assert not any(model.modes)
     for name, value in model.state_dict().items():
@@ -658,7 +658,7 @@ def test_gaussian_posteriors_of_mixed_widths(drawn: list[tuple[float, float]]) -
 def test_ordinary_posteriors_are_cheap() -> None:
     std = [0.2 + 0.01 * i for i in range(81)]
     counting = check_normal([0.05 * i - 2.0 for i in range(81)], std, torch.float32)
-    assert counting.nodes <= 130
+    assert counting.nodes <= 140
 
 
 def mixture(parts: list[tuple[float, float, float]]) -> Callable[[Tensor], Tensor]:

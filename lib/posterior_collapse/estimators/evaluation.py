@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, ParamSpec
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from posterior_collapse import gaussian
-from posterior_collapse.errors import BadInput
-from posterior_collapse.estimators.estimate import require_count
+from posterior_collapse.estimators.estimate import (
+    posteriors,
+    require_count,
+    require_generator,
+    require_model,
+)
 from posterior_collapse.estimators.information import aggregate_kl, mutual_information
 from posterior_collapse.estimators.likelihood import (
     Pass,
     count_tokens,
     decode,
     evaluating,
-    kl_of,
+    joined,
+    kl_and_variance,
+    mean_of,
     perplexity,
-    with_closed_kl,
 )
 from posterior_collapse.objectives import Model
 from posterior_collapse.posteriors import Flowed, gaussian_code
@@ -36,8 +42,8 @@ class Evaluation(NamedTuple):
     Standard errors are those of sampling z, for these examples and this model.
     None marks what the posterior has no answer for: mutual information, MPD and conditional
     entropy need a diagonal Gaussian (a flow's is that of z before the flow, as the papers
-    measure it), the aggregated KL a standard normal prior as well, tokens and perplexity need
-    text, and a delta posterior has neither likelihood nor KL.
+    measure it), the aggregated KL a standard normal prior as well, active units a mean, tokens and
+    perplexity the id of padding, and a delta posterior has neither likelihood nor KL.
     """
 
     nll: float | None  # importance-weighted, num_samples samples
@@ -47,18 +53,18 @@ class Evaluation(NamedTuple):
     reconstruction: float  # average of -log p(x|z), z ~ q(z|x)
     reconstruction_stderr: float
     kl: float | None  # average KL(q(z|x) || p(z)) over all examples
-    kl_stderr: float | None  # of the decoded examples' average; 0 for a closed form
+    kl_stderr: float | None  # 0 for a closed form
     mutual_information: float | None
     mutual_information_stderr: float | None
     mutual_information_points: int  # aggregated; its ceiling is the logarithm of this
     batch_mutual_information: float | None  # the papers' form: at most the logarithm of the batch
-    batch_mutual_information_points: int | None
+    batch_mutual_information_points: int | None  # aggregated: the batch, or all if they are fewer
     aggregate_kl: float | None  # KL(q_agg || N(0, I)) of all n_sentences points
     aggregate_kl_stderr: float | None
     mutual_posterior_divergence: float | None  # MPD over all pairs of points
     conditional_entropy: float | None  # of z given x
-    active_units: int  # variance of the posterior mean, ddof 1, at least 0.01
-    active_rank: int  # eigenvalues of its covariance, at least 0.01
+    active_units: int | None  # variance of the posterior mean, ddof 1, at least 0.01
+    active_rank: int | None  # eigenvalues of its covariance, at least 0.01
     n_sentences: int  # encoded: KL, mutual information, MPD, units
     n_decoded: int  # of them, for NLL, ELBO and reconstruction
     n_tokens: int | None  # words predicted, each sentence's end included and its start not
@@ -82,6 +88,7 @@ def evaluate_each(
     mi_samples: int = 10,
     aggregate: int | None = None,
     encoded: Iterable[Any] = (),
+    padding: int | None = None,
 ) -> Evaluated:
     """Measure a model; each example is encoded once, and one set of samples serves all.
 
@@ -98,76 +105,80 @@ def evaluate_each(
             are consecutive examples in a random order.
         encoded: batches of further x that are encoded and not decoded; they count in whatever
             needs the posteriors alone.
+        padding: None, or the id that fills sentences up where x are ids (B, T), each with a start
+            first; words, and with them the perplexity, can't be counted without it.
 
     Raises:
         BadInput, PosteriorCollapseError: see :func:`importance_weighted_nll`.
     """
-    require_count("num_samples", num_samples)
-    require_count("mi_samples", mi_samples)
-    passes, encodings, tokens = [], [], []
+    num_samples = require_count("num_samples", num_samples)
+    mi_samples = require_count("mi_samples", mi_samples)
+    aggregate = None if aggregate is None else require_count("aggregate", aggregate)
+    require_generator(generator)
+    require_model(model, batches, encoded)
+    passes, encodings, tokens = [], [], 0
     with evaluating(model):
-        for x in batches:
-            posterior = model.posterior(x)
-            done = decode(model, x, posterior, num_samples, generator)
-            done = with_closed_kl(done, posterior, model.prior)
-            passes.append(done)
-            encodings.append(_Encoding(posterior.mean, gaussian_code(posterior), done.kl))
-            tokens.append(count_tokens(x))
-        if not passes:
-            raise BadInput("batches is empty")
-        for x in encoded:
-            posterior = model.posterior(x)
-            kl = kl_of(posterior, model.prior, mi_samples, generator)
-            encodings.append(_Encoding(posterior.mean, gaussian_code(posterior), kl))
-        total = Pass(*(torch.cat(column) for column in zip(*passes, strict=True)))
+        for x, q in posteriors(model, batches):
+            tokens += 0 if padding is None else count_tokens(x, padding)
+            passes.append(decode(model, x, q, num_samples, generator))
+            encodings.append(_encoding(q, passes[-1].kl, passes[-1].kl_variance))
+        total = joined(passes)
+        for _, q in posteriors(model, encoded):
+            encodings.append(_encoding(q, *kl_and_variance(q, model.prior, mi_samples, generator)))
         latent = _measure_latent(encodings, mi_samples, generator, aggregate)
-        if not _is_unit_normal(model.prior) or isinstance(posterior, Flowed):
+        if not _is_unit_normal(model.prior) or isinstance(q, Flowed):
             latent |= {"aggregate_kl": None, "aggregate_kl_stderr": None}
-    counted = [count for count in tokens if count is not None]
-    n_tokens = sum(counted) if len(counted) == len(tokens) else None
-    n, dense = len(total.nll), bool(torch.isfinite(total.kl).all())
-    kl = torch.cat([encoding.kl for encoding in encodings])
-    nll = total.nll.mean().item() if dense else None
-    totals = Evaluation(
-        nll=nll,
-        nll_stderr=_stderr_of_mean(total.nll_stderr.square()) if dense else None,
-        elbo_loss=(total.reconstruction + total.kl).mean().item() if dense else None,
-        elbo_loss_stderr=_stderr_of_mean(total.elbo_loss_variance) if dense else None,
-        reconstruction=total.reconstruction.mean().item(),
-        reconstruction_stderr=_stderr_of_mean(total.reconstruction_variance),
-        kl=kl.mean().item() if dense else None,
-        kl_stderr=_stderr_of_mean(total.kl_variance) if dense else None,
-        n_sentences=len(kl),
-        n_decoded=n,
-        n_tokens=n_tokens,
-        perplexity=perplexity(nll * n / n_tokens) if n_tokens and nll is not None else None,
-        num_samples=num_samples,
-        mi_samples=mi_samples,
-        **latent,
-    )
-    return Evaluated(totals, total.nll if dense else None)
+    decoded = _measure_decoded(total, tokens if padding is not None else None)
+    totals = Evaluation(**decoded, **latent, num_samples=num_samples, mi_samples=mi_samples)
+    return Evaluated(totals, total.nll if totals.nll is not None else None)
 
 
-def evaluate(
-    model: Model,
-    batches: Iterable[Any],
-    generator: torch.Generator,
-    num_samples: int = 500,
-    mi_samples: int = 10,
-    aggregate: int | None = None,
-    encoded: Iterable[Any] = (),
-) -> Evaluation:
-    """As :func:`evaluate_each`, without the examples."""
-    each = evaluate_each(model, batches, generator, num_samples, mi_samples, aggregate, encoded)
-    return each.totals
+_Arguments = ParamSpec("_Arguments")
+
+
+def _without_examples(
+    measure: Callable[_Arguments, Evaluated],
+) -> Callable[_Arguments, Evaluation]:
+    def evaluate(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Evaluation:
+        return measure(*args, **kwargs).totals
+
+    evaluate.__doc__ = measure.__doc__
+    evaluate.__signature__ = inspect.signature(measure)  # type: ignore[attr-defined]
+    return evaluate
+
+
+evaluate = _without_examples(evaluate_each)  # the same, and its arguments, without the examples
 
 
 class _Encoding(NamedTuple):
     """What stays of an encoded batch."""
 
-    mean: Tensor  # (B, D)
+    mean: Tensor | None  # (B, D)
     code: tuple[Tensor, Tensor] | None  # mean and log-variance of a diagonal Gaussian
     kl: Tensor  # (B,)
+    kl_variance: Tensor
+
+
+def _encoding(posterior: Distribution, kl: Tensor, kl_variance: Tensor) -> _Encoding:
+    return _Encoding(mean_of(posterior), gaussian_code(posterior), kl, kl_variance)
+
+
+def _measure_decoded(total: Pass, tokens: int | None) -> dict[str, Any]:
+    """The fields of :class:`Evaluation` that need the decoder."""
+    fields: dict[str, Any] = {
+        **dict.fromkeys(("nll", "nll_stderr", "elbo_loss", "elbo_loss_stderr", "perplexity")),
+        "reconstruction": total.reconstruction.mean().item(),
+        "reconstruction_stderr": _stderr_of_mean(total.reconstruction_variance),
+        "n_decoded": len(total.nll),
+        "n_tokens": tokens,
+    }
+    if torch.isfinite(total.kl).all():
+        fields["nll"] = total.nll.mean().item()
+        fields["nll_stderr"] = _stderr_of_mean(total.nll_stderr.square())
+        fields["elbo_loss"] = (total.reconstruction + total.kl).mean().item()
+        fields["elbo_loss_stderr"] = _stderr_of_mean(total.elbo_loss_variance)
+        fields["perplexity"] = perplexity(total.nll.sum().item() / tokens) if tokens else None
+    return fields
 
 
 def _stderr_of_mean(variances: Tensor) -> float:
@@ -184,40 +195,46 @@ def _is_unit_normal(prior: Distribution) -> bool:
     return bool((prior.mean == 0).all() and (prior.base_dist.scale == 1).all())
 
 
-_OF_DIAGONAL_GAUSSIANS = (
+_OF_SOME_POSTERIORS = (
+    "kl",
+    "kl_stderr",
     "mutual_information",
     "mutual_information_stderr",
     "batch_mutual_information",
+    "batch_mutual_information_points",
     "aggregate_kl",
     "aggregate_kl_stderr",
     "mutual_posterior_divergence",
     "conditional_entropy",
+    "active_units",
+    "active_rank",
 )
 
 
 def _measure_latent(
-    encodings: list[_Encoding],
+    encodings: Sequence[_Encoding],
     mi_samples: int,
     generator: torch.Generator,
     aggregate: int | None,
 ) -> dict[str, Any]:
     """The fields of :class:`Evaluation` that need the posteriors alone."""
-    mean = torch.cat([encoding.mean for encoding in encodings])
-    codes = [encoding.code for encoding in encodings if encoding.code is not None]
-    fields: dict[str, Any] = {
-        **dict.fromkeys(_OF_DIAGONAL_GAUSSIANS),
-        "mutual_information_points": len(mean),
-        "batch_mutual_information_points": aggregate,
-        "active_units": gaussian.active_units(mean),
-        "active_rank": gaussian.active_rank(mean),
-    }
-    if len(codes) < len(encodings):
+    means, codes, kls, variances = zip(*encodings, strict=True)
+    kl = torch.cat(kls)
+    points = {"n_sentences": len(kl), "mutual_information_points": len(kl)}
+    fields: dict[str, Any] = {**dict.fromkeys(_OF_SOME_POSTERIORS), **points}
+    if torch.isfinite(kl).all():
+        fields["kl"] = kl.mean().item()
+        fields["kl_stderr"] = _stderr_of_mean(torch.cat(variances))
+    if all(mean is not None for mean in means):
+        fields["active_units"] = gaussian.active_units(torch.cat(means))
+        fields["active_rank"] = gaussian.active_rank(torch.cat(means))
+    if any(code is None for code in codes):
         return fields
     mean, logvar = (torch.cat(column) for column in zip(*codes, strict=True))
     information = mutual_information(mean, logvar, mi_samples, generator)
-    distance = aggregate_kl(mean, logvar, mi_samples, generator)
     fields["mutual_information"] = information.value.item()
     fields["mutual_information_stderr"] = information.stderr.item()
+    distance = aggregate_kl(mean, logvar, mi_samples, generator)
     fields["aggregate_kl"] = distance.value.item()
     fields["aggregate_kl_stderr"] = distance.stderr.item()
     fields["mutual_posterior_divergence"] = _finite(
@@ -231,6 +248,7 @@ def _measure_latent(
         size = min(aggregate, len(mean))
         part = mutual_information(mean[order], logvar[order], mi_samples, generator, size)
         fields["batch_mutual_information"] = part.value.item()
+        fields["batch_mutual_information_points"] = part.n
     return fields
 
 

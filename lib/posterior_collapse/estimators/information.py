@@ -11,7 +11,7 @@ from torch import Tensor
 
 from posterior_collapse import gaussian
 from posterior_collapse.errors import BadInput
-from posterior_collapse.estimators.estimate import Estimate, require_count
+from posterior_collapse.estimators.estimate import Estimate, require_count, require_generator
 
 __all__ = ["aggregate_kl", "mutual_information"]
 
@@ -48,12 +48,13 @@ def mutual_information(
         0-d tensors; ``n`` is the number of points aggregated, N or S.
 
     Raises:
-        BadInput: shapes, nan, infinity, or a number out of range.
+        BadInput: shapes, nan, infinity, a number out of range, or no generator.
     """
-    wide_mean, wide_logvar = _wide_pair(mean, logvar, num_samples)
+    num_samples = require_count("num_samples", num_samples)
+    size = None if aggregate is None else require_count("aggregate", aggregate)
+    wide_mean, wide_logvar = _wide_pair(mean, logvar, generator)
     points = len(mean)
-    size = points if aggregate is None else aggregate
-    require_count("aggregate", size)
+    size = size or points
     if size > points:
         raise BadInput(f"aggregate must lie in 1..{points}, the number of points, given {size}")
     batches = zip(wide_mean.split(size), wide_logvar.split(size), strict=True)
@@ -80,22 +81,23 @@ def aggregate_kl(
         0-d tensors; ``n`` is N.
 
     Raises:
-        BadInput: shapes, nan, infinity, or a number out of range.
+        BadInput: shapes, nan, infinity, a number out of range, or no generator.
     """
 
     def log_ratio(z: Tensor, own: Tensor, mixture: Tensor) -> Tensor:
         return mixture + 0.5 * (z.square() + _LOG_2PI).sum(-1)
 
-    wide_mean, wide_logvar = _wide_pair(mean, logvar, num_samples)
+    num_samples = require_count("num_samples", num_samples)
+    wide_mean, wide_logvar = _wide_pair(mean, logvar, generator)
     parts = [_point_averages(wide_mean, wide_logvar, num_samples, generator, log_ratio)]
     return _stratified(parts, num_samples, len(mean), mean)
 
 
-def _wide_pair(mean: Tensor, logvar: Tensor, num_samples: int) -> tuple[Tensor, Tensor]:
-    """Both tensors checked and in float64."""
+def _wide_pair(mean: Tensor, logvar: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Both tensors in float64; they and the generator are checked."""
+    require_generator(generator)
     gaussian.require_pair(mean, logvar)
     gaussian.require_finite(mean=mean, logvar=logvar)
-    require_count("num_samples", num_samples)
     return gaussian.widen(mean.detach()), gaussian.widen(logvar.detach())
 
 

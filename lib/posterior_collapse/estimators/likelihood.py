@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +14,13 @@ from torch.distributions import Distribution, kl_divergence
 
 from posterior_collapse import gaussian
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
-from posterior_collapse.estimators.estimate import Estimate, require_count
+from posterior_collapse.estimators.estimate import (
+    Estimate,
+    posteriors,
+    require_count,
+    require_generator,
+    require_model,
+)
 from posterior_collapse.objectives import Model
 from posterior_collapse.posteriors import Delta, draw
 
@@ -25,9 +31,10 @@ __all__ = [
     "decode",
     "evaluating",
     "importance_weighted_nll",
-    "kl_of",
+    "joined",
+    "kl_and_variance",
+    "mean_of",
     "perplexity",
-    "with_closed_kl",
 ]
 
 # Samples of z times examples that one call of log_likelihood decodes. It bounds memory whatever
@@ -122,10 +129,21 @@ class Pass(NamedTuple):
     elbo_loss_variance: Tensor  # of the average of both, which vary together
 
 
+def joined(passes: Sequence[Pass]) -> Pass:
+    """One pass of all examples; ``passes`` of none are refused."""
+    if not passes:
+        raise BadInput("batches is empty")
+    return Pass(*(torch.cat(column) for column in zip(*passes, strict=True)))
+
+
 def decode(
     model: Model, x: Any, posterior: Distribution, num_samples: int, generator: torch.Generator
 ) -> Pass:
-    """Decode ``num_samples`` draws for every example, a bounded number of sequences at a time."""
+    """Decode ``num_samples`` draws for every example, a bounded number of sequences at a time.
+
+    The KL is a closed form where torch.distributions has one for the pair of distributions, and
+    the average over the samples otherwise.
+    """
     prior, batch = model.prior, posterior.batch_shape[0]
     if isinstance(posterior, Delta):
         return _decode_once(model, x, posterior)
@@ -134,7 +152,7 @@ def decode(
     for start in range(0, num_samples, step):
         z = draw(posterior, (min(step, num_samples - start),), generator)  # (S, B, D)
         log_likelihood = gaussian.widen(model.log_likelihood(x, z))
-        log_ratio = gaussian.widen(posterior.log_prob(z)) - gaussian.widen(prior.log_prob(z))
+        log_ratio = _log_ratio(posterior, prior, z)
         _require_densities(log_likelihood, log_ratio, tuple(z.shape[:2]))
         weights.add(log_likelihood - log_ratio)
         reconstruction.add(-log_likelihood)
@@ -145,15 +163,13 @@ def decode(
             f"none of {num_samples} samples gives example "
             f"{int((weights.top == -math.inf).nonzero()[0])} of the batch a positive likelihood"
         )
-    return Pass(
-        weights.nll(),
-        weights.stderr(),
-        reconstruction.mean,
-        reconstruction.variance_of_mean(),
-        kl.mean,
-        kl.variance_of_mean(),
-        total.variance_of_mean(),
+    missed, closed = reconstruction.variance_of_mean(), _closed_kl(posterior, prior)
+    terms = (
+        (kl.mean, kl.variance_of_mean(), total.variance_of_mean())
+        if closed is None
+        else (closed, torch.zeros_like(closed), missed)
     )
+    return Pass(weights.nll(), weights.stderr(), reconstruction.mean, missed, *terms)
 
 
 def _decode_once(model: Model, x: Any, posterior: Delta) -> Pass:
@@ -161,6 +177,42 @@ def _decode_once(model: Model, x: Any, posterior: Delta) -> Pass:
     likelihood = gaussian.widen(model.log_likelihood(x, posterior.mean[None]))[0]
     none, zero = torch.full_like(likelihood, math.inf), torch.zeros_like(likelihood)
     return Pass(none, none, -likelihood, zero, none, none, none)
+
+
+def _log_ratio(posterior: Distribution, prior: Distribution, z: Tensor) -> Tensor:
+    """log q(z|x) - log p(z) in float64, (S, B)."""
+    return gaussian.widen(posterior.log_prob(z)) - gaussian.widen(prior.log_prob(z))
+
+
+def _closed_kl(posterior: Distribution, prior: Distribution) -> Tensor | None:
+    """KL of every example in float64 where torch knows a closed form, (B,)."""
+    try:
+        return gaussian.widen(kl_divergence(posterior, prior))
+    except NotImplementedError:
+        return None
+
+
+def kl_and_variance(
+    posterior: Distribution, prior: Distribution, samples: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """KL of every example and the variance of its estimate, 0 for a closed form; (B,) each."""
+    if isinstance(posterior, Delta):
+        none = gaussian.widen(posterior.mean.new_full(posterior.batch_shape, math.inf))
+        return none, none
+    closed = _closed_kl(posterior, prior)
+    if closed is not None:
+        return closed, torch.zeros_like(closed)
+    spread = _Spread()
+    spread.add(_log_ratio(posterior, prior, draw(posterior, (samples,), generator)))
+    return spread.mean, spread.variance_of_mean()
+
+
+def mean_of(posterior: Distribution) -> Tensor | None:
+    """Posterior means (B, D); None where the distribution knows none, as a transformed one."""
+    try:
+        return posterior.mean
+    except (AttributeError, NotImplementedError):
+        return None
 
 
 def _require_densities(log_likelihood: Tensor, log_ratio: Tensor, shape: tuple[int, ...]) -> None:
@@ -198,62 +250,40 @@ def importance_weighted_nll(
         generator: on the device of the posterior.
 
     Returns:
-        ``value`` (N,) in nats per example, in the order of the batches, and ``stderr`` (N,), the
-        delta method's standard error of the logarithm of the mean weight.
+        ``value`` (N,) in nats per example, in the order of the batches and in the dtype of the
+        posterior's mean, and ``stderr`` (N,), the delta method's standard error of the logarithm
+        of the mean weight.
         It is an understatement where the weights have no variance. ``n`` is K.
 
     Raises:
-        BadInput: no batches, a bad number, or log densities of a wrong shape.
+        BadInput: no batches, a bad number, no generator, or a model whose prior, posterior or log
+            densities are not as :class:`Model` has them.
         PosteriorCollapseError: the model gives nan, or no sample a positive likelihood.
     """
-    require_count("num_samples", num_samples)
-    values, errors, dtype = [], [], None
+    num_samples = require_count("num_samples", num_samples)
+    require_generator(generator)
+    require_model(model, batches)
+    passes, dtype = [], torch.float64
     with evaluating(model):
-        for x in batches:
-            posterior = model.posterior(x)
-            dtype = posterior.mean.dtype
-            done = decode(model, x, posterior, num_samples, generator)
-            values.append(done.nll)
-            errors.append(done.nll_stderr)
-    if dtype is None:
-        raise BadInput("batches is empty")
-    return Estimate(torch.cat(values).to(dtype), torch.cat(errors).to(dtype), num_samples)
+        for x, posterior in posteriors(model, batches):
+            passes.append(decode(model, x, posterior, num_samples, generator))
+            mean = mean_of(posterior)
+            dtype = dtype if mean is None else mean.dtype
+    total = joined(passes)
+    return Estimate(total.nll.to(dtype), total.nll_stderr.to(dtype), num_samples)
 
 
-def kl_of(
-    posterior: Distribution, prior: Distribution, samples: int, generator: torch.Generator
-) -> Tensor:
-    """KL of every example in float64, from samples where there is no closed form, (B,)."""
-    if isinstance(posterior, Delta):
-        return gaussian.widen(posterior.mean.new_full(posterior.batch_shape, math.inf))
-    try:
-        return gaussian.widen(kl_divergence(posterior, prior))
-    except NotImplementedError:
-        z = draw(posterior, (samples,), generator)
-        return gaussian.widen(posterior.log_prob(z) - prior.log_prob(z)).mean(0)
+def count_tokens(x: Any, padding: int = 0) -> int:
+    """Words that a decoder predicts for ids (B, T): all but the first, and no ``padding``.
 
-
-def with_closed_kl(done: Pass, posterior: Distribution, prior: Distribution) -> Pass:
-    """The pass with the closed form of its KL, where there is one."""
-    try:
-        kl = gaussian.widen(kl_divergence(posterior, prior))
-    except NotImplementedError:
-        return done
-    return done._replace(
-        kl=kl,
-        kl_variance=torch.zeros_like(kl),
-        elbo_loss_variance=done.reconstruction_variance,
-    )
-
-
-def count_tokens(x: Any) -> int | None:
-    """Words that a decoder predicts for ids (B, T): all but the first, padding (0) left out.
-
-    None for anything but a two-dimensional integer tensor.
+    Raises:
+        BadInput: ``x`` is anything but a two-dimensional tensor of integers.
     """
-    if not isinstance(x, Tensor) or x.dim() != 2 or x.is_floating_point() or x.is_complex():
-        return None
-    return int((x[:, 1:] != 0).sum())
+    whole = isinstance(x, Tensor) and not (x.is_floating_point() or x.is_complex())
+    if not whole or x.dim() != 2 or x.dtype == torch.bool:
+        given = f"{x.dtype}, {x.dim()} dimensions" if isinstance(x, Tensor) else type(x).__name__
+        raise BadInput(f"words are counted in a tensor of ids (B, T), given {given}")
+    return int((x[:, 1:] != padding).sum())
 
 
 def perplexity(nats: float) -> float | None:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from posterior_collapse.estimators.likelihood import Pass, decode, evaluating, with_closed_kl
+from posterior_collapse.errors import BadInput
+from posterior_collapse.estimators.estimate import (
+    posteriors,
+    require_count,
+    require_generator,
+    require_model,
+)
+from posterior_collapse.estimators.likelihood import decode, evaluating, joined
 from posterior_collapse.layers import Stochastic, use_generator
 from posterior_collapse.networks.base import VAE
 from posterior_collapse.objectives import Model
-from posterior_collapse.posteriors import batch_spread, draw
+from posterior_collapse.posteriors import ScaledNormal, batch_spread, draw
 from posterior_collapse.priors import UnitNormal
 
 __all__ = ["ScaleBalance", "ScaledEvaluation", "evaluate_scaled", "scale_balance"]
@@ -65,12 +72,19 @@ class _Printed(_UnitPrior):
     """
 
     def posterior(self, x: Any) -> Distribution:
-        self.scaled = self.model.posterior(x)
-        return cast(Distribution, self.scaled.unscaled)  # type: ignore[attr-defined]
+        self.scaled = _scaled(self.model.posterior(x))
+        return self.scaled.unscaled
 
     def log_likelihood(self, x: Any, z: Tensor) -> Tensor:
-        moved = self.scaled.mean - self.scaled.unscaled.mean  # type: ignore[attr-defined]
+        moved = self.scaled.mean - self.scaled.unscaled.mean
         return self.model.log_likelihood(x, z + moved)
+
+
+def _scaled(q: Distribution) -> ScaledNormal:
+    """The posterior, which has to be a scaled one."""
+    if not isinstance(q, ScaledNormal):
+        raise BadInput(f"this measures a ScaledNormal posterior, given {type(q).__name__}")
+    return q
 
 
 def evaluate_scaled(
@@ -89,22 +103,27 @@ def evaluate_scaled(
         num_samples: of z per example.
         batch_size: largest batch of training; ``batches`` are cut to it where the spread within
             batches is measured.
+
+    Raises:
+        BadInput, PosteriorCollapseError: another posterior, and as
+            :func:`posterior_collapse.estimators.importance_weighted_nll`.
     """
-    found = []
+    num_samples = require_count("num_samples", num_samples)
+    batch_size = require_count("batch_size", batch_size)
+    require_generator(generator)
+    require_model(model, batches)
+    batches = list(batches)
     with evaluating(model):
-        for view in (_Printed(model), _UnitPrior(model)):
-            parts = []
-            for x in batches:
-                posterior = view.posterior(x)
-                done = decode(view, x, posterior, num_samples, generator)
-                parts.append(with_closed_kl(done, posterior, view.prior))
-            found.append(Pass(*(torch.cat(column) for column in zip(*parts, strict=True))))
-        posteriors = [model.posterior(x) for x in batches]
-        factor = posteriors[0].factor  # type: ignore[attr-defined]
-        means = [q.mean for q in posteriors]
-    squares = torch.cat([q.unscaled.mean for q in posteriors]).square().mean(0)  # type: ignore[attr-defined]
-    variances = torch.cat([q.variance for q in posteriors]).mean(0)
-    printed, unit = found
+        scaled = [_scaled(q) for _, q in posteriors(model, batches)]
+        printed, unit = (
+            joined(
+                [decode(view, x, q, num_samples, generator) for x, q in posteriors(view, batches)]
+            )
+            for view in (_Printed(model), _UnitPrior(model))
+        )
+    means = [q.mean for q in scaled]
+    squares = torch.cat([q.unscaled.mean for q in scaled]).square().mean(0)
+    variances = torch.cat([q.variance for q in scaled]).mean(0)
     return ScaledEvaluation(
         trained_kl=printed.kl.mean().item(),
         trained_loss=(printed.reconstruction + printed.kl).mean().item(),
@@ -114,7 +133,7 @@ def evaluate_scaled(
         unit_nll=unit.nll.mean().item(),
         mean_std=torch.cat(means).std(0).mean().item(),
         batch_std=_within_batches([part for m in means for part in m.split(batch_size)]),
-        largest_factor=factor.max().item(),
+        largest_factor=scaled[0].factor.max().item(),
         mean_squares=squares.sum().item(),
         second_moment=(squares + variances).mean().item(),
     )
@@ -143,25 +162,33 @@ def scale_balance(
         batches: of training examples.
         generator: on the device of the model; draws of z and of dropout come from it.
         num_samples: of z per example.
+
+    Raises:
+        BadInput: another posterior, a bad number or no generator.
     """
+    num_samples = require_count("num_samples", num_samples)
+    require_generator(generator)
+    require_model(model, batches)
     before = [(m, m.generator) for m in model.modules() if isinstance(m, Stochastic)]
     price, gain, examples = 0.0, 0.0, 0
     use_generator(model, generator)
     try:
         with evaluating(model):
             model.decoder.train()
-            for x in batches:
-                q = model.posterior(x)
+            for x, posterior in posteriors(model, batches):
+                q = _scaled(posterior)
                 z = draw(q, (num_samples,), generator)
                 with torch.enable_grad():
                     leaf = z.detach().requires_grad_()
                     (slope,) = torch.autograd.grad(model.log_likelihood(x, leaf).sum(), leaf)
                 gain += (slope * q.mean).sum().item() / num_samples
-                price += q.unscaled.mean.square().sum().item()  # type: ignore[attr-defined]
-                examples += len(x)
+                price += q.unscaled.mean.square().sum().item()
+                examples += len(q.mean)
     finally:
         for module, own in before:
             module.generator = own
+    if not examples:
+        raise BadInput("batches is empty")
     return ScaleBalance(price / examples, gain / examples)
 
 

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from posterior_collapse import __version__, datasets
 from posterior_collapse.datasets import ImageDataset, ImageSplit, Split
+from posterior_collapse.datasets.arrays import PAD
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
 from posterior_collapse.estimators import evaluate_each, evaluate_scaled, scale_balance
 from posterior_collapse.networks import VAE, ImageDecoder
@@ -381,6 +382,7 @@ def _evaluated(
         mi_samples=setup.mi_samples,
         aggregate=setup.batch_size,
         encoded=encoded,
+        padding=None if isinstance(load_data(setup), ImageDataset) else PAD,
     )
     found: dict[str, Any] = each.totals._asdict()
     arrays = {} if each.nll is None else {"each_nll": each.nll.float().cpu().numpy()}
