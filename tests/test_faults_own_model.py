@@ -109,6 +109,17 @@ def test_a_second_mode_out_of_the_range_is_seen(second: float, std: float) -> No
     check_moments(log_joint, 0.5 * second, variance)
 
 
+def test_a_log_joint_that_overflows_far_out() -> None:
+    """A rate exp(z): exp(-z) - exp(-z) is nan beyond 709, where nothing lies."""
+
+    def log_joint(z: Tensor) -> Tensor:
+        rate = torch.exp(-z) + torch.exp(z)
+        return Normal(t(0.5), t(0.3)).log_prob(z) + (rate - rate)
+
+    assert torch.isnan(log_joint(t(1e3)))
+    check_moments(log_joint, 0.5, 0.09)
+
+
 def test_points_of_all_kinds_at_once() -> None:
     exponential = lambda z: torch.where(z >= 0.3, 0.3 - z, -math.inf)  # noqa: E731
     kinds = (
@@ -265,6 +276,20 @@ def test_other_posteriors_are_measured(model: Own) -> None:
     if not isinstance(model, OnlySampled):
         assert found.mutual_information is found.batch_mutual_information_points is None
     json.dumps(found._asdict(), allow_nan=False)
+
+
+class Meanless(Own):
+    def posterior(self, x: Tensor) -> Any:
+        return Independent(StudentT(t(1.0), 0.5 * x, 0.7 * torch.ones_like(x)), 1)
+
+
+def test_a_posterior_that_has_no_mean() -> None:
+    x = torch.randn(30, 2, generator=seeded(), dtype=torch.float64)
+    exact = -Normal(t(0.0), t(math.sqrt(2.0))).log_prob(x).sum(-1).mean().item()
+    found = evaluate(Meanless(), [x], seeded(), 4000)
+    assert found.nll is not None and found.nll_stderr is not None
+    assert abs(found.nll - exact) <= 5 * found.nll_stderr
+    assert found.active_units is None
 
 
 def test_a_posterior_without_a_gradient_is_not_trained_by_accident() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
+import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, ParamSpec
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -108,6 +108,9 @@ def evaluate_each(
         padding: None, or the id that fills sentences up where x are ids (B, T), each with a start
             first; words, and with them the perplexity, can't be counted without it.
 
+    Returns:
+        The totals and the likelihood of each example; ``evaluate`` gives the totals alone.
+
     Raises:
         BadInput, PosteriorCollapseError: see :func:`importance_weighted_nll`.
     """
@@ -133,21 +136,9 @@ def evaluate_each(
     return Evaluated(totals, total.nll if totals.nll is not None else None)
 
 
-_Arguments = ParamSpec("_Arguments")
-
-
-def _without_examples(
-    measure: Callable[_Arguments, Evaluated],
-) -> Callable[_Arguments, Evaluation]:
-    def evaluate(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Evaluation:
-        return measure(*args, **kwargs).totals
-
-    evaluate.__doc__ = measure.__doc__
-    evaluate.__signature__ = inspect.signature(measure)  # type: ignore[attr-defined]
-    return evaluate
-
-
-evaluate = _without_examples(evaluate_each)  # the same, and its arguments, without the examples
+@functools.wraps(evaluate_each, assigned=("__doc__",))
+def evaluate(*args: Any, **options: Any) -> Evaluation:
+    return evaluate_each(*args, **options).totals
 
 
 class _Encoding(NamedTuple):

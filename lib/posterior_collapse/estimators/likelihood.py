@@ -22,7 +22,7 @@ from posterior_collapse.estimators.estimate import (
     require_model,
 )
 from posterior_collapse.objectives import Model
-from posterior_collapse.posteriors import Delta, draw
+from posterior_collapse.posteriors import Delta, draw, gaussian_code
 
 __all__ = [
     "SEQUENCES_PER_CALL",
@@ -208,11 +208,16 @@ def kl_and_variance(
 
 
 def mean_of(posterior: Distribution) -> Tensor | None:
-    """Posterior means (B, D); None where the distribution knows none, as a transformed one."""
+    """Posterior means (B, D); None where the distribution has none, or knows none.
+
+    A Gaussian's is given as it is: one that is not finite is an error elsewhere.
+    """
     try:
-        return posterior.mean
+        mean = posterior.mean
     except (AttributeError, NotImplementedError):
         return None
+    known = gaussian_code(posterior) is not None or bool(torch.isfinite(mean).all())
+    return mean if known else None
 
 
 def _require_densities(log_likelihood: Tensor, log_ratio: Tensor, shape: tuple[int, ...]) -> None:

@@ -101,7 +101,7 @@ def posterior_moments_1d(
         PosteriorCollapseError: log_joint gives nan or +inf, is -inf at all nodes, does not decay or
             too slowly for a variance, or is too rough to integrate with so many steps.
     """
-    require_count("batch", batch)
+    batch = require_count("batch", batch)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise BadInput(f"low and high must be finite with low < high, given {low} and {high}")
     if not tolerance > 0.0:

@@ -168,15 +168,14 @@ def scale_balance(
     """
     num_samples = require_count("num_samples", num_samples)
     require_generator(generator)
-    require_model(model, batches)
     before = [(m, m.generator) for m in model.modules() if isinstance(m, Stochastic)]
     price, gain, examples = 0.0, 0.0, 0
     use_generator(model, generator)
     try:
         with evaluating(model):
             model.decoder.train()
-            for x, posterior in posteriors(model, batches):
-                q = _scaled(posterior)
+            for x in batches:
+                q = _scaled(model.posterior(x))
                 z = draw(q, (num_samples,), generator)
                 with torch.enable_grad():
                     leaf = z.detach().requires_grad_()

@@ -97,9 +97,8 @@ def start(nodes: Nodes, low: float, high: float, tolerance: float) -> Task:
     window = _common_window(nodes, scan, ~outline.long, depth + MARGINS[0])
     window = cut(window, *kept_cells(window, depth + MARGINS[0]))
     scale = _scale(nodes, window, outline)
-    return Task(
-        _rescaled(nodes, window, scale, outline, depth + MARGINS[1]), scale, depth, tolerance
-    )
+    window = _rescaled(nodes, window, scale, outline, depth + MARGINS[1])
+    return Task(window, scale, depth, tolerance)
 
 
 # --- looking around
@@ -134,7 +133,7 @@ def _scanned(nodes: Nodes, low: float, high: float) -> _Scan:
     while arm < _DOUBLINGS or (_rises(values) & (arm < _MOST_DOUBLINGS)).any():
         reach = half * 2 ** (1 + arm + torch.arange(1 if arm else _DOUBLINGS)).double()
         outer = torch.cat([middle - reach.flip(0), middle + reach])
-        left, right = nodes.at(outer[:, None].expand(-1, nodes.batch)).chunk(2)
+        left, right = nodes.glimpse(outer[:, None].expand(-1, nodes.batch)).chunk(2)
         z = torch.cat([middle - reach.flip(0), z, middle + reach])
         values, arm = torch.cat([left, values, right]), arm + len(reach)
     if (values.amax(0) == -math.inf).any():
@@ -269,7 +268,7 @@ def _located_bounds(nodes: Nodes, jumps: Tensor, outside: Tensor, inside: Tensor
     inside = torch.where(jumps, inside, outside)
     for _ in range(60 if jumps.any() else 0):
         middle = (0.5 * (outside + inside)).to(nodes.dtype).double()
-        finite = nodes.at(middle) > -math.inf
+        finite = nodes.at(torch.where(jumps, middle, nodes.idle)) > -math.inf
         inside = torch.where(jumps & finite, middle, inside)
         outside = torch.where(jumps & ~finite, middle, outside)
     return inside

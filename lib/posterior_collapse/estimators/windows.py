@@ -60,6 +60,11 @@ class Nodes:
             found.append(self._call(everywhere)[:, points])
         return torch.cat(found)
 
+    def glimpse(self, z: Tensor) -> Tensor:
+        """As :meth:`at` of all points, where a density that is nan, as far out, counts as zero."""
+        values = torch.cat([self._values(rows) for rows in z.split(self.rows)])
+        return torch.where(torch.isnan(values), -math.inf, values)
+
     def on_grid(self, first: int, last: int, step: Tensor) -> Tensor:
         """Log joint of all points at (first .. last) * step, (S, B)."""
         z = torch.arange(first, last + 1, dtype=torch.float64) * step
@@ -76,13 +81,16 @@ class Nodes:
                 f"{self.dtype}: the posterior is too narrow for it; give dtype=torch.float64"
             )
 
-    def _call(self, z: Tensor) -> Tensor:
+    def _values(self, z: Tensor) -> Tensor:
         values = self.log_joint(z.to(self.device, self.dtype))
         if not isinstance(values, Tensor) or values.shape != z.shape:
             shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise BadInput(f"log_joint must return shape {tuple(z.shape)}, given {shape}")
         self.result_dtype = values.dtype
-        values = values.cpu().double()
+        return values.cpu().double()
+
+    def _call(self, z: Tensor) -> Tensor:
+        values = self._values(z)
         bad = torch.isnan(values) | (values == math.inf)
         if bad.any():
             row, column = bad.nonzero()[0].tolist()
