@@ -658,7 +658,7 @@ def test_gaussian_posteriors_of_mixed_widths(drawn: list[tuple[float, float]]) -
 def test_ordinary_posteriors_are_cheap() -> None:
     std = [0.2 + 0.01 * i for i in range(81)]
     counting = check_normal([0.05 * i - 2.0 for i in range(81)], std, torch.float32)
-    assert counting.nodes <= 140
+    assert counting.nodes <= 145
 
 
 def mixture(parts: list[tuple[float, float, float]]) -> Callable[[Tensor], Tensor]:

@@ -22,8 +22,8 @@ __all__ = ["MARGINS", "Scale", "Task", "start"]
 MARGINS = (60.0, 16.0)  # nats by which the first two cuts are more careful than later ones
 _FIRST_CELLS = 40  # step 1 on [-20, 20]
 _MOST_CELLS = 256  # of the common grid: where it has to reach far, its steps grow
-_DOUBLINGS = 6  # of the first range, at whose ends log_joint is looked at in any case
-_MOST_DOUBLINGS = 26  # as long as the density rises outwards
+_ARM = 8  # nodes on either side of the best one, at distances that double
+_LONGEST_ARM = 29  # as long as the density rises outwards
 _LONG = 64.0  # standard deviations; a density that is longer is summed in another variable
 _STEP = 0.25  # of that variable
 _BLOCK = 32  # steps by which its range grows
@@ -105,19 +105,24 @@ def start(nodes: Nodes, low: float, high: float, tolerance: float) -> Task:
 
 
 class _Scan(NamedTuple):
-    """log_joint on a grid, and on two arms at whose nodes the distance from its middle doubles."""
+    """log_joint on a grid, and at distances from every point's best node there that double."""
 
     first: int  # the grid is (first .. last) * step
     last: int
     step: Tensor  # (), a power of two: nodes are exact in every dtype
-    arm: int  # nodes on either side of the grid
-    z: Tensor  # (K,), ascending
-    values: Tensor  # (K, B)
+    grid: Tensor  # (last - first + 1, B)
+    centre: Tensor  # (B,), best node of the grid
+    distance: Tensor  # (A,)
+    left: Tensor  # (A, B), outwards
+    right: Tensor
 
-    @property
-    def grid(self) -> Tensor:
-        """Values on the grid, (last - first + 1, B)."""
-        return self.values[self.arm : len(self.values) - self.arm]
+    def sorted(self) -> tuple[Tensor, Tensor]:
+        """All nodes and the values there, (K, B) each, from low to high z."""
+        z = (torch.arange(self.first, self.last + 1) * self.step)[:, None]
+        apart = self.distance[:, None]
+        z = torch.cat([z.expand_as(self.grid), self.centre - apart, self.centre + apart])
+        z, order = z.sort(dim=0)
+        return z, torch.cat([self.grid, self.left, self.right]).gather(0, order)
 
 
 def _scanned(nodes: Nodes, low: float, high: float) -> _Scan:
@@ -126,28 +131,24 @@ def _scanned(nodes: Nodes, low: float, high: float) -> _Scan:
     mantissa, _ = torch.frexp(width)
     step = torch.where(mantissa == 0.5, width, width / mantissa)
     first, last = math.floor(low / step), math.ceil(high / step)
-    z = torch.arange(first, last + 1) * step
-    values = nodes.on_grid(first, last, step)
-    middle, half = 0.5 * (z[0] + z[-1]), 0.5 * (z[-1] - z[0])
-    arm = 0
-    while arm < _DOUBLINGS or (_rises(values) & (arm < _MOST_DOUBLINGS)).any():
-        reach = half * 2 ** (1 + arm + torch.arange(1 if arm else _DOUBLINGS)).double()
-        outer = torch.cat([middle - reach.flip(0), middle + reach])
-        left, right = nodes.glimpse(outer[:, None].expand(-1, nodes.batch)).chunk(2)
-        z = torch.cat([middle - reach.flip(0), z, middle + reach])
-        values, arm = torch.cat([left, values, right]), arm + len(reach)
+    grid = nodes.on_grid(first, last, step)
+    centre = (first + grid.argmax(0)) * step
+    distance = (last - first) * step * 2.0 ** torch.arange(-3, _ARM - 3).double()
+    apart = distance[:, None]
+    left, right = nodes.glimpse(torch.cat([centre - apart, centre + apart])).chunk(2)
+    while (rises := (left[-1] > left[-2]) | (right[-1] > right[-2])).any():
+        if len(distance) == _LONGEST_ARM:
+            _require_decay(rises, (centre - distance[-1]).min(), (centre + distance[-1]).max())
+        distance = torch.cat([distance, 2.0 * distance[-1:]])
+        outer = nodes.glimpse(torch.stack([centre - distance[-1], centre + distance[-1]]))
+        left, right = torch.cat([left, outer[:1]]), torch.cat([right, outer[1:]])
+    values = torch.cat([grid, left, right])
     if (values.amax(0) == -math.inf).any():
-        point = int((values.amax(0) == -math.inf).nonzero()[0])
         raise PosteriorCollapseError(
-            f"log_joint of point {point} is -inf at all {len(values)} nodes"
+            f"log_joint of point {int((values.amax(0) == -math.inf).nonzero()[0])} is -inf at all "
+            f"{len(values)} nodes"
         )
-    _require_decay(_rises(values), z[0], z[-1])
-    return _Scan(first, last, step, arm, z, values)
-
-
-def _rises(values: Tensor) -> Tensor:
-    """Whether the density rises outwards at an end, (B,)."""
-    return (values[0] > values[1]) | (values[-1] > values[-2])
+    return _Scan(first, last, step, grid, centre, distance, left, right)
 
 
 def _require_decay(open_: Tensor, low: Tensor, high: Tensor) -> None:
@@ -174,64 +175,68 @@ class _Outline(NamedTuple):
 
 def _outlined(scan: _Scan, depth: float) -> _Outline:
     """Rough moments by the trapezoid rule, and nodes with a share in them."""
-    z, values = scan.z[:, None], scan.values
+    z, values = scan.sorted()
     padded = torch.cat([2.0 * z[:1] - z[1:2], z, 2.0 * z[-1:] - z[-2:-1]])
     spacing = 0.5 * (padded[2:] - padded[:-2])
-    best = values.argmax(0)
+    best = values.argmax(0, keepdim=True)
     p = spacing * torch.exp(values - values.amax(0))
     p = p / p.sum(0)
     mean = (p * z).sum(0)
-    std = (p * (z - mean).square()).sum(0).sqrt().maximum(spacing[best, 0])
+    std = (p * (z - mean).square()).sum(0).sqrt().maximum(spacing.gather(0, best)[0])
     worth = values + 2.0 * ((z - mean).abs() / std).clamp_min(1.0).log()
     counts = (worth >= worth.amax(0) - depth).to(torch.int8)
     end = len(z) - 1
     ends = torch.stack([counts.argmax(0), end - counts.flip(0).argmax(0)])
     beyond = (ends + torch.tensor([[-1], [1]])).clamp(0, end)
-    inside, outside = scan.z[ends], scan.z[beyond]
+    inside, outside = z.gather(0, ends), z.gather(0, beyond)
     long = (inside[1] - inside[0] > _LONG * std) | (beyond == ends).any(0)
     jumps = values.gather(0, beyond) == -math.inf
-    return _Outline(scan.z[best], mean, std, long, inside, outside, jumps)
+    return _Outline(z.gather(0, best)[0], mean, std, long, inside, outside, jumps)
 
 
 def _common_window(nodes: Nodes, scan: _Scan, points: Tensor, depth: float) -> Window:
     """One grid for all points, extended until none of ``points`` has mass at an end."""
-    size = scan.last - scan.first
-    left, right = (
-        size * (2 ** _doublings(scan, values, points, depth) - 1) // 2
-        for values in (scan.values.flip(0), scan.values)
+    top = torch.maximum(scan.grid.amax(0), torch.maximum(scan.left, scan.right).amax(0))
+    end = scan.step * torch.tensor([-scan.first, scan.last])
+    left = _reach(scan, scan.left, (scan.grid[0] > scan.grid[1]), end[0] + scan.centre, top - depth)
+    right = _reach(
+        scan, scan.right, (scan.grid[-1] > scan.grid[-2]), end[1] - scan.centre, top - depth
     )
-    first, last, stride = scan.first - left, scan.last + right, 1
+    low, high = ((scan.centre + far)[points] / scan.step for far in (-left, right))
+    first = min([scan.first, *low.floor().long().tolist()])
+    last = max([scan.last, *high.ceil().long().tolist()])
+    stride = 1
     while (last - first) // stride > _MOST_CELLS:  # far out every other node will do
         stride *= 2
     values = scan.grid[-scan.first % stride :: stride]
     step, begin = stride * scan.step, -(-scan.first // stride)
-    first, last, end = first // stride, -(-last // stride), begin + len(values) - 1
+    first, last, stop = first // stride, -(-last // stride), begin + len(values) - 1
     if first < begin:
         values = torch.cat([nodes.on_grid(first, begin - 1, step), values])
-    if last > end:
-        values = torch.cat([values, nodes.on_grid(end + 1, last, step)])
+    if last > stop:
+        values = torch.cat([values, nodes.on_grid(stop + 1, last, step)])
     here = torch.ones(nodes.batch, dtype=torch.float64)
     return Window(first * here, step * here, (len(values) - 1) * here.long(), values)
 
 
-def _doublings(scan: _Scan, values: Tensor, points: Tensor, depth: float) -> int:
-    """How often the first range has to double on the side where ``values`` end.
+def _reach(scan: _Scan, arm: Tensor, rises: Tensor, end: Tensor, least: Tensor) -> Tensor:
+    """How far from the centre the grid has to go on the side of an arm (A, B), (B,).
 
-    A node of the arm matters within ``depth`` of the best one, and the first one, the end of the
-    grid, where the density rises towards it.
-    The others matter too where the density falls less from the node before than a power of the
+    It goes to twice the distance of the last node that matters. One does with at least the density
+    ``least``, and the first beyond the grid if the density ``rises`` at the ``end`` of that.
+    A node matters too where the density falls less from the node before than a power of the
     distance would: a separate mode shows by that from half its distance on.
     """
-    start_ = len(values) - 1 - scan.arm  # of the arm: the end of the grid
-    quarter = (scan.last - scan.first) // 4  # there the distance is half of that
-    arm = torch.cat([values[[start_ - quarter]], values[start_:]])
+    distance = scan.distance[:, None]
+    rank = torch.arange(1, len(arm) + 1)[:, None]
     change = arm[1:] - arm[:-1]
-    matters = arm[1:] >= values.amax(0) - depth
-    matters[0] |= values[start_] > values[start_ - 1]
-    matters[1:] |= change[1:] >= (0.75 * change[:-1]).clamp_max(0.0)
-    matters &= points & (arm[1:] > -math.inf)
-    found = matters.any(1).nonzero()
-    return min(int(found[-1]) + 1, scan.arm) if len(found) else 0
+    matters = arm >= least
+    matters[2:] |= change[1:] >= (0.75 * change[:-1]).clamp_max(0.0)
+    matters |= rises & (rank == (distance <= end).sum(0) + 1)
+    matters &= arm > -math.inf
+    last = torch.where(matters, rank, 0).amax(0)
+    far = 2.0 * scan.distance[(last - 1).clamp_min(0)]
+    return torch.where(last > 0, far, 0.0)
 
 
 # --- the variable
