@@ -95,9 +95,7 @@ def test_tails_of_other_kinds() -> None:
     check_moments(late, 1e3, 1e6)
 
 
-@pytest.mark.parametrize(
-    "second", [12.0, 25.0, 39.0, 40.0, 41.0, 60.0, -60.0, 100.0, 333.0, 1000.0]
-)
+@pytest.mark.parametrize("second", [12.0, 25.0, 39.0, 40.0, 41.0, 60.0, -60.0, 100.0, 333.0, 900.0])
 @pytest.mark.parametrize("std", [0.7, 1.0, 2.0])
 def test_a_second_mode_out_of_the_range_is_seen(second: float, std: float) -> None:
     modes = Normal(t([0.0, second]), t([1.0, std]))

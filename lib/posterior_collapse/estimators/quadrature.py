@@ -78,7 +78,7 @@ def posterior_moments_1d(
     under a flank of something broader.
     Elsewhere, log_joint is looked at where the distance from the best node of that range doubles:
     from an eighth of the range to 16 times it, and on as long as the density rises.
-    A mode up to 25 times the range away is found by that if it is as wide as the one at that node,
+    A mode up to 20 times the range away is found by that if it is as wide as the one at that node,
     and one much narrower only by chance.
 
     Args:
