@@ -31,7 +31,7 @@ from common import (
     table,
 )
 
-from posterior_collapse import estimators
+from posterior_collapse.estimators import importance_weighted_nll, likelihood
 
 SAMPLES = 500
 MEMORY_SAMPLES = (50, 500, 2000)
@@ -59,8 +59,8 @@ def estimate(sentences: int, samples: int) -> Callable[[int], object]:
     generator = torch.Generator().manual_seed(0)
 
     def run(sequences: int) -> object:
-        estimators.SEQUENCES_PER_CALL = sequences
-        return estimators.importance_weighted_nll(model, [x], samples, generator)
+        likelihood.SEQUENCES_PER_CALL = sequences
+        return importance_weighted_nll(model, [x], samples, generator)
 
     return run
 
@@ -68,7 +68,7 @@ def estimate(sentences: int, samples: int) -> Callable[[int], object]:
 def peak(sentences: int, samples: int) -> int:
     """Peak resident memory in MiB of a process that makes one estimate."""
     torch.set_num_threads(1)
-    estimate(sentences, samples)(estimators.SEQUENCES_PER_CALL)
+    estimate(sentences, samples)(likelihood.SEQUENCES_PER_CALL)
     return round(peak_memory())
 
 
@@ -113,7 +113,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     about = machine(busy_cores())
-    chunks = [estimators.SEQUENCES_PER_CALL, *given.chunks]
+    chunks = [likelihood.SEQUENCES_PER_CALL, *given.chunks]
     measured = rates(given.sentences, chunks, given.rounds)
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         peaks = {n: pool.apply(peak, (given.sentences, n)) for n in MEMORY_SAMPLES}

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, constraints, register_kl
 
+from posterior_collapse.errors import BadInput
+
 __all__ = ["Delta", "DiagonalNormal", "Flowed", "ScaledNormal", "draw", "gaussian_code"]
 
 _LOG_2PI = math.log(2.0 * math.pi)
@@ -236,7 +238,8 @@ def draw(
     The distributions of this library and a diagonal Gaussian are therefore sampled here; any
     other one is sampled inside a copy of the global random state that is seeded from
     ``generator`` and then thrown away.
-    A mixture has no reparameterised sample; its draws carry no gradient.
+    One without a reparameterised sample, such as a mixture, is sampled where no gradient is asked
+    for.
 
     Args:
         distribution: batch shape (B,), event shape (D,); or a prior, batch shape ().
@@ -245,11 +248,20 @@ def draw(
 
     Returns:
         ``(*sample_shape, B, D)``.
+
+    Raises:
+        BadInput: gradients are on, and could not pass.
     """
     if isinstance(distribution, _Drawable):
         return distribution.draw(tuple(sample_shape), generator)
+    if not distribution.has_rsample and torch.is_grad_enabled():
+        raise BadInput(
+            f"{type(distribution).__name__} has no rsample, so that no gradient passes through its "
+            "draws; use it under torch.no_grad()"
+        )
+    sample = distribution.rsample if distribution.has_rsample else distribution.sample
     if generator is None:
-        return distribution.rsample(sample_shape)
+        return sample(sample_shape)
     if isinstance(distribution, Independent) and type(distribution.base_dist) is Normal:
         mean, std = distribution.base_dist.loc, distribution.base_dist.scale
         noise = torch.randn(
@@ -260,7 +272,7 @@ def draw(
     devices = [generator.device] if generator.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(int(seed))
-        return distribution.rsample(sample_shape)
+        return sample(sample_shape)
 
 
 def gaussian_code(q: Distribution) -> tuple[Tensor, Tensor] | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from posterior_collapse import datasets
-from posterior_collapse.datasets import ImageDataset, ImageSplit, Split
+from posterior_collapse.datasets import PAD, ImageDataset, ImageSplit, Split
 from posterior_collapse.estimators import evaluate_each, evaluate_scaled, scale_balance
 from posterior_collapse.networks import VAE, ImageDecoder
 from posterior_collapse.posteriors import Scaled, gaussian_code
@@ -71,6 +71,7 @@ def _evaluated(
         mi_samples=setup.mi_samples,
         aggregate=setup.batch_size,
         encoded=encoded,
+        padding=PAD if isinstance(test, Split) else None,
     )
     found: dict[str, Any] = each.totals._asdict()
     arrays = {} if each.nll is None else {"each_nll": each.nll.float().cpu().numpy()}

@@ -34,7 +34,7 @@ _DECIDING = (
     "objectives.py",
     "networks",
     "training",
-    "estimators.py",
+    "estimators",
     "probes.py",
     "text_metrics.py",
     "datasets/arrays.py",
