@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, NoReturn, Protocol, runtime_checkable
+from typing import Any, NamedTuple, NoReturn, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -216,15 +216,6 @@ def _version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
-@runtime_checkable
-class _Drawable(Protocol):
-    """A distribution that can be sampled from a generator, which torch's own cannot."""
-
-    def draw(self, sample_shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-        """See :func:`draw`."""
-        ...
-
-
 def draw(
     distribution: Distribution,
     sample_shape: tuple[int, ...] = (),
@@ -246,8 +237,10 @@ def draw(
     Returns:
         (*sample_shape, B, D).
     """
-    if isinstance(distribution, _Drawable):
-        return distribution.draw(tuple(sample_shape), generator)
+    # Looked up, as to ask whether a runtime protocol is met takes longer than the draw.
+    own = getattr(distribution, "draw", None)
+    if own is not None:
+        return cast(Tensor, own(tuple(sample_shape), generator))
     if generator is None:
         return distribution.rsample(sample_shape)
     if isinstance(distribution, Independent) and type(distribution.base_dist) is Normal:
