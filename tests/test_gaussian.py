@@ -468,3 +468,16 @@ def test_active_rank_does_not_change_under_rotation() -> None:
     assert gaussian.active_units(mean) == gaussian.active_rank(mean) == 1
     assert gaussian.active_units(turned) == 2
     assert gaussian.active_rank(turned) == 1
+
+
+def test_kl_to_standard_normal_has_the_gradients_of_its_plain_form() -> None:
+    generator = torch.Generator().manual_seed(0)
+    given = [torch.randn(5, 3, dtype=torch.float64, generator=generator) for _ in range(2)]
+    mean, logvar = (tensor.requires_grad_() for tensor in given)
+    plain = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).sum(-1)
+    wanted = torch.autograd.grad(plain.square().sum(), given)
+    found = gaussian.kl_to_standard_normal(mean, logvar).square().sum()
+    for a, b in zip(torch.autograd.grad(found, given), wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+    # Semi-amortised inference differentiates it twice.
+    assert torch.autograd.gradgradcheck(gaussian.kl_to_standard_normal, given)

@@ -28,6 +28,7 @@ from posterior_collapse.training import (
     save_state,
     train,
 )
+from posterior_collapse.training.loop import _OPTIMISERS
 from posterior_collapse.training.steps import gradients, units
 
 
@@ -99,6 +100,25 @@ def test_joint_step_is_plain_sgd_on_both_parts() -> None:
     Joint().update(state, batch, sentences(), lambda: None)
     for got, expected in zip(state.model.parameters(), wanted, strict=True):
         torch.testing.assert_close(got, expected)
+
+
+def test_adam_is_torchs_and_keeps_what_torch_keeps() -> None:
+    generator = torch.Generator().manual_seed(0)
+    own = [torch.randn(shape, generator=generator).requires_grad_() for shape in ((7, 3), (33,))]
+    other = [p.detach().clone().requires_grad_() for p in own]
+    ours, torchs = _OPTIMISERS["adam"](own, lr=2e-3), torch.optim.Adam(other, 2e-3, fused=True)
+    for k in range(9):
+        for p, q in zip(own[: 1 + (k > 3)], other, strict=False):  # the second has none at first
+            p.grad = torch.randn(p.shape, generator=generator)
+            q.grad = p.grad.clone()
+        ours.step()
+        torchs.step()
+    assert all(torch.equal(p, q) for p, q in zip(own, other, strict=True))
+    kept, wanted = ours.state_dict()["state"], torchs.state_dict()["state"]
+    assert kept.keys() == wanted.keys() == {0, 1}
+    for index, entries in wanted.items():
+        assert kept[index].keys() == entries.keys()
+        assert all(torch.equal(kept[index][name], value) for name, value in entries.items())
 
 
 def test_outer_step_moves_the_decoder_only_and_inner_steps_the_encoder_only() -> None:

@@ -139,23 +139,25 @@ def _exp_minus_tangent_of_single(u: Tensor) -> Tensor:
     return torch.where(wide.abs() < 1e-4, tiny, torch.expm1(wide) - wide).float()
 
 
+def _value(u: Tensor) -> Tensor:
+    """exp(u) - 1 - u without a gradient; see :func:`exp_minus_tangent`."""
+    if u.dtype is torch.float32 and u.device.type != "mps":  # which knows no float64
+        return _exp_minus_tangent_of_single(u)
+    small = u.clamp(-_SERIES_BELOW, _SERIES_BELOW)
+    series = torch.full_like(u, _SERIES[0])
+    for coefficient in _SERIES[1:]:
+        series = series.mul_(small).add_(coefficient)
+    series = series.mul_(small).mul_(small)
+    return torch.where(u.abs() < _SERIES_BELOW, series, torch.expm1(u) - u)
+
+
 class _ExpMinusTangent(torch.autograd.Function):
     """exp(u) - 1 - u, with derivative expm1(u)."""
 
     @staticmethod
-    def forward(u: Tensor) -> Tensor:
-        if u.dtype is torch.float32 and u.device.type != "mps":  # which knows no float64
-            return _exp_minus_tangent_of_single(u)
-        small = u.clamp(-_SERIES_BELOW, _SERIES_BELOW)
-        series = torch.full_like(u, _SERIES[0])
-        for coefficient in _SERIES[1:]:
-            series = series.mul_(small).add_(coefficient)
-        series = series.mul_(small).mul_(small)
-        return torch.where(u.abs() < _SERIES_BELOW, series, torch.expm1(u) - u)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0])
+    def forward(ctx: Any, u: Tensor) -> Tensor:
+        ctx.save_for_backward(u)
+        return _value(u)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
@@ -171,6 +173,21 @@ def exp_minus_tangent(u: Tensor) -> Tensor:
     """
     result: Tensor = _ExpMinusTangent.apply(u)
     return result
+
+
+class _KLToStandardNormal(torch.autograd.Function):
+    """:func:`kl_to_standard_normal`: one node of the graph in place of six."""
+
+    @staticmethod
+    def forward(ctx: Any, mean: Tensor, logvar: Tensor) -> Tensor:
+        ctx.save_for_backward(mean, logvar)
+        return _value(logvar).addcmul_(mean, mean).sum(-1).mul_(0.5)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        mean, logvar = ctx.saved_tensors
+        slope = gradients[0].unsqueeze(-1)
+        return slope * mean, 0.5 * slope * torch.expm1(logvar)
 
 
 def kl_to_standard_normal(mean: Tensor, logvar: Tensor) -> Tensor:
@@ -192,7 +209,7 @@ def kl_to_standard_normal(mean: Tensor, logvar: Tensor) -> Tensor:
             "mean and logvar must have one shape (N, D), given "
             f"{tuple(mean.shape)} and {tuple(logvar.shape)}"
         )
-    result = 0.5 * (mean.square() + exp_minus_tangent(logvar)).sum(-1)
+    result: Tensor = _KLToStandardNormal.apply(mean, logvar)
     return _hot_checked(result, mean=mean, logvar=logvar)
 
 

@@ -110,7 +110,8 @@ def dropout_mask(
     draws = torch.empty(-(-like.numel() // 4), dtype=torch.int64)
     draws.random_(-(2**63), None, generator=generator)
     bits = draws.view(torch.int16)[: like.numel()].view(like.shape)
-    return (bits < chances - _CHANCES // 2).to(like.dtype).mul_(_CHANCES / chances)
+    # In place the comparison keeps the bits' type, and processors do many of it at once.
+    return bits.lt_(chances - _CHANCES // 2).to(like.dtype).mul_(_CHANCES / chances)
 
 
 class WordDropout(Stochastic):

@@ -233,7 +233,7 @@ class _WordLosses(torch.autograd.Function):
         with products(ctx.precision):
             of_outputs = (exponentials @ weight).mul_(scale)
             of_weight = exponentials.t() @ (scale * outputs)
-        of_outputs.sub_(slope * weight[wanted])
+        of_outputs.sub_(slope * weight.index_select(0, wanted))
         return of_outputs, of_weight.index_add_(0, wanted, slope * outputs, alpha=-1), None, None
 
 

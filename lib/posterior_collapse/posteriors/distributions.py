@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, NoReturn, Protocol, runtime_checkable
+from typing import Any, NamedTuple, NoReturn, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -218,15 +218,6 @@ def _version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
-@runtime_checkable
-class _Drawable(Protocol):
-    """A distribution that can be sampled from a generator, which torch's own cannot."""
-
-    def draw(self, sample_shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-        """See :func:`draw`."""
-        ...
-
-
 def draw(
     distribution: Distribution,
     sample_shape: tuple[int, ...] = (),
@@ -252,8 +243,10 @@ def draw(
     Raises:
         BadInput: gradients are on, and could not pass.
     """
-    if isinstance(distribution, _Drawable):
-        return distribution.draw(tuple(sample_shape), generator)
+    # Looked up, as to ask whether a runtime protocol is met takes longer than the draw.
+    own = getattr(distribution, "draw", None)
+    if own is not None:
+        return cast(Tensor, own(tuple(sample_shape), generator))
     if not distribution.has_rsample and torch.is_grad_enabled():
         raise BadInput(
             f"{type(distribution).__name__} has no rsample, so that no gradient passes through its "

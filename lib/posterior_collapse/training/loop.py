@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
@@ -21,8 +20,51 @@ from posterior_collapse.training.steps import Training, TrainingDiverged
 
 __all__ = ["Monitor", "Optimisation", "Validation", "finished", "new_state", "train"]
 
-# Fused: one pass over the parameters in place of nine.
-_OPTIMISERS: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "adam": partial(Adam, fused=True)}
+
+class _FusedAdam(Adam):
+    """torch's Adam with its own constants, without the checks that torch makes at every step.
+
+    Fused, it passes over the parameters once in place of nine times, and then a small model's
+    checks take nearly as long as its update. What is computed and kept is the same.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
+        super().__init__(parameters, lr=lr, fused=True)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update the parameters that have a gradient."""
+        for group in self.param_groups:
+            used = [p for p in group["params"] if p.grad is not None]
+            if not used:  # a language model has nothing to infer
+                continue
+            for p in used:
+                if p not in self.state:
+                    step = torch.zeros((), dtype=torch.float32, device=p.device)
+                    first, second = torch.zeros_like(p), torch.zeros_like(p)
+                    self.state[p] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
+            kept = [self.state[p] for p in used]
+            steps = [entry["step"] for entry in kept]
+            torch._foreach_add_(steps, 1.0)
+            beta1, beta2 = group["betas"]
+            torch._fused_adam_(
+                used,
+                [p.grad for p in used],
+                [entry["exp_avg"] for entry in kept],
+                [entry["exp_avg_sq"] for entry in kept],
+                [],
+                steps,
+                lr=group["lr"],
+                beta1=beta1,
+                beta2=beta2,
+                weight_decay=0.0,
+                eps=group["eps"],
+                amsgrad=False,
+                maximize=False,
+            )
+
+
+_OPTIMISERS: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "adam": _FusedAdam}
 
 
 _KEPT = ("best", "last")

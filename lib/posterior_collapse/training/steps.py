@@ -100,12 +100,13 @@ def clip_gradients(state: State, loss: Tensor) -> None:
     """
     parameters = [p for p in state.parameters if p.grad is not None]
     norm = nn.utils.get_total_norm(p.grad for p in parameters)  # type: ignore[misc]
-    if not torch.isfinite(norm):
+    length = norm.item()
+    if not math.isfinite(length):
         raise TrainingDiverged(
-            f"gradient norm {norm.item()} at update {state.iteration}, loss {loss.item()}; "
+            f"gradient norm {length} at update {state.iteration}, loss {loss.item()}; "
             "a smaller learning rate or clip norm is the usual cure"
         )
-    if norm > state.clip_norm:  # most are shorter, and need no pass over the gradient
+    if length > state.clip_norm:  # most are shorter, and need no pass over the gradient
         nn.utils.clip_grads_with_norm_(parameters, state.clip_norm, norm)
 
 
