@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import inspect
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -20,19 +22,24 @@ __all__ = [
     "Constants",
     "Evidence",
     "Examination",
+    "Formulas",
     "Mutation",
     "Standing",
     "Statement",
     "Way",
     "equal",
     "examine",
+    "exp",
     "findings",
+    "joined",
+    "log",
     "nonnegative",
     "sampled",
     "search",
 ]
 
 Constants = Mapping[str, float]
+Wrong = float | tuple[str, str]  # another number, or a piece of a formula and what replaces it
 
 STANDARD_ERRORS = 5.0  # a Monte-Carlo check allows this many; one in 1.7 million is beyond
 DRAWS = 400  # examples of one search
@@ -66,6 +73,38 @@ class Evidence(NamedTuple):
     counterexample: str = ""
 
 
+class Formulas(dict[str, float]):
+    """Formulas as they stand on paper, as attributes, beside the numbers that limit them.
+
+    A formula is a function of a module, written with plain numbers.  A wrong constant is put into
+    its source from outside: ``changed("half", ("/ 2", "/ 4"))`` compiles all of them anew, so that
+    a formula that calls another one sees the change.
+    """
+
+    def __init__(self, *functions: Callable[..., Any], **numbers: float) -> None:
+        super().__init__(numbers)
+        self.functions = functions
+        self.__dict__.update(numbers, **{one.__name__: one for one in functions})
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"no formula and no number {name!r}")
+
+    def changed(self, name: str, wrong: Wrong) -> Formulas:
+        """The same with one constant wrong; text that stands in no or in two places is refused."""
+        if not isinstance(wrong, tuple):
+            return Formulas(*self.functions, **{**self, name: wrong})
+        sources = [textwrap.dedent(inspect.getsource(one)) for one in self.functions]
+        places = sum(source.count(wrong[0]) for source in sources)
+        if places != 1:
+            raise BadInput(f"{name}: {wrong[0]!r} must stand once in the formulas, not {places}")
+        scope: dict[str, Any] = {}
+        for one in self.functions:
+            scope |= one.__globals__
+        for source in sources:
+            exec(source.replace(*wrong), scope)
+        return Formulas(*(scope[one.__name__] for one in self.functions), **self)
+
+
 @dataclass(frozen=True)
 class Statement:
     """One statement of a paper in the form that is true, and in its printed form where that is not.
@@ -75,11 +114,12 @@ class Statement:
         name: a few words.
         paper: and place, such as ``"DU-VAE, equation 3"``.
         item: of the inventory that it belongs to; empty if it belongs to none.
-        constants: the numbers that stand in it, by name.
-        wrong: for each constant another value; with it at least one check must fail.
+        claim: what is stated, in one sentence with its unit; pages show it above the checks.
+        constants: its :class:`Formulas`, or the numbers that stand in it, by name.
+        wrong: another value for each number, other text for a piece of a formula; with each of
+            them at least one check must fail.
         checks: functions of the constants: one symbolic, one by sampling, one by search.
         printed: a search for a counter-example to the printed form, where the two differ.
-        claim: what is stated, in one sentence with its unit; pages show it above the checks.
     """
 
     id: str
@@ -88,13 +128,14 @@ class Statement:
     item: str
     claim: str
     constants: Constants
-    wrong: Constants
-    checks: Sequence[Callable[[Constants], Evidence]]
+    wrong: Mapping[str, Any]  # of Wrong
+    checks: Sequence[Callable[[Any], Evidence]]
     printed: Callable[[], Evidence] | None = field(default=None)
 
     def __post_init__(self) -> None:
         """Refuse a statement whose checks could not be seen to fail."""
-        if set(self.constants) != set(self.wrong) or not self.constants:
+        numbers = {name for name, wrong in self.wrong.items() if not isinstance(wrong, tuple)}
+        if set(self.constants) != numbers or not self.wrong:
             raise BadInput(
                 f"statement {self.id} needs a wrong value for each constant, given constants "
                 f"{sorted(self.constants)} and wrong values {sorted(self.wrong)}"
@@ -107,8 +148,8 @@ class Mutation(NamedTuple):
     """A constant replaced by a wrong value, and the checks that noticed."""
 
     constant: str
-    right: float
-    wrong: float
+    right: float | str
+    wrong: float | str
     noticed: tuple[Way, ...]
 
 
@@ -139,17 +180,30 @@ def examine(statement: Statement, mutate: bool = True) -> Examination:
     """Run the checks of a statement, and with ``mutate`` again with each wrong constant."""
     evidence = tuple(check(statement.constants) for check in statement.checks)
     printed = statement.printed() if statement.printed else None
-    mutations = tuple(_mutation(statement, name) for name in statement.constants) if mutate else ()
+    mutations = tuple(_mutation(statement, name) for name in statement.wrong) if mutate else ()
     return Examination(statement, evidence, printed, mutations)
 
 
 def _mutation(statement: Statement, name: str) -> Mutation:
-    wrong = {**statement.constants, name: statement.wrong[name]}
-    noticed = [found.way for check in statement.checks if not (found := check(wrong)).holds]
-    return Mutation(name, statement.constants[name], statement.wrong[name], tuple(noticed))
+    right, wrong = statement.constants, statement.wrong[name]
+    other = right.changed(name, wrong) if isinstance(right, Formulas) else {**right, name: wrong}
+    results = [check(other) for check in statement.checks]
+    noticed = tuple(result.way for result in results if not result.holds)
+    pair = wrong if isinstance(wrong, tuple) else (right[name], wrong)
+    return Mutation(name, *pair, noticed)
 
 
 # --- checks ---------------------------------------------------------------------------------------
+
+
+def log(value: Any) -> Any:
+    """The logarithm of a number, an array or a SymPy expression, for formulas of all three."""
+    return sympy.log(value) if isinstance(value, sympy.Basic) else np.log(value)
+
+
+def exp(value: Any) -> Any:
+    """The exponential function of the same."""
+    return sympy.exp(value) if isinstance(value, sympy.Basic) else np.exp(value)
 
 
 def equal(compared: str, *pairs: tuple[Any, Any]) -> Evidence:
@@ -172,6 +226,15 @@ def nonnegative(compared: str, *expressions: Any) -> Evidence:
     undecided = [str(e) for e in simple if e.is_nonnegative is not True]
     found = f"{undecided[0]} is not" if undecided else f"{simple[0]} is not negative"
     return Evidence(Way.SYMBOLIC, compared, not undecided, found, len(undecided), len(simple))
+
+
+def joined(*parts: Evidence) -> Evidence:
+    """One piece of evidence from several of the same kind: the first that fails, or the last."""
+    for one in parts:
+        if not one.holds:
+            return one
+    text, trials = "; ".join(p.compared for p in parts), sum(p.trials for p in parts)
+    return parts[-1]._replace(compared=text, trials=trials)
 
 
 def sampled(compared: str, *cases: tuple[float, np.ndarray]) -> Evidence:
@@ -277,7 +340,7 @@ def _toothless(one: Examination) -> list[Check]:
     name = one.statement.id
     return [
         Check(
-            f"{name}: {missed.constant} {missed.wrong:g} in place of {missed.right:g}",
+            f"{name}: {missed.constant}, {missed.wrong} in place of {missed.right}",
             "a check must fail",
             Interval(0.0, 0.0, 0.0, len(one.evidence)),
             Outcome.FAILS,
