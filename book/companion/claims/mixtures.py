@@ -7,9 +7,11 @@ Notation: x is uniform on N points, q_i = N(mu_i, diag sigma_i^2), q_agg is thei
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import sympy
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_expit, logsumexp
@@ -18,16 +20,22 @@ from companion.claims.statements import log
 
 __all__ = [
     "BITS",
+    "DRAWS",
+    "MEAN",
+    "SD",
     "Bits",
     "Densities",
     "Parts",
     "apart",
     "densities",
+    "derivative",
     "divergence",
     "divergences",
+    "drawn",
     "gaussian_kl",
     "grid",
     "log_normal",
+    "outcomes",
     "parts",
     "sets",
     "shown",
@@ -36,6 +44,8 @@ __all__ = [
 Array = NDArray[np.float64]
 Set = tuple[Array, Array]
 
+MEAN, SD = np.array([0.5, -0.75, 1.5, 0.0]), np.array([0.9, 0.35, 1.1, 0.64])  # an example
+DRAWS = 100_000  # of one Monte-Carlo check
 REACH = 10.0  # standard deviations on either side of a mean that the grid covers
 PER_SD = 8  # nodes in the smallest standard deviation
 ROUNDING = 1e-9  # what the quadrature of a sum may be off, relative to it
@@ -132,6 +142,31 @@ def gaussian_kl(mean: Any, variance: Any, centre: Any = 0, width: Any = 1) -> An
     """
     ratio = variance / width
     return (ratio + (mean - centre) ** 2 / width - 1 - log(ratio)) / 2
+
+
+def drawn(mean: Array, sd: Array, seed: int) -> tuple[NDArray[np.int64], Array]:
+    """Points x and codes z from q(z|x), scalar; ``DRAWS`` of each."""
+    random = np.random.default_rng(seed)
+    x = random.integers(0, len(mean), DRAWS)
+    return x, mean[x] + sd[x] * random.normal(size=DRAWS)
+
+
+def derivative(function: Callable[[float], float], at: float, step: float = 1e-3) -> float:
+    """By a central difference; its error is about step^4."""
+    low, below, above, high = (function(at + k * step) for k in (-2, -1, 1, 2))
+    return (low - 8.0 * below + 8.0 * above - high) / (12.0 * step)
+
+
+def outcomes(points: int, states: int) -> tuple[list[list[sympy.Symbol]], list[list[sympy.Symbol]]]:
+    """Probabilities of each point's states and their logarithms, as free symbols.
+
+    Identities that are linear in the logarithms do not need them tied to the probabilities.
+    """
+    p, log_p = (
+        [[sympy.Symbol(f"{name}{i}{k}") for k in range(states)] for i in range(points)]
+        for name in "pl"
+    )
+    return p, log_p
 
 
 # --- a decoder without closed forms ---------------------------------------------------------------

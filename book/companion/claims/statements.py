@@ -73,36 +73,50 @@ class Evidence(NamedTuple):
     counterexample: str = ""
 
 
+def _formula(text: str) -> Callable[..., Any]:
+    """A function of the quantities that a text names."""
+    code = compile(text, "<formula>", "eval")
+
+    def formula(**quantities: Any) -> Any:
+        return eval(code, {"log": log, "exp": exp}, quantities)
+
+    return formula
+
+
 class Formulas(dict[str, float]):
     """Formulas as they stand on paper, as attributes, beside the numbers that limit them.
 
-    A formula is a function of a module, written with plain numbers.  A wrong constant is put into
-    its source from outside: ``changed("half", ("/ 2", "/ 4"))`` compiles all of them anew, so that
-    a formula that calls another one sees the change.
+    A formula is a text of named quantities, such as ``"reconstruction - kl"``, which is called with
+    them as keywords, or a function of a module; both are written with plain numbers.
+    A wrong constant is put into the text or the source from outside, by :meth:`changed`.
     """
 
-    def __init__(self, *functions: Callable[..., Any], **numbers: float) -> None:
-        super().__init__(numbers)
+    def __init__(self, *functions: Callable[..., Any], **named: float | str) -> None:
+        super().__init__({k: value for k, value in named.items() if not isinstance(value, str)})
         self.functions = functions
-        self.__dict__.update(numbers, **{one.__name__: one for one in functions})
+        self.texts = {k: value for k, value in named.items() if isinstance(value, str)}
+        self.__dict__.update(self, **{one.__name__: one for one in functions})
+        for name, text in self.texts.items():
+            setattr(self, name, _formula(text))
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"no formula and no number {name!r}")
 
     def changed(self, name: str, wrong: Wrong) -> Formulas:
-        """The same with one constant wrong; text that stands in no or in two places is refused."""
+        """The same with one constant wrong; a piece of text has to stand in one place."""
         if not isinstance(wrong, tuple):
-            return Formulas(*self.functions, **{**self, name: wrong})
+            return Formulas(*self.functions, **{**self.texts, **self, name: wrong})
         sources = [textwrap.dedent(inspect.getsource(one)) for one in self.functions]
-        places = sum(source.count(wrong[0]) for source in sources)
+        places = sum(text.count(wrong[0]) for text in (*sources, *self.texts.values()))
         if places != 1:
             raise BadInput(f"{name}: {wrong[0]!r} must stand once in the formulas, not {places}")
         scope: dict[str, Any] = {}
         for one in self.functions:
             scope |= one.__globals__
-        for source in sources:
+        for source in sources:  # all of them, so that one that calls another sees the change
             exec(source.replace(*wrong), scope)
-        return Formulas(*(scope[one.__name__] for one in self.functions), **self)
+        texts = {key: text.replace(*wrong) for key, text in self.texts.items()}
+        return Formulas(*(scope[one.__name__] for one in self.functions), **texts, **self)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,36 +18,24 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logsumexp
 
+from companion.claims import mixtures
 from companion.claims.mixtures import (
     BITS,
-    PER_SD,
+    DRAWS,
+    MEAN,
     ROUNDING,
+    SD,
     Array,
     Bits,
     Set,
     apart,
-    densities,
-    divergence,
     gaussian_kl,
-    grid,
     log_normal,
     parts,
     sets,
     shown,
 )
-from companion.claims.statements import (
-    Evidence,
-    Formulas,
-    Statement,
-    equal,
-    exp,
-    log,
-    sampled,
-    search,
-)
-
-_DRAWS = 100_000
-
+from companion.claims.statements import Evidence, Formulas, Statement, equal, exp, sampled, search
 
 # --- L1, the gap of the ELBO ----------------------------------------------------------------------
 
@@ -79,16 +68,6 @@ def linear_gap(
     return Gap(evidence, target, 1.0 / precision, reconstruction, kl, reconstruction - kl, gap)
 
 
-def elbo(reconstruction: Any, kl: Any) -> Any:
-    """The left side of equation 3."""
-    return reconstruction - kl
-
-
-def below_evidence(evidence: Any, gap: Any) -> Any:
-    """The right side of equation 3."""
-    return evidence - gap
-
-
 def _l1_symbolic(c: Formulas) -> Evidence:
     w, x, m = sympy.symbols("w x m", real=True)
     noise, v = sympy.symbols("t v", positive=True)  # variances
@@ -97,17 +76,17 @@ def _l1_symbolic(c: Formulas) -> Evidence:
     error = ((x - w * m) ** 2 + w**2 * v) / noise
     reconstruction = -(sympy.log(2 * sympy.pi) + sympy.log(noise) + error) / 2
     gap = sympy.expand_log(gaussian_kl(m, v, w * x / total, noise / total), force=True)
-    left = c.elbo(reconstruction, gaussian_kl(m, v))
+    left = c.left(reconstruction=reconstruction, kl=gaussian_kl(m, v))
     text = "ELBO against log p(x) minus the gap, scalar linear decoder"
-    return equal(text, (left, c.below_evidence(evidence, gap)))
+    return equal(text, (left, c.right(evidence=evidence, gap=gap)))
 
 
 def _l1_sampled(c: Formulas) -> Evidence:
     mean, sd = 0.2, 1.3
-    z = mean + sd * np.random.default_rng(0).normal(size=_DRAWS)
+    z = mean + sd * np.random.default_rng(0).normal(size=DRAWS)
     ratio = log_normal(z, mean, sd) - log_normal(z, 0.0, 1.0)
-    exact = c.below_evidence(BITS.evidence, BITS.gap(mean, sd))
-    draws = c.elbo(BITS.log_likelihood(z), ratio)
+    exact = c.right(evidence=BITS.evidence, gap=BITS.gap(mean, sd))
+    draws = c.left(reconstruction=BITS.log_likelihood(z), kl=ratio)
     return sampled("mean of log p(x|z) + log p(z) − log q(z), three bits, nats", (exact, draws))
 
 
@@ -126,9 +105,10 @@ def _l1_search(c: Formulas) -> Evidence:
 
     def violated(case: tuple[Bits, int, int]) -> bool:
         decoder, mean, sd = case[0], case[1] / 4.0, case[2] / 4.0
-        left = c.elbo(decoder.reconstruction(mean, sd), float(divergence(mean, sd, 0.0, 1.0)))
-        gap = decoder.gap(mean, sd)
-        return apart(left, c.below_evidence(decoder.evidence, gap), 1e-7) or gap < -ROUNDING
+        kl, gap = float(mixtures.divergence(mean, sd, 0.0, 1.0)), decoder.gap(mean, sd)
+        left = c.left(reconstruction=decoder.reconstruction(mean, sd), kl=kl)
+        right = c.right(evidence=decoder.evidence, gap=gap)
+        return apart(left, right, 1e-7) or gap < -ROUNDING
 
     def words(case: tuple[Bits, int, int]) -> str:
         return f"{case[0]}; q = N({case[1] / 4:g}, {case[2] / 4:g}²)"
@@ -143,7 +123,7 @@ L1 = Statement(
     "Lagging, equation 3",
     "lagging-eq3",
     "E_q log p(x|z) − KL(q‖p(z)) is log p(x) − KL(q‖p(z|x)) nats for every x and q.",
-    Formulas(elbo, below_evidence),
+    Formulas(left="reconstruction - kl", right="evidence - gap"),
     {"prior": ("- kl", "- kl / 2"), "gap": ("- gap", "- gap / 2")},
     (_l1_symbolic, _l1_sampled, _l1_search),
 )
@@ -172,11 +152,6 @@ def forces(weight: Any, noise: float, x: float, mean: Any, variance: Any) -> For
     return Forces(evidence, both - evidence)
 
 
-def force_at_prior(w: Any, s: Any) -> Any:
-    """Derivative of the ELBO in w at q = p."""
-    return -w / s**2
-
-
 def _l2_symbolic(c: Formulas) -> Evidence:
     w, x, z = sympy.symbols("w x z", real=True)
     s = sympy.Symbol("s", positive=True)
@@ -192,13 +167,13 @@ def _l2_symbolic(c: Formulas) -> Evidence:
     return equal(
         "gradient of the ELBO at the posterior against d log p(x)/dw; at the prior against −w/s²",
         (under_q.subs({m: moved, v: width}), evidence),
-        (at_prior, c.force_at_prior(w, s)),
+        (at_prior, c.at_prior(w=w, s=s)),
     )
 
 
 def _l2_sampled(c: Formulas) -> Evidence:
     w, s, x = 1.3, 0.6, 0.9
-    noise = np.random.default_rng(1).normal(size=(2, _DRAWS))
+    noise = np.random.default_rng(1).normal(size=(2, DRAWS))
     sd = s / math.hypot(w, s)
     at = [w * x / (w**2 + s**2) + sd * (noise[0] + c.offset), noise[1]]
     draws = [(x - w * z) * z / s**2 for z in at]
@@ -207,7 +182,7 @@ def _l2_sampled(c: Formulas) -> Evidence:
     return sampled(
         "mean gradient in w under the posterior and under the prior, nats",
         ((up - down) / (2 * step), draws[0]),
-        (c.force_at_prior(w, s), draws[1]),
+        (c.at_prior(w=w, s=s), draws[1]),
     )
 
 
@@ -217,26 +192,22 @@ def _gradient(z: Array, decoder: Bits) -> Array:
     return np.asarray(((decoder.x - expit(along + decoder.bias)) * along).sum(-1))
 
 
-def _evidence_slope(decoder: Bits, step: float = 1e-3) -> float:
-    """d log p(x) / dt at t = 1, from differences of quadratures; error about step^4."""
-    steps = (1.0 + k * step for k in (-2, -1, 1, 2))
-    at = [decoder._replace(weight=t * decoder.weight).evidence for t in steps]
-    return (at[0] - 8.0 * at[1] + 8.0 * at[2] - at[3]) / (12.0 * step)
-
-
 def _posterior_slope(decoder: Bits, offset: float) -> float:
     """E d log p(x|z) / dt under p(z|x), moved by an offset."""
-    z = grid(0.0, 1.0, 4 * PER_SD)
+    z = mixtures.grid(0.0, 1.0, 4 * mixtures.PER_SD)
     log_joint = decoder.log_likelihood(z) + log_normal(z, 0.0, 1.0)
     return float(np.exp(log_joint - logsumexp(log_joint)) @ _gradient(z + offset, decoder))
 
 
 def _l2_search(c: Formulas) -> Evidence:
-    z = grid(0.0, 1.0)
+    z = mixtures.grid(0.0, 1.0)
     prior = np.exp(log_normal(z, 0.0, 1.0)) * (z[1] - z[0])
 
     def violated(decoder: Bits) -> bool:
-        here, slope = _posterior_slope(decoder, c.offset), _evidence_slope(decoder)
+        def evidence(t: float) -> float:
+            return decoder._replace(weight=t * decoder.weight).evidence
+
+        here, slope = _posterior_slope(decoder, c.offset), mixtures.derivative(evidence, 1.0)
         return apart(slope, here, 1e-7) or float(prior @ _gradient(z, decoder)) > ROUNDING
 
     text = "force left at q = p(z|x), and a force away from w = 0 at q = p, decoders of bits"
@@ -250,7 +221,7 @@ L2 = Statement(
     "",
     "At q = p(z|x) the gradient of the ELBO in w is that of log p(x); at q = p(z) it is "
     "−w/s² nats per unit of w for every x, and points to w = 0 for every concave decoder.",
-    Formulas(force_at_prior, offset=0.0),
+    Formulas(at_prior="-w / s**2", offset=0.0),
     {"offset": 0.25, "power": ("s**2", "s")},
     (_l2_symbolic, _l2_sampled, _l2_search),
 )
@@ -259,34 +230,27 @@ L2 = Statement(
 # --- L3, the rate is information plus mismatch ----------------------------------------------------
 
 
-def rate(information: Any, mismatch: Any) -> Any:
-    """Equation 5: E KL(q(z|x) || p) from I_q and KL(q_agg || p)."""
-    return information + mismatch
-
-
 def _l3_symbolic(c: Formulas) -> Evidence:
-    """Logarithms are free symbols: the identity is linear in them."""
     states = range(3)
-    p = [[sympy.Symbol(f"p{i}{k}") for k in states] for i in states]
-    log_q = [[sympy.Symbol(f"l{i}{k}") for k in states] for i in states]
+    p, log_q = mixtures.outcomes(3, 3)
     log_mixture, log_prior = sympy.symbols("a:3"), sympy.symbols("r:3")
     mixture = [sum(p[i][k] for i in states) / 3 for k in states]
     average = sum(p[i][k] * (log_q[i][k] - log_prior[k]) for i in states for k in states) / 3
     inside = sum(p[i][k] * (log_q[i][k] - log_mixture[k]) for i in states for k in states) / 3
     mismatch = sum(mixture[k] * (log_mixture[k] - log_prior[k]) for k in states)
     text = "E KL against information plus mismatch, three points and states"
-    return equal(text, (average, c.rate(inside, mismatch)))
+    return equal(text, (average, c.rate(information=inside, mismatch=mismatch)))
 
 
 def _l3_sampled(c: Formulas) -> Evidence:
     random = np.random.default_rng(2)
     mean = np.array([[0.5, -1.25], [-0.75, 0.0], [1.5, 2.0]])
     sd = np.array([[0.8, 1.2], [0.4, 0.7], [1.1, 0.6]])
-    x = random.integers(0, 3, _DRAWS)
-    z = mean[x] + sd[x] * random.normal(size=(_DRAWS, 2))
+    x = random.integers(0, 3, DRAWS)
+    z = mean[x] + sd[x] * random.normal(size=(DRAWS, 2))
     draws = (log_normal(z, mean[x], sd[x]) - log_normal(z, 0.0, 1.0)).sum(1)
     terms = parts(mean, sd, per_sd=4)
-    exact = c.rate(terms.information, terms.aggregate_kl)
+    exact = c.rate(information=terms.information, mismatch=terms.aggregate_kl)
     return sampled("mean of log q(z|x) − log p(z), two dimensions, nats", (exact, draws))
 
 
@@ -296,7 +260,7 @@ def _l3_search(c: Formulas) -> Evidence:
     def violated(case: Set) -> bool:
         mean, sd = case
         closed, terms = float(gaussian_kl(mean, sd**2).mean()), parts(mean, sd)
-        both = c.rate(terms.information, terms.aggregate_kl)
+        both = c.rate(information=terms.information, mismatch=terms.aggregate_kl)
         return apart(closed, both) or terms.information > closed + ROUNDING
 
     return search("E KL against information plus mismatch", sets(), violated, shown)
@@ -308,11 +272,8 @@ L3 = Statement(
     "Lagging, equation 5",
     "lagging-eq5",
     "E KL(q(z|x)‖p(z)) is I_q + KL(q_agg‖p) nats, so that I_q is at most the average KL.",
-    Formulas(rate),
-    {
-        "information": ("return information", "return information / 2"),
-        "mismatch": ("+ mismatch", "+ mismatch / 2"),
-    },
+    Formulas(rate="information + mismatch"),
+    {"information": ("information", "information / 2"), "mismatch": ("mismatch", "mismatch / 2")},
     (_l3_symbolic, _l3_sampled, _l3_search),
 )
 
@@ -340,23 +301,16 @@ class Posteriors(NamedTuple):
 
 def posteriors(mean: ArrayLike, sd: ArrayLike) -> Posteriors:
     """Scalar posteriors (N,) on one grid."""
-    own, _, cell = densities(mean, sd)
+    own, _, cell = mixtures.densities(mean, sd)
     return Posteriors(own, np.exp(own) * cell)
 
 
 def _batches(points: Iterable[int], size: int, replace: bool) -> list[tuple[Batch, float]]:
     """Every batch of a size with its probability; with ``replace`` points may come again."""
     pool = list(points)
-    if not replace:
-        plain = list(itertools.combinations(pool, size))
-        return [(batch, 1.0 / len(plain)) for batch in plain]
-    weighted = []
-    for batch in itertools.combinations_with_replacement(pool, size):
-        orders = math.factorial(size)
-        for point in set(batch):
-            orders //= math.factorial(batch.count(point))
-        weighted.append((batch, orders / len(pool) ** size))
-    return weighted
+    every = itertools.product(pool, repeat=size) if replace else itertools.combinations(pool, size)
+    counts = Counter(tuple(sorted(batch)) for batch in every)
+    return [(batch, count / counts.total()) for batch, count in counts.items()]
 
 
 def of_batch(mean: ArrayLike, sd: ArrayLike, batch: Sequence[int]) -> float:
@@ -391,15 +345,8 @@ def excluded(mean: ArrayLike, sd: ArrayLike, size: int) -> float:
     return float(np.mean(values))
 
 
-class Bias(NamedTuple):
-    """What the two estimates miss; nats."""
-
-    below: float  # E KL(q_B || q_agg), batches of different points
-    above: float  # E KL(q_agg || q_B), batches drawn with replacement
-
-
-def bias(mean: ArrayLike, sd: ArrayLike, size: int) -> Bias:
-    """Both over all batches of a size, by enumeration."""
+def bias(mean: ArrayLike, sd: ArrayLike, size: int) -> tuple[float, float]:
+    """E KL(q_B || q_agg) of different points and E KL(q_agg || q_B) of independent ones, nats."""
     q = posteriors(mean, sd)
     every = range(len(q.own))
     log_all, mass_all = q.mixture(every), q.mass.mean(0)
@@ -408,29 +355,13 @@ def bias(mean: ArrayLike, sd: ArrayLike, size: int) -> Bias:
         below += share * float(q.mass[list(batch)].mean(0) @ (q.mixture(batch) - log_all))
     for batch, share in _batches(every, size, True):
         above += share * float(mass_all @ (log_all - q.mixture(batch)))
-    return Bias(below, above)
-
-
-def own_in_batch(information: Any, below: Any) -> Any:
-    """Expectation of the estimate with the own x among S different points."""
-    return information - below
-
-
-def independent_batch(information: Any, above: Any) -> Any:
-    """Expectation of the estimate with S independent points."""
-    return information + above
-
-
-def ceiling(size: Any) -> Any:
-    """What the first form cannot exceed."""
-    return log(size)
+    return below, above
 
 
 def _l4_symbolic(c: Formulas) -> Evidence:
     """Three points on two states, batches of two: free logarithms. Then S separated points."""
     points, states = range(3), range(2)
-    p = [[sympy.Symbol(f"p{i}{k}") for k in states] for i in points]
-    log_q = [[sympy.Symbol(f"l{i}{k}") for k in states] for i in points]
+    p, log_q = mixtures.outcomes(3, 2)
     log_all = sympy.symbols("a:2")
     mixture = [sum(p[i][k] for i in points) / 3 for k in states]
 
@@ -457,33 +388,30 @@ def _l4_symbolic(c: Formulas) -> Evidence:
     own = sympy.log(1 / (1 / size))  # of a point's share in a mixture of separated points
     return equal(
         "I minus and plus the average KLs of batches; the value for S separated points",
-        (lower, c.own_in_batch(information, average(missed))),
-        (upper, c.independent_batch(information, average(added))),
-        (own, c.ceiling(size)),
+        (lower, c.own(information=information, below=average(missed))),
+        (upper, c.independent(information=information, above=average(added))),
+        (own, c.ceiling(size=size)),
     )
-
-
-_MEAN, _SD = np.array([0.5, -0.75, 1.5, 0.0]), np.array([0.9, 0.35, 1.1, 0.64])
 
 
 def _l4_sampled(c: Formulas) -> Evidence:
     random = np.random.default_rng(3)
-    every = np.arange(len(_MEAN))
+    every = np.arange(len(MEAN))
 
     def ratio(x: NDArray[np.int64], batch: NDArray[np.int64]) -> Array:
-        z = _MEAN[x] + _SD[x] * random.normal(size=len(x))
-        mixed = logsumexp(log_normal(z[:, None], _MEAN[batch], _SD[batch]), axis=1)
-        return np.asarray(log_normal(z, _MEAN[x], _SD[x]) - mixed + math.log(batch.shape[1]))
+        z = MEAN[x] + SD[x] * random.normal(size=len(x))
+        mixed = logsumexp(log_normal(z[:, None], MEAN[batch], SD[batch]), axis=1)
+        return np.asarray(log_normal(z, MEAN[x], SD[x]) - mixed + math.log(batch.shape[1]))
 
-    ordered = random.permuted(np.broadcast_to(every, (_DRAWS, len(every))), axis=1)[:, :2]
-    drawn = random.integers(0, len(every), (_DRAWS, 2))
-    information, missed = parts(_MEAN, _SD).information, bias(_MEAN, _SD, 2)
+    ordered = random.permuted(np.broadcast_to(every, (DRAWS, len(every))), axis=1)[:, :2]
+    drawn = random.integers(0, len(every), (DRAWS, 2))
+    information, (below, above) = parts(MEAN, SD).information, bias(MEAN, SD, 2)
     with_own = ratio(ordered[:, 0], ordered)
-    without = ratio(random.integers(0, len(every), _DRAWS), drawn)
+    without = ratio(random.integers(0, len(every), DRAWS), drawn)
     return sampled(
         "mean log-ratio to a batch of two with the own x, and without regard to it, nats",
-        (c.own_in_batch(information, missed.below), with_own),
-        (c.independent_batch(information, missed.above), without),
+        (c.own(information=information, below=below), with_own),
+        (c.independent(information=information, above=above), without),
     )
 
 
@@ -492,11 +420,12 @@ def _l4_search(c: Formulas) -> Evidence:
 
     def violated(case: Set) -> bool:
         information, size = parts(*case).information, 2
-        low, high, missed = within(*case, size), independent(*case, size), bias(*case, size)
+        low, high = within(*case, size), independent(*case, size)
+        below, above = bias(*case, size)
         return (
-            apart(c.own_in_batch(information, missed.below), low)
-            or apart(c.independent_batch(information, missed.above), high)
-            or low > min(information, c.ceiling(size)) + ROUNDING
+            apart(c.own(information=information, below=below), low)
+            or apart(c.independent(information=information, above=above), high)
+            or low > min(information, c.ceiling(size=size)) + ROUNDING
             or min(high, excluded(*case, size)) < information - ROUNDING
         )
 
@@ -524,7 +453,7 @@ L4 = Statement(
     "lagging-eq5",
     "With the own x among S points the estimate is I_q − E KL(q_B‖q_agg) ≤ log S nats; "
     "with S independent points it is I_q + E KL(q_agg‖q_B).",
-    Formulas(own_in_batch, independent_batch, ceiling),
+    Formulas(own="information - below", independent="information + above", ceiling="log(size)"),
     {
         "below": ("- below", "- below / 2"),
         "above": ("+ above", "+ above / 2"),
@@ -596,7 +525,7 @@ def _l5_symbolic(c: Formulas) -> Evidence:
 def _l5_sampled(c: Formulas) -> Evidence:
     """Grids at random places: the mean square error of the unnormalised mean (Parseval)."""
     ratio = 0.4
-    u = np.random.default_rng(4).uniform(size=_DRAWS)
+    u = np.random.default_rng(4).uniform(size=DRAWS)
     z = np.arange(-8, 9) - u[:, None]  # in strides, around the mean
     top = (np.exp(log_normal(z, 0.0, ratio)) * z).sum(1)
     waves = c.wave(math.pi * np.arange(1, _TERMS + 1), ratio)
