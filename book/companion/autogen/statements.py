@@ -20,16 +20,16 @@ import torch
 from hypothesis import strategies as st
 from scipy.special import rel_entr
 
-from companion.claims.mixtures import BITS, ROUNDING, Array, gaussian_kl, log_normal
+from companion.claims.mixtures import BITS, ROUNDING, Array, gaussian_kl, log_normal, steps
 from companion.claims.statements import (
     Evidence,
     Formulas,
-    Statement,
     equal,
     joined,
     nonnegative,
     sampled,
     search,
+    stated,
 )
 from posterior_collapse import objectives
 from posterior_collapse.layers import Progress
@@ -299,28 +299,13 @@ def _jensen(m: Any, drawn: int, orders: st.SearchStrategy[float]) -> tuple[Calla
     )
 
 
-A1 = Statement(
-    "A1",
-    "a factor of 2 bounds log p(x) + log p_SAE(x|x)",
-    "AutoGen, equation 9",
-    "autogen-eq9",
-    "log p(x) + log p_SAE(x|x) = log M₂ ≥ 2 E_q log p(x|z) − KL(q‖p) nats for every q, with "
-    "equality at q ∝ p(x|z)² p(z) and not at the posterior.",
-    _BOUND,
-    _BOUND_WRONG,
-    _jensen(sympy.Integer(1), 1, st.just(1.0)),
-)
+A1 = stated("A1", _BOUND, _BOUND_WRONG, _jensen(sympy.Integer(1), 1, st.just(1.0)))
 
-A1M = Statement(
+A1M = stated(
     "A1m",
-    "m reconstructions of one code give the factor 1 + m",
-    "AutoGen, equation 10",
-    "autogen-eq10",
-    "If the m reconstructions share one code, log p(x) + log p_SAE = log M₁₊ₘ ≥ "
-    "(1 + m) E_q log p(x|z) − KL(q‖p) nats, with equality at q ∝ p(x|z)¹⁺ᵐ p(z).",
     _BOUND,
     _BOUND_WRONG,
-    _jensen(sympy.symbols("m", positive=True), 3, st.integers(0, 12).map(lambda n: n / 2.0)),
+    _jensen(sympy.symbols("m", positive=True), 3, steps(0, 12, 2)),
 )
 
 
@@ -405,16 +390,9 @@ def _own_codes_printed() -> Evidence:
     return search(text, cases, lambda case: _exceeds(*sides(case)), words, draws=2000)
 
 
-A2 = Statement(
+A2 = stated(
     "A2",
-    "a code of its own for each reconstruction",
-    "AutoGen, equation 10, m independent reconstructions",
-    "autogen-eq10",
-    "With own codes the objective is log M₁ + m (log M₂ − log M₁) nats; for m ≥ 1 it lies "
-    "between L at the posterior and log M₁₊ₘ, the largest value of L.",
-    Formulas(
-        own="moment(1) + m * (moment(2) - moment(1))", top="moment(1 + m)", tangent=1.0
-    ),  # the tangent is drawn at the posterior, k = 1
+    Formulas(own="moment(1) + m * (moment(2) - moment(1))", top="moment(1 + m)", tangent=1.0),
     {
         "second order of the chord": ("moment(2)", "moment(3)"),
         "1 of the order 1 + m": ("moment(1 + m)", "moment(m)"),
@@ -504,18 +482,13 @@ def _beta_search(c: Formulas) -> Evidence:
             for name, value in left.items()
         )
 
-    cases = st.tuples(st.integers(0, 10_000), st.integers(0, 80).map(lambda tenths: tenths / 10.0))
+    cases = st.tuples(st.integers(0, 10_000), steps(0, 80, 10))
     text = "AutoGen and ELBO of the library in float64: gradients apart in some parameter"
-    return search(text, cases, violated, lambda case: f"model {case[0]}, m = {case[1]:g}", 150)
+    return search(text, cases, violated, "model {}, m = {:g}", 150)
 
 
-A3 = Statement(
+A3 = stated(
     "A3",
-    "AutoGen is a beta-VAE",
-    "AutoGen, section 4",
-    "autogen-eq10",
-    "The gradient of the loss with 1 + m reconstructions is 1 + m times that of the β-VAE "
-    "with β = 1/(1 + m), for every m > −1; β > 1 is −1 < m < 0.",
     Formulas(beta="1 / (1 + m)", scale="m + 1"),
     {"1 of 1/(1 + m)": ("(1 + m)", "(2 + m)"), "1 of the scale 1 + m": ("m + 1", "m")},
     (_beta_symbolic, _beta_sampled, _beta_search),
@@ -591,14 +564,9 @@ def _evidence_printed() -> Evidence:
     return search(text, cases, violated, words)
 
 
-A4 = Statement(
+A4 = stated(
     "A4",
-    "whether L is a lower bound on log p(x)",
-    "AutoGen, section 2.1",
-    "",
-    "log p(x) − L_m(q) = KL(q‖p(z|x)) − m E_q log p(x|z) nats: at least 0 for every q where "
-    "p(x|z) ≤ 1, as for discrete x; of either sign for a density.",
-    Formulas(gap="kl - m * expected", ceiling=1.0),  # of p(x|z)
+    Formulas(gap="kl - m * expected", ceiling=1.0),
     {"weight of m E log p(x|z)": ("- m", "+ m"), "ceiling": 4.0},
     (_evidence_symbolic, _evidence_sampled, _evidence_search),
     _evidence_printed,
@@ -681,25 +649,17 @@ def _annealing_search(c: Formulas) -> Evidence:
         right = train_sgd(Annealed(schedule, c.m), other, x, rates, start)
         return not np.allclose(left, right, rtol=1e-9, atol=1e-11)
 
-    tenths = st.integers(0, 10).map(lambda n: n / 10.0)
-    linear = st.builds(objectives.Linear, start=tenths, epochs=st.integers(1, 10).map(float))
-    cyclical = st.builds(
-        objectives.Cyclical, cycles=st.integers(1, 4), epochs=st.integers(2, 8).map(float)
+    linear = st.builds(
+        objectives.Linear, start=steps(0, 10, 10), epochs=st.integers(1, 10).map(float)
     )
+    cyclical = st.builds(objectives.Cyclical, cycles=st.integers(1, 4), epochs=steps(2, 8))
     cases = st.tuples(st.integers(0, 10_000), st.one_of(linear, cyclical), st.integers(0, 60))
     text = "four steps of gradient descent apart: annealing, and AutoGen at the rate times β"
-    return search(
-        text, cases, violated, lambda case: f"model {case[0]}, {case[1]}, update {case[2]}", 60
-    )
+    return search(text, cases, violated, "model {}, {}, update {}", 60)
 
 
-A5 = Statement(
+A5 = stated(
     "A5",
-    "KL annealing is AutoGen with m decreasing to 0",
-    "AutoGen, section 4",
-    "autogen-anneal",
-    "m = 1/β − 1 maps 0 < β ≤ 1 one to one onto m ≥ 0, and the annealed gradient is β times "
-    "AutoGen's: same optima, and the same steps at the learning rate times β.",
     _ANNEALING,
     {"1 of 1/β − 1": ("- 1", "- 0"), "power of β in the rate": ("eta * beta", "eta")},
     (_annealing_symbolic, _annealing_sampled, _annealing_search),

@@ -39,6 +39,7 @@ __all__ = [
     "parts",
     "sets",
     "shown",
+    "steps",
 ]
 
 Array = NDArray[np.float64]
@@ -218,6 +219,11 @@ BITS = Bits(np.array([2.0, -1.0, 0.5]), np.array([0.3, 0.0, -0.5]), np.array([1.
 
 
 # --- what searches draw from ----------------------------------------------------------------------
+
+
+def steps(low: int, high: int, parts: int = 1) -> st.SearchStrategy[float]:
+    """Multiples of 1 / parts from low / parts to high / parts."""
+    return st.integers(low, high).map(lambda n: n / parts)
 
 
 @st.composite

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,10 +13,20 @@ from typing import Any, NamedTuple
 import hypothesis
 import numpy as np
 import sympy
+import yaml
 from hypothesis.errors import NoSuchExample
 from hypothesis.strategies import SearchStrategy
 
-from companion.claims.printed import Check, Finding, Interval, Outcome, answer, as_printed, decide
+from companion.claims.printed import (
+    Check,
+    Finding,
+    Interval,
+    Outcome,
+    answer,
+    as_printed,
+    decide,
+    repository,
+)
 from posterior_collapse.errors import BadInput
 
 __all__ = [
@@ -36,6 +47,7 @@ __all__ = [
     "nonnegative",
     "sampled",
     "search",
+    "stated",
 ]
 
 Constants = Mapping[str, float]
@@ -158,6 +170,24 @@ class Statement:
             raise BadInput(f"statement {self.id} needs {len(Way)} checks, given {len(self.checks)}")
 
 
+@functools.cache
+def _texts() -> dict[str, dict[str, str]]:
+    text = (repository() / "data" / "papers" / "statements.yml").read_text(encoding="utf-8")
+    return {id: {"item": "", **fields} for id, fields in yaml.safe_load(text).items()}
+
+
+def stated(
+    id: str,
+    constants: Formulas,
+    wrong: Mapping[str, Wrong],
+    checks: Sequence[Callable[[Any], Evidence]],
+    printed: Callable[[], Evidence] | None = None,
+) -> Statement:
+    """The statement whose name, place and claim stand in ``data/papers/statements.yml``."""
+    rest = {"constants": constants, "wrong": wrong, "checks": checks, "printed": printed}
+    return Statement(id=id, **_texts()[id], **rest)
+
+
 class Mutation(NamedTuple):
     """A constant replaced by a wrong value, and the checks that noticed."""
 
@@ -276,7 +306,7 @@ def search(
     compared: str,
     cases: SearchStrategy[Any],
     violated: Callable[[Any], bool],
-    describe: Callable[[Any], str] = repr,
+    describe: Callable[[Any], str] | str = repr,
     draws: int = DRAWS,
 ) -> Evidence:
     """Search for a case in which a statement is violated, and shrink it to the smallest found.
@@ -285,7 +315,7 @@ def search(
         compared: what is looked for, in words.
         cases: Hypothesis strategy.
         violated: whether a case is a counter-example; allow for rounding inside.
-        describe: a case in words, for the page.
+        describe: a case in words, for the page: a function, or a format of a tuple's fields.
         draws: examples tried at most.
     """
     tried = 0
@@ -303,7 +333,8 @@ def search(
     except NoSuchExample:
         return Evidence(Way.SEARCH, compared, True, f"none in {tried} draws", 0, tried)
     found = f"one found, the smallest after {tried} draws"
-    return Evidence(Way.SEARCH, compared, False, found, 1, tried, describe(case))
+    words = describe.format(*case) if isinstance(describe, str) else describe(case)
+    return Evidence(Way.SEARCH, compared, False, found, 1, tried, words)
 
 
 _PHASES = (hypothesis.Phase.generate, hypothesis.Phase.shrink)

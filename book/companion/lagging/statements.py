@@ -34,8 +34,9 @@ from companion.claims.mixtures import (
     parts,
     sets,
     shown,
+    steps,
 )
-from companion.claims.statements import Evidence, Formulas, Statement, equal, exp, sampled, search
+from companion.claims.statements import Evidence, Formulas, equal, exp, sampled, search, stated
 
 # --- L1, the gap of the ELBO ----------------------------------------------------------------------
 
@@ -103,26 +104,20 @@ def _decoders(draw: st.DrawFn) -> Bits:
 def _l1_search(c: Formulas) -> Evidence:
     """Three integrals by three rules, and a gap below zero."""
 
-    def violated(case: tuple[Bits, int, int]) -> bool:
-        decoder, mean, sd = case[0], case[1] / 4.0, case[2] / 4.0
+    def violated(case: tuple[Bits, float, float]) -> bool:
+        decoder, mean, sd = case
         kl, gap = float(mixtures.divergence(mean, sd, 0.0, 1.0)), decoder.gap(mean, sd)
         left = c.left(reconstruction=decoder.reconstruction(mean, sd), kl=kl)
         right = c.right(evidence=decoder.evidence, gap=gap)
         return apart(left, right, 1e-7) or gap < -ROUNDING
 
-    def words(case: tuple[Bits, int, int]) -> str:
-        return f"{case[0]}; q = N({case[1] / 4:g}, {case[2] / 4:g}²)"
-
-    cases = st.tuples(_decoders(), st.integers(-8, 8), st.integers(1, 6))
-    return search("ELBO against log p(x) minus the gap, decoders of bits", cases, violated, words)
+    cases = st.tuples(_decoders(), steps(-8, 8, 4), steps(1, 6, 4))
+    text = "ELBO against log p(x) minus the gap, decoders of bits"
+    return search(text, cases, violated, "{}; q = N({:g}, {:g}²)")
 
 
-L1 = Statement(
+L1 = stated(
     "L1",
-    "the gap of the ELBO",
-    "Lagging, equation 3",
-    "lagging-eq3",
-    "E_q log p(x|z) − KL(q‖p(z)) is log p(x) − KL(q‖p(z|x)) nats for every x and q.",
     Formulas(left="reconstruction - kl", right="evidence - gap"),
     {"prior": ("- kl", "- kl / 2"), "gap": ("- gap", "- gap / 2")},
     (_l1_symbolic, _l1_sampled, _l1_search),
@@ -214,13 +209,8 @@ def _l2_search(c: Formulas) -> Evidence:
     return search(text, _decoders(), violated, str)
 
 
-L2 = Statement(
+L2 = stated(
     "L2",
-    "two forces on the decoder",
-    "Lagging, section 3.1",
-    "",
-    "At q = p(z|x) the gradient of the ELBO in w is that of log p(x); at q = p(z) it is "
-    "−w/s² nats per unit of w for every x, and points to w = 0 for every concave decoder.",
     Formulas(at_prior="-w / s**2", offset=0.0),
     {"offset": 0.25, "power": ("s**2", "s")},
     (_l2_symbolic, _l2_sampled, _l2_search),
@@ -266,12 +256,8 @@ def _l3_search(c: Formulas) -> Evidence:
     return search("E KL against information plus mismatch", sets(), violated, shown)
 
 
-L3 = Statement(
+L3 = stated(
     "L3",
-    "the rate is information plus mismatch",
-    "Lagging, equation 5",
-    "lagging-eq5",
-    "E KL(q(z|x)‖p(z)) is I_q + KL(q_agg‖p) nats, so that I_q is at most the average KL.",
     Formulas(rate="information + mismatch"),
     {"information": ("information", "information / 2"), "mismatch": ("mismatch", "mismatch / 2")},
     (_l3_symbolic, _l3_sampled, _l3_search),
@@ -446,13 +432,8 @@ def _l4_printed() -> Evidence:
     return search("the estimate is an upper bound of I_q", sets(3, 4), violated, words, 150)
 
 
-L4 = Statement(
+L4 = stated(
     "L4",
-    "mutual information from a mini-batch",
-    "Lagging, section 4.2",
-    "lagging-eq5",
-    "With the own x among S points the estimate is I_q − E KL(q_B‖q_agg) ≤ log S nats; "
-    "with S independent points it is I_q + E KL(q_agg‖q_B).",
     Formulas(own="information - below", independent="information + above", ceiling="log(size)"),
     {
         "below": ("- below", "- below / 2"),
@@ -537,47 +518,37 @@ def _l5_search(c: Formulas) -> Evidence:
     """Sums over grids against the formula, and an error beyond 1e-7 strides for wide ones."""
     strides = 64
 
-    def violated(case: tuple[int, int]) -> bool:
-        ratio = case[1] / 16.0
-        place = c.reach * ratio + case[0] / 32.0  # from the lower end, in strides
+    def violated(case: tuple[float, float]) -> bool:
+        ratio, place = case[1], c.reach * case[1] + case[0]  # from the lower end, in strides
         if place > strides - c.reach * ratio:
             return False
         error = grid_mean(place, ratio, 0.0, strides, 1.0) - place
         wide = ratio >= c.least and abs(error) > 1e-7
         return abs(error - float(c.stride_error(place, ratio))) > ROUNDING or wide
 
-    def words(case: tuple[int, int]) -> str:
-        return f"sd {case[1] / 16:g} strides, at {c.reach * case[1] / 16 + case[0] / 32:g}"
-
-    cases = st.tuples(st.integers(0, 1024), st.integers(4, 48))
-    return search("error of the sum against the formula, in strides", cases, violated, words)
+    text, cases = (
+        "error of the sum against the formula, in strides",
+        (steps(0, 1024, 32), steps(4, 48, 16)),
+    )
+    return search(text, st.tuples(*cases), violated, "sd {1:g} strides, {0:g} inside the reach")
 
 
 def _l5_printed() -> Evidence:
     """The paper's own grid, for posteriors well inside its interval."""
 
-    def mean_of(case: tuple[int, int]) -> float:
-        return grid_mean(case[0] / 1000.0, 2.0 ** -case[1], *INTERVAL, STRIDE)
+    def violated(case: tuple[float, float]) -> bool:
+        return abs(grid_mean(*case, *INTERVAL, STRIDE) - case[0]) > 1e-4
 
-    def violated(case: tuple[int, int]) -> bool:
-        return abs(mean_of(case) - case[0] / 1000.0) > 1e-4
+    def words(case: tuple[float, float]) -> str:
+        total = grid_mean(*case, *INTERVAL, STRIDE)
+        return f"posterior N({case[0]:g}, {case[1]:g}²): the sum gives {total:.5f}"
 
-    def words(case: tuple[int, int]) -> str:
-        posterior = f"N({case[0] / 1000:g}, {2.0 ** -case[1]:g}²)"
-        return f"posterior {posterior}: the sum gives {mean_of(case):.5f}"
-
-    cases = st.tuples(st.integers(-5000, 5000), st.integers(0, 12))
+    cases = st.tuples(steps(-5000, 5000, 1000), st.integers(0, 12).map(lambda n: 2.0**-n))
     return search("stride 0.01 on [−20, 20] gives the mean to 1e-4", cases, violated, words)
 
 
-L5 = Statement(
+L5 = stated(
     "L5",
-    "the posterior mean from a grid",
-    "Lagging, equation 6",
-    "",
-    "For N(m, s²) well inside [a, b] the leading error is "
-    "−4π (s²/h) e^(−2π²s²/h²) sin(2π(m − a)/h) in units of z: below 1e-7 strides h for s ≥ h, "
-    "and up to h/2 for s ≪ h.",
     Formulas(damped, wave, stride_error, reach=9.0, least=1.0),
     {"amplitude": ("4 *", "2 *"), "exponent": ("-2 *", "-1 *"), "reach": 1.0, "least": 0.5},
     (_l5_symbolic, _l5_sampled, _l5_search),

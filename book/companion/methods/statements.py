@@ -20,7 +20,7 @@ from scipy.optimize import minimize
 from scipy.special import digamma
 
 from companion.claims.mixtures import Array, gaussian_kl
-from companion.claims.statements import Evidence, Formulas, Statement, equal, log, sampled, search
+from companion.claims.statements import Evidence, Formulas, equal, log, sampled, search, stated
 
 EIGENVALUES = (4.0, 1.0, 0.2, 0.05)
 NOISE_VAR = 0.25
@@ -304,13 +304,8 @@ def _weight_search(c: Formulas) -> Evidence:
 
 _LEVEL_WRONG = {"factor of the level": ("return beta *", "return 2 * beta *")}
 
-V1 = Statement(
+V1 = stated(
     "V1",
-    "the optimum, and where a direction collapses",
-    "linear VAE with KL weight β",
-    "",
-    "The optimum has decoder columns along eigenvectors of the data, w_i² = (λ_i − β s²)₊: "
-    "direction i collapses exactly where β ≥ λ_i/s².",
     Formulas(level, optimum),
     {**_LEVEL_WRONG, "power of β": ("return beta *", "return 1 *")},
     (_weight_symbolic, _weight_sampled, _weight_search),
@@ -354,13 +349,8 @@ def _kl_search(c: Formulas) -> Evidence:
     return search("KL of some dimension of a trained model apart", _tasks(), violated, draws=60)
 
 
-V2 = Statement(
+V2 = stated(
     "V2",
-    "the KL of each dimension",
-    "linear VAE with KL weight β",
-    "",
-    "At the optimum KL_i = ½ log(λ_i/(β s²)) nats in an active dimension and 0 in a collapsed "
-    "one; for Gaussian data all of it is mutual information.",
     Formulas(level, active_kl, optimum),
     {"half": ("log(ratio) / 2", "log(ratio) / 1"), **_LEVEL_WRONG},
     (_kl_symbolic, _kl_sampled, _kl_search),
@@ -410,13 +400,8 @@ def _mpd_search(c: Formulas) -> Evidence:
     return search("MPD over all pairs of a trained model apart", _tasks(), violated, draws=60)
 
 
-V3 = Statement(
+V3 = stated(
     "V3",
-    "the mutual posterior divergence of each dimension",
-    "linear VAE with KL weight β; MPD of DU-VAE, equation 2",
-    "",
-    "At the optimum MPD_i = λ_i/(β s²) − 1 nats over i.i.d. pairs in an active dimension and 0 "
-    "in a collapsed one.",
     Formulas(level, active_mpd, optimum),
     {"one": ("ratio - 1", "ratio - 0"), **_LEVEL_WRONG},
     (_mpd_symbolic, _mpd_sampled, _mpd_search),
@@ -570,22 +555,15 @@ def _iw_search(c: Formulas) -> Evidence:
         falls = float(c.growth(steps=np.diff(chain)).min()) < -1e-12
         return falls or not -1e-12 < excess < 1.0 / (12.0 * x * x) + 1e-12
 
-    def words(case: tuple[list[int], list[int], float, int]) -> str:
-        return f"weights {case[0]} / 8, chances {case[1]}, shape {case[2]:g}, K = {case[3]}"
-
     some = st.lists(st.integers(1, 64), min_size=1, max_size=3)
     cases = st.tuples(some, some, st.sampled_from([0.25, 0.5, 1.0, 2.0, 4.0]), st.integers(1, 200))
     text = "L_K above L_K+1 or log p(x), K to 4; gap of Gamma weights off χ²/(2K) by over χ⁴/(12K²)"
+    words = "weights {} / 8, chances {}, shape {:g}, K = {}"
     return search(text, cases, violated, words, draws=200)
 
 
-V4 = Statement(
+V4 = stated(
     "V4",
-    "importance weighting",
-    "Burda et al. 2016, theorem 1, and the rate of the gap",
-    "",
-    "ELBO = L₁ ≤ L_K ≤ L_K+1 ≤ log p(x), and K (log p(x) − L_K) tends to χ²/2 where the "
-    "weights have a third moment and their logarithms a second.",
     Formulas(gap="chi2 / (2 * k)", growth="steps"),
     {
         "half": ("(2 * k)", "k"),

@@ -33,8 +33,9 @@ from companion.claims.mixtures import (
     parts,
     sets,
     shown,
+    steps,
 )
-from companion.claims.statements import Evidence, Formulas, Statement, equal, log, sampled, search
+from companion.claims.statements import Evidence, Formulas, equal, log, sampled, search, stated
 from posterior_collapse.layers import Progress
 from posterior_collapse.posteriors import MeanOfFactors, Scaled, ScaledHead
 
@@ -83,12 +84,8 @@ def _s2_search(c: Formulas) -> Evidence:
     return search("MPD equals the sum, and MI is not above MPD", sets(), violated, shown)
 
 
-S2 = Statement(
+S2 = stated(
     "S2",
-    "MPD as two divergences from the aggregate",
-    "Scale-VAE, connection with MPD",
-    "scale-mpd-mi",
-    "MPD over i.i.d. pairs is E[KL(q‖q_agg) + KL(q_agg‖q)] nats, so I_q ≤ MPD.",
     Formulas(mpd="forward + reverse", pairs="n**2", share=1.0),
     {"reverse": ("+ reverse", "+ reverse / 2"), "distinct": ("n**2", "(n**2 - n)"), "share": 0.25},
     (_s2_symbolic, _s2_sampled, _s2_search),
@@ -142,12 +139,8 @@ def _s3_search(c: Formulas) -> Evidence:
     return search("MI against E KL minus the mismatch", sets(), violated, shown)
 
 
-S3 = Statement(
+S3 = stated(
     "S3",
-    "MI as a difference of two KLs",
-    "Scale-VAE, connection with MI",
-    "scale-mpd-mi",
-    "I_q is E KL(q‖p) − KL(q_agg‖p) nats, with ½ (μ² + σ² − 1 − log σ²) for the first KL.",
     Formulas(kl="(mean**2 + variance - 1 - log(variance)) / 2", information="rate - mismatch"),
     {
         "half": ("/ 2", "/ 4"),
@@ -192,7 +185,7 @@ def _s4_sampled(c: Formulas) -> Evidence:
 
 def _factors(least: float = 0.0) -> st.SearchStrategy[float]:
     """Factors from ``least`` to ``least`` + 8 in eighths."""
-    return st.integers(0, 64).map(lambda eighths: least + eighths / 8.0)
+    return steps(0, 64, 8).map(lambda more: least + more)
 
 
 def _with_factor(case: tuple[Set, float, float]) -> str:
@@ -213,12 +206,8 @@ def _s4_search(c: Formulas) -> Evidence:
     return search("closed form, and growth with f", cases, violated, _with_factor)
 
 
-S4 = Statement(
+S4 = stated(
     "S4",
-    "scaling up raises MPD",
-    "Scale-VAE, connection with MPD",
-    "",
-    "MPD(f) = ½ Σ {f² E[Δ²/σ²] + E[σ²] E[1/σ²] − 1} nats, which a factor above 1 raises.",
     _S4,
     {"half": ("/ 2", "/ 4"), "power": ("f**2", "f"), "inside": ("- 1", "- 0"), "least": 0.5},
     (_s4_symbolic, _s4_sampled, _s4_search),
@@ -270,27 +259,20 @@ def _s5a_sampled(c: Formulas) -> Evidence:
 def _s5a_search(c: Formulas) -> Evidence:
     """Exact arithmetic: no sum of any level grows when the centres are scaled up."""
 
-    def violated(case: tuple[Intervals, int, int]) -> bool:
+    def violated(case: tuple[Intervals, float, float]) -> bool:
         family, start, more = case
-        before = Fraction(start, 8)
-        after = before * (Fraction(c.least) + Fraction(more, 8))
+        before = Fraction(start)
+        after = before * (Fraction(c.least) + Fraction(more))
         levels = range(len(family))
         return any(excess(family, after, k) > excess(family, before, k) for k in levels)
 
-    def words(case: tuple[Intervals, int, int]) -> str:
-        return f"(centre, half length) {case[0]}, f from {case[1] / 8:g}"
-
-    cases = st.tuples(families(), st.integers(1, 32), st.integers(0, 32))
-    return search("growth of a level’s excess with f, exact fractions", cases, violated, words, 200)
+    cases = st.tuples(families(), steps(1, 32, 8), steps(0, 32, 8))
+    text, words = "growth of a level’s excess with f, exact fractions", "(m, r) {}, f from {:g}"
+    return search(text, cases, violated, words, 200)
 
 
-S5A = Statement(
+S5A = stated(
     "S5a",
-    "intervals that move apart",
-    "a lemma for S5, not in the paper",
-    "",
-    "If n(x) counts the intervals [f m − r, f m + r] over x and φ is convex with φ(0) = 0, "
-    "then ∫ φ(n) dx does not grow with f > 0; φ is φ(1) n plus second differences times (n − k)₊.",
     Formulas(phi="first * n + bent", least=1.0),
     {"straight": ("first * n", "first * n / 2"), "least": 0.5},
     (_s5a_symbolic, _s5a_sampled, _s5a_search),
@@ -365,16 +347,8 @@ def _s5_search(c: Formulas) -> Evidence:
     return search("a larger f with less MI", cases, violated, _with_factor)
 
 
-S5 = Statement(
-    "S5",
-    "scaling up raises MI",
-    "Scale-VAE, connection with MI",
-    "",
-    "dI/df is E Cov(μ, (fμ − z)/σ² | z) nats, and I_q does not fall when f > 0 grows, "
-    "whether or not σ depends on x.",
-    _S5,
-    {"power": ("sd**2", "sd"), "least": 0.5},
-    (_s5_symbolic, _s5_sampled, _s5_search),
+S5 = stated(
+    "S5", _S5, {"power": ("sd**2", "sd"), "least": 0.5}, (_s5_symbolic, _s5_sampled, _s5_search)
 )
 
 
@@ -450,21 +424,17 @@ def _s6_sampled(c: Formulas) -> Evidence:
 def _s6_search(c: Formulas) -> Evidence:
     """Both gaps against quadrature, and their sign for f >= 1 and variances of at most 1."""
 
-    def numbers(case: tuple[float, int, int]) -> tuple[float, float, float]:
-        return case[0], case[1] / 8.0, c.largest_variance * case[2] / 16.0
-
-    def violated(case: tuple[float, int, int]) -> bool:
-        f, mean, variance = numbers(case)
+    def violated(case: tuple[float, float, float]) -> bool:
+        f, mean, variance = case
         sd = math.sqrt(variance)
         paid = float(mixtures.divergence(mean, sd, 0.0, 1.0))
         due = [float(mixtures.divergence(f * mean, sd, 0.0, prior)) - paid for prior in (f, 1.0)]
         claimed = (c.gap(variance, f), c.unit_gap(mean, f))
         return any(map(apart, due, claimed)) or min(due) < -ROUNDING
 
-    def words(case: tuple[float, int, int]) -> str:
-        return "f = {:g}, mean {:g}, variance {:g}".format(*numbers(case))
-
-    cases = st.tuples(_factors(1.0), st.integers(-24, 24), st.integers(1, 16))
+    variances = steps(1, 16, 16).map(lambda share: share * c.largest_variance)
+    cases = st.tuples(_factors(1.0), steps(-24, 24, 8), variances)
+    words = "f = {:g}, mean {:g}, variance {:g}"
     return search("gap formulas, and a negative gap", cases, violated, words)
 
 
@@ -476,16 +446,12 @@ def example(x: float, noise: float, mean: float, variance: float, factor: float)
 def _s6_printed() -> Evidence:
     """Two points, f > 1: is L_scale below log p(x) under at least one of the priors?"""
 
-    def quarters(case: tuple[int, int, int, int, int]) -> tuple[float, float, float, float, float]:
-        x, noise, mean, variance, factor = case
-        return x / 4.0, noise / 4.0, mean / 4.0, variance / 4.0, float(factor)
-
-    def violated(case: tuple[int, int, int, int, int]) -> bool:
-        terms = example(*quarters(case))
+    def violated(case: tuple[float, float, float, float, float]) -> bool:
+        terms = example(*case)
         return terms.objective > max(terms.evidence_unit, terms.evidence_scaled) + 1e-6
 
-    def words(case: tuple[int, int, int, int, int]) -> str:
-        x, noise, mean, variance, f = quarters(case)
+    def words(case: tuple[float, float, float, float, float]) -> str:
+        x, noise, mean, variance, f = case
         terms = example(x, noise, mean, variance, f)
         return (
             f"x = ±{x:g}, decoder N(z, {noise:g}²), q = N(±{mean:g}, {variance:g}), f = {f:g}: "
@@ -493,18 +459,13 @@ def _s6_printed() -> Evidence:
             f"(prior 1) and {terms.evidence_scaled:.4f} (prior f²)"
         )
 
-    whole = st.integers(1, 16)
-    cases = st.tuples(whole, whole, whole, st.integers(1, 4), st.integers(2, 10))
+    quarters = steps(1, 16, 4)
+    cases = st.tuples(quarters, quarters, quarters, steps(1, 4, 4), steps(2, 10))
     return search("L_scale ≤ log p(x) under one of the two priors", cases, violated, words)
 
 
-S6 = Statement(
+S6 = stated(
     "S6",
-    "the objective against the likelihood",
-    "Scale-VAE, L_scale read as a bound",
-    "",
-    "L_scale exceeds the ELBO of N(fμ, σ²) by Σ [log f − ½ σ² (1 − 1/f²)] nats under the "
-    "prior N(0, f²) and by ½ Σ (f² − 1) μ² under N(0, 1); neither is negative for f ≥ 1, σ² ≤ 1.",
     Formulas(gap, unit_gap, largest_variance=1.0),
     {
         "half": (") / 2", ") / 4"),
@@ -614,13 +575,8 @@ def _s7_search(c: Formulas) -> Evidence:
     return search("Std of scaled means, and the average factor", _batches(), violated, words, 200)
 
 
-S7 = Statement(
+S7 = stated(
     "S7",
-    "the scale-up factor and its average",
-    "Scale-VAE, algorithm 1",
-    "",
-    "Std(fμ) is des_std with the ddof that f was computed with (1 here), and f̄ is des_std "
-    "over the harmonic mean of the batches' Std, so that the mean Std of f̄μ is at least des_std.",
     Formulas(ddof=1.0, measured=1.0, mean_power=-1.0),
     {"ddof": 0.0, "measured": 0.0, "mean_power": 1.0},
     (_s7_symbolic, _s7_sampled, _s7_search),

@@ -32,8 +32,9 @@ from companion.claims.mixtures import (
     drawn,
     gaussian_kl,
     log_normal,
+    steps,
 )
-from companion.claims.statements import Evidence, Formulas, Statement, equal, sampled, search
+from companion.claims.statements import Evidence, Formulas, equal, sampled, search, stated
 from posterior_collapse import gaussian
 from posterior_collapse.layers import Progress, begin_update
 from posterior_collapse.posteriors import OwnEpochs, OwnThroughout, Scaled, ScaledHead
@@ -106,24 +107,18 @@ def own_slopes(seed: int, weight: float) -> tuple[Array, Array]:
 def _s8_search(c: Formulas) -> Evidence:
     """The module that trains, behind a decoder that is not linear."""
 
-    def violated(case: tuple[int, int]) -> bool:
-        slope, squares = own_slopes(case[0], case[1] / 4.0)
-        claimed = 0.5 * c.decay(weight=case[1] / 4.0, square=squares)
+    def violated(case: tuple[int, float]) -> bool:
+        slope, squares = own_slopes(*case)
+        claimed = 0.5 * c.decay(weight=case[1], square=squares)
         return bool(np.any(np.abs(slope - claimed) > ROUNDING * (1.0 + squares)))
 
-    cases = st.tuples(st.integers(0, 10_000), st.integers(0, 8))
+    cases = st.tuples(st.integers(0, 10_000), steps(0, 8, 4))
     text = "gradient along the weights by automatic differentiation"
     return search(text, cases, violated, draws=150)
 
 
-S8 = Statement(
+S8 = stated(
     "S8",
-    "means shrink while every batch has its own factor",
-    "on algorithm 1, not in the paper",
-    "",
-    "With f = des_std / Std(μ) of the batch, the reconstruction’s gradient is orthogonal to "
-    "the weights w that give μ, so that d‖w‖²/dt = −2 λ E μ² under gradient flow: in this phase, "
-    "and in this phase only, no size of the means other than 0 is at rest.",
     Formulas(factor="des_std / std", decay="-2 * weight * square"),
     {"power": ("/ std", "/ std**(1 / 2)"), "rate": ("-2 *", "-1 *")},
     (_s8_symbolic, _s8_sampled, _s8_search),
@@ -289,12 +284,9 @@ def _slope_is_wrong(c: Formulas, gain: Slope, wanted: float, weight: float = 0.7
 def _s9_search(c: Formulas) -> Evidence:
     """Numerical slope of the map, and the way back from f*/2 and 4 f*."""
 
-    def numbers(case: tuple[int, int, int, int]) -> tuple[float, float, float, float]:
-        return case[0] / 4.0, case[1] / 4.0, case[2] / 8.0, case[3] / 8.0
-
-    def violated(case: tuple[int, int, int, int]) -> bool:
-        v, noise, variance, wanted = numbers(case)
-        if any(_slope_is_wrong(c, gain, wanted) for gain in _families(*numbers(case))):
+    def violated(case: tuple[float, float, float, float]) -> bool:
+        v, noise, _, wanted = case
+        if any(_slope_is_wrong(c, gain, wanted) for gain in _families(*case)):
             return True
         fixed = balance(v, noise, wanted)
         # A map with the slope 2 r - 1 at f* needs more epochs the nearer r is to 1.
@@ -302,23 +294,13 @@ def _s9_search(c: Formulas) -> Evidence:
         ends = [path(start * fixed.factor, fixed, epochs)[-1] for start in (0.5, 4.0)]
         return any(abs(end / fixed.factor - 1.0) > 1e-6 for end in ends)
 
-    def words(case: tuple[int, int, int, int]) -> str:
-        return "spread of x {:g}, noise {:g}, σ² {:g}, des_std {:g}".format(*numbers(case))
-
-    eighths = st.integers(1, 12)
-    cases = st.tuples(eighths, eighths, st.integers(1, 8), eighths)
+    quarters, words = steps(1, 12, 4), "spread of x {:g}, noise {:g}, σ² {:g}, des_std {:g}"
+    cases = st.tuples(quarters, quarters, steps(1, 8, 8), steps(1, 12, 8))
     return search("slope of the map, and the way back to f*", cases, violated, words, 200)
 
 
-S9 = Statement(
+S9 = stated(
     "S9",
-    "a shared factor has a stable fixed point",
-    "on algorithm 1, not in the paper",
-    "",
-    "With a factor that is a number, the KL is ½ (f μ)²/f² + ½ (σ² − 1 − log σ²) nats: a VAE "
-    "that pays 1/f² for means. They are at rest where λ ρ² = dR/dlog s, and f* = des_std/ρ*; the "
-    "map from log f to the next epoch’s has the slope 1 − 2/(1 + κ), κ = −dlog(dR/ds)/dlog s, "
-    "which lies in (−1, 1) for κ > 0.",
     Formulas(price="s**2 / f**2", slope="1 - 2 / (1 + kappa)"),
     {"price": ("/ f**2", "/ f"), "top": ("- 2 /", "- 1 /"), "plus": ("(1 +", "(2 +")},
     (_s9_symbolic, _s9_sampled, _s9_search),
@@ -365,8 +347,8 @@ def _optimum(v: float, noise: float, factor: float, weight: float) -> tuple[floa
 def _s10_search(c: Formulas) -> Evidence:
     """Descent on a linear model for many fixed factors, and the closed fixed point."""
 
-    def violated(case: tuple[int, int, int]) -> bool:
-        v, noise, factor = (value / 4.0 for value in case)
+    def violated(case: tuple[float, float, float]) -> bool:
+        v, noise, factor = case
         rho, variance = _optimum(v, noise, factor, 1.0)
         if abs(c.stretched(moment=rho * rho + variance)) > 1e-3:
             return True
@@ -375,22 +357,16 @@ def _s10_search(c: Formulas) -> Evidence:
         # Nearly collapsed means hardly pull, and descent stops on its way.
         return fixed.rho > 0.2 and abs(settled[0] - fixed.rho) > 1e-3
 
-    def words(case: tuple[int, int, int]) -> str:
-        return "spread of x {:g}, noise {:g}, f {:g}".format(*(value / 4.0 for value in case))
-
-    cases = st.tuples(st.integers(1, 12), st.integers(1, 8), st.integers(2, 16))
+    cases, words = (
+        st.tuples(steps(1, 12, 4), steps(1, 8, 4), steps(2, 16, 4)),
+        "spread of x {:g}, noise {:g}, f {:g}",
+    )
     text = "second moment after descent, and the closed fixed point"
     return search(text, cases, violated, words, _INNER_DRAWS)
 
 
-S10 = Statement(
+S10 = stated(
     "S10",
-    "the second moment of a settled dimension is 1",
-    "on algorithm 1, not in the paper",
-    "",
-    "Where the decoder can absorb a stretching of z, a stationary point with a shared factor "
-    "has E(μ² + σ²) = 1 in every dimension, whatever f is; so f* = des_std / √(1 − E σ²) for "
-    "centred means, and f is large exactly where σ² is near 1 and the dimension says little.",
     Formulas(stretched="moment - 1"),
     {"moment": ("- 1", "- 1 / 2"), "half": ("moment", "2 * moment")},
     (_s10_symbolic, _s10_sampled, _s10_search),
@@ -437,9 +413,9 @@ def _s11_sampled(c: Formulas) -> Evidence:
 def _s11_search(c: Formulas) -> Evidence:
     """Random posteriors in several dimensions; f is des_std over the spread of their means."""
 
-    def violated(case: tuple[int, int, int]) -> bool:
-        dimensions, wanted = case[1], case[2] / 8.0
-        random = np.random.default_rng(case[0])
+    def violated(case: tuple[int, int, float]) -> bool:
+        seed, dimensions, wanted = case
+        random = np.random.default_rng(seed)
         mean = random.normal(size=(6, dimensions)) * np.exp(random.normal(size=dimensions))
         variance = np.exp(0.1 * random.normal(size=(6, dimensions)))
         kl = float(gaussian_kl(mean, variance).sum(1).mean())
@@ -449,20 +425,13 @@ def _s11_search(c: Formulas) -> Evidence:
         low = typical < c.factor_bound(wanted, dimensions, kl) * (1.0 - ROUNDING)
         return kl < least * (1.0 - ROUNDING) or low
 
-    def words(case: tuple[int, int, int]) -> str:
-        return f"{case[1]} dimensions, des_std {case[2] / 8:g}, seed {case[0]}"
-
-    cases = st.tuples(st.integers(0, 5000), st.integers(1, 8), st.integers(1, 12))
+    cases = st.tuples(st.integers(0, 5000), st.integers(1, 8), steps(1, 12, 8))
+    words = "seed {}, {} dimensions, des_std {:g}"
     return search("a KL below the bound, or a factor below its own", cases, violated, words)
 
 
-S11 = Statement(
+S11 = stated(
     "S11",
-    "a KL says how small the factors can be",
-    "on table 3, not in the paper",
-    "",
-    "The KL that Scale-VAE pays is at least ½ Σ (des_std/f)² nats, so some f is at least "
-    "des_std √(D / (2 KL)).",
     Formulas(least_kl, factor_bound),
     {
         "half": ("** 2 / 2", "** 2 / 1"),
