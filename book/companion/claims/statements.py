@@ -29,27 +29,6 @@ from companion.claims.printed import (
 )
 from posterior_collapse.errors import BadInput
 
-__all__ = [
-    "Constants",
-    "Evidence",
-    "Examination",
-    "Formulas",
-    "Mutation",
-    "Standing",
-    "Statement",
-    "Way",
-    "equal",
-    "examine",
-    "exp",
-    "findings",
-    "joined",
-    "log",
-    "nonnegative",
-    "sampled",
-    "search",
-    "stated",
-]
-
 Constants = Mapping[str, float]
 Wrong = float | tuple[str, str]  # another number, or a piece of a formula and what replaces it
 
