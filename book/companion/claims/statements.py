@@ -163,8 +163,9 @@ def stated(
     printed: Callable[[], Evidence] | None = None,
 ) -> Statement:
     """The statement whose name, place and claim stand in ``data/papers/statements.yml``."""
-    rest = {"constants": constants, "wrong": wrong, "checks": checks, "printed": printed}
-    return Statement(id=id, **_texts()[id], **rest)
+    text = _texts()[id]
+    place = text["name"], text["paper"], text["item"], text["claim"]
+    return Statement(id, *place, constants, wrong, checks, printed)
 
 
 class Mutation(NamedTuple):
@@ -212,8 +213,8 @@ def _mutation(statement: Statement, name: str) -> Mutation:
     other = right.changed(name, wrong) if isinstance(right, Formulas) else {**right, name: wrong}
     results = [check(other) for check in statement.checks]
     noticed = tuple(result.way for result in results if not result.holds)
-    pair = wrong if isinstance(wrong, tuple) else (right[name], wrong)
-    return Mutation(name, *pair, noticed)
+    old, new = wrong if isinstance(wrong, tuple) else (right[name], wrong)
+    return Mutation(name, old, new, noticed)
 
 
 # --- checks ---------------------------------------------------------------------------------------

@@ -38,6 +38,8 @@ def gap_figure() -> Figure:
     return figure
 
 
+_SHARES = [tenths / 10 for tenths in range(11)]  # of the way from the prior to the posterior
+
 # --- the two forces -------------------------------------------------------------------------------
 
 
@@ -76,7 +78,7 @@ def _force_figure(share: float) -> Figure:
     return figure
 
 
-def force_frames(shares: Sequence[float] = tuple(k / 10 for k in range(11))) -> Frames:
+def force_frames(shares: Sequence[float] = _SHARES) -> Frames:
     """The two forces against w; one frame a position of the encoder."""
     ends = {0.0: " (at the prior)", 1.0: " (at the posterior)"}
     way = "of the way from the prior to the posterior"

@@ -139,8 +139,8 @@ def _cover(axes: Axes, factor: float, level: int) -> None:
         axes.plot(factor * centre, 5.2 + 0.5 * place, "|", color="black", markersize=8)
         count += (x >= low) & (x <= high)
     axes.step(x, count, color=COLOURS["kl"], linewidth=1)
-    above = {"where": count > level, "step": "pre", "color": COLOURS["accent"], "alpha": 0.6}
-    axes.fill_between(x, level, count, **above)
+    above, colour = count > level, COLOURS["accent"]
+    axes.fill_between(x, level, count, where=above, step="pre", color=colour, alpha=0.6)
     axes.axhline(level, linestyle="--", color=COLOURS["guide"], linewidth=0.8)
     area = float(np.maximum(count - level, 0.0).sum() * (x[1] - x[0]))
     axes.set_title(f"f = {factor:g}: area above level {level} is {area:.1f}", fontsize=9)
@@ -186,8 +186,8 @@ def _return_panel(axes: Axes, des_std: float, epochs: int) -> None:
         by_map = np.array(path(start * fixed.factor, fixed, epochs))
         trained = train_linear(start * fixed.factor, *LINEAR, des_std, epochs + 1).factors
         axes.plot(by_map / fixed.factor, "--", color=colour, linewidth=1)
-        style = {"color": colour, "markersize": 4, "label": f"from {start:g} f*"}
-        axes.plot(np.array(trained) / fixed.factor, "o-", **style)
+        shown, label = np.array(trained) / fixed.factor, f"from {start:g} f*"
+        axes.plot(shown, "o-", color=colour, markersize=4, label=label)
     axes.axhline(1.0, color=COLOURS["guide"], linewidth=0.8)
     axes.set(yscale="log", xlabel="epoch with a shared factor", ylabel="f / f*")
     axes.set_yticks([0.5, 1, 2, 4], ["½", "1", "2", "4"])
