@@ -96,7 +96,8 @@ class Formulas(dict[str, float]):
     def changed(self, name: str, wrong: Wrong) -> Formulas:
         """The same with one constant wrong; a piece of text has to stand in one place."""
         if not isinstance(wrong, tuple):
-            return Formulas(*self.functions, **{**self.texts, **self, name: wrong})
+            named: dict[str, float | str] = {**self.texts, **self, name: wrong}
+            return Formulas(*self.functions, **named)
         sources = [textwrap.dedent(inspect.getsource(one)) for one in self.functions]
         places = sum(text.count(wrong[0]) for text in (*sources, *self.texts.values()))
         if places != 1:
