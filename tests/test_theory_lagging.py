@@ -21,6 +21,7 @@ from companion.claims.mixtures import log_normal
 from companion.claims.statements import Standing, examine
 from companion.lagging import statements as lagging
 from companion.lagging import theory as pictures
+from pages_help import run_cell
 from posterior_collapse.estimators import mutual_information, posterior_moments_1d
 
 CASES = {
@@ -107,7 +108,8 @@ def test_printed_minibatch_forms() -> None:
 
 def test_printed_ceilings() -> None:
     expected = CASES["mi_ceilings"]["expected"]
-    shown = dict(pictures.ceiling_table()[["aggregated", "log S"]].itertuples(index=False))
+    table = run_cell("lagging/theory", "lagging-theory-18")["ceilings"]
+    shown = dict(table[["aggregated", "log S"]].itertuples(index=False))
     assert shown["batches of 32"] == pytest.approx(expected["log32"], rel=1e-12)
     assert shown["batches of 50"] == pytest.approx(expected["log50"], rel=1e-12)
     assert shown["10000 test points"] == pytest.approx(expected["log10000"], rel=1e-12)
@@ -140,7 +142,7 @@ def test_printed_posterior_of_a_bit() -> None:
         z = np.linspace(-20.0, 20.0, 4001)
         return float(np.exp(log_joint(z, sign)) @ z**power * 0.01)
 
-    evidence = lagging._evidence((np.array([2.0]), np.array([0.3]), np.array([1.0])))
+    evidence = mixture.Bits(np.array([2.0]), np.array([0.3]), np.array([1.0])).evidence
     means = [lagging.riemann(lambda z, s=s: log_joint(z, s), -20.0, 20.0, 0.01) for s in (1, -1)]
     values = {
         "p_x1": math.exp(evidence),
@@ -195,7 +197,7 @@ def test_second_force(weight: float, noise: float, x: float) -> None:
 
 def test_a_decoder_that_is_not_concave_escapes_the_third_part_of_l2() -> None:
     """log N(x; (wz)^2, 1): at q = p the ELBO rises with w when x is large."""
-    z = lagging._grid(0.0, 1.0)
+    z = mixture.grid(0.0, 1.0)
     prior = np.exp(log_normal(z, 0.0, 1.0)) * (z[1] - z[0])
     values = [float(prior @ log_normal(4.0, (w * z) ** 2, 1.0)) for w in (0.5, 0.6)]
     assert values[1] > values[0]
@@ -214,7 +216,7 @@ def test_minibatch_forms_are_ordered(case: mixture.Set, size: int) -> None:
 
 
 def test_independent_form_enumerates_ordered_batches() -> None:
-    q = lagging._posteriors([0.5, -0.75, 1.5], [0.9, 0.35, 1.1])
+    q = lagging.posteriors([0.5, -0.75, 1.5], [0.9, 0.35, 1.1])
     batches = list(itertools.product(range(3), repeat=3))
     slow = np.mean([q.against(range(3), q.mixture(batch)) for batch in batches])
     fast = lagging.independent([0.5, -0.75, 1.5], [0.9, 0.35, 1.1], 3)
@@ -332,12 +334,12 @@ def test_grid_pictures() -> None:
     leading = 4 * math.pi * 0.16 * math.exp(-2 * math.pi**2 * 0.16)
     assert worst[1] == pytest.approx(leading, rel=0.02)
     assert 1e-8 < worst[2] < 1e-7
-    shown = pictures.grid_table()
-    errors = [float(value.replace("−", "-")) for value in shown["error"]]
+    table = run_cell("lagging/theory", "lagging-theory-22")["grid"]
+    modes, *errors, edge = table["error"]
     assert max(abs(errors[0]), abs(errors[1])) < 1e-9 < min(abs(value) for value in errors[2:])
-    assert abs(errors[5]) > 1.0  # two modes
+    assert abs(modes) > 1.0
     exact = 19.5 - math.exp(-0.125) / math.sqrt(2 * math.pi) / (0.5 * (1 + math.erf(0.5 / 2**0.5)))
-    assert 19.5 + errors[6] == pytest.approx(exact, abs=0.005)
+    assert 19.5 + edge == pytest.approx(exact, abs=0.005)
 
 
 def test_frames_have_one_size() -> None:

@@ -20,6 +20,7 @@ from companion.claims.statements import Standing, examine
 from companion.scale import statements as scale
 from companion.scale import statements_dynamics as scale_dynamics
 from companion.scale import theory as pictures
+from pages_help import run_cell
 from posterior_collapse import gaussian
 from posterior_collapse.layers import Progress
 from posterior_collapse.objectives import ScaledELBO
@@ -132,13 +133,13 @@ def test_information_grows_in_many_random_mixtures() -> None:
 def test_the_slope_can_be_negative_at_a_single_code() -> None:
     """So the sign for sigma(x) does not follow code by code, as it does for one sigma."""
     z = np.linspace(-5.0, 5.0, 201)
-    varied = scale._covariance(z, scale._MEAN, scale._SD, 1.3, 2.0)
-    single = scale._covariance(z, scale._MEAN, np.full(4, 0.6), 1.3, 2.0)
+    varied = scale.covariance(z, mixture.MEAN, mixture.SD, 1.3)
+    single = scale.covariance(z, mixture.MEAN, np.full(4, 0.6), 1.3)
     assert varied.min() < -1.0 and single.min() >= -1e-12
 
 
 @settings(max_examples=60, deadline=None)
-@given(scale._families(), st.integers(1, 30), st.integers(0, 6))
+@given(scale.families(), st.integers(1, 30), st.integers(0, 6))
 def test_excess_is_the_integral(family: scale.Intervals, factor: int, level: int) -> None:
     """Against a sum over the cells between the ends, at f = factor / 10."""
     f = Fraction(factor, 10)
@@ -250,7 +251,7 @@ def test_a_batch_without_spread_keeps_the_factor_finite() -> None:
 
 def test_the_module_under_test_is_that_of_the_method() -> None:
     head = Scaled(0.7).build(3, 3)
-    assert type(head) is type(scale._head(3, 0.7, 1))
+    assert type(head) is type(scale.head_of(3, 0.7, 1))
 
 
 # --- the statements -------------------------------------------------------------------------------
@@ -285,7 +286,8 @@ def test_pictures() -> None:
 def test_table_of_the_average_factor() -> None:
     """Against simulation for batches of eight."""
     std = np.random.default_rng(2).normal(size=(100_000, 8)).std(1, ddof=1)
-    found = pictures.factor_table((8,))["mean Std(f̄ μ) / des_std"][0]
+    table = run_cell("scale/theory", "scale-theory-24")["factors"].set_index("batch size")
+    found = table["mean Std(f̄ μ) / des_std"]["8"]
     assert (1.0 / std).mean() * std.mean() == pytest.approx(found, rel=5e-3)
 
 
@@ -353,18 +355,18 @@ def test_the_map_is_what_the_means_do_when_the_rest_is_held(share: float) -> Non
 
 def test_a_stopped_gradient_pulls_along_the_scale() -> None:
     """So S8 is about the gradient that algorithm 1 has, and not about own factors as such."""
-    slope, squares = scale_dynamics._own_slopes(3, 0.0)
+    slope, squares = scale_dynamics.own_slopes(3, 0.0)
     assert np.abs(slope).max() < 1e-12 and squares.min() > 0.1
-    slope, squares = scale_dynamics._own_slopes(3, 1.0)
+    slope, squares = scale_dynamics.own_slopes(3, 1.0)
     np.testing.assert_allclose(slope, -squares, rtol=1e-9)
 
 
 def test_factors_that_table_3_needs() -> None:
-    found = pictures.bound_table()
-    shown = [float(value) for value in found["f is at least"]]
+    found = run_cell("scale/theory", "scale-theory-35")["table3"]
+    shown = found["f is at least"].tolist()
     expected = [
         d * math.sqrt(16.0 / kl)
-        for d, kl in zip(found["des_std"].astype(float), found["KL"].astype(float), strict=True)
+        for d, kl in zip(found["des_std"].astype(float), found["kl"].astype(float), strict=True)
     ]
     assert len(shown) == 9 and shown == pytest.approx(expected, abs=0.006)
 
@@ -375,5 +377,6 @@ def test_pictures_of_the_way_back() -> None:
     lines = figure.axes[1].get_lines()
     starts = sorted(float(np.asarray(line.get_ydata())[0]) for line in lines[:4])
     assert starts == pytest.approx([0.5, 0.5, 4.0, 4.0])
-    table = pictures.balance_table((0.3, 0.7))
-    assert float(table["f*"][1]) * float(table["ρ*"][1]) == pytest.approx(0.7, abs=2e-3)
+    table = run_cell("scale/theory", "scale-theory-32")["fixed_points"]
+    wanted = table["des_std"].astype(float).tolist()
+    assert (table["f*"] * table["ρ*"]).tolist() == pytest.approx(wanted, rel=1e-9)

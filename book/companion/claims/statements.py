@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import enum
+import functools
+import inspect
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -10,29 +13,24 @@ from typing import Any, NamedTuple
 import hypothesis
 import numpy as np
 import sympy
+import yaml
 from hypothesis.errors import NoSuchExample
 from hypothesis.strategies import SearchStrategy
 
-from companion.claims.printed import Check, Finding, Interval, Outcome, answer, as_printed, decide
+from companion.claims.printed import (
+    Check,
+    Finding,
+    Interval,
+    Outcome,
+    answer,
+    as_printed,
+    decide,
+    repository,
+)
 from posterior_collapse.errors import BadInput
 
-__all__ = [
-    "Constants",
-    "Evidence",
-    "Examination",
-    "Mutation",
-    "Standing",
-    "Statement",
-    "Way",
-    "equal",
-    "examine",
-    "findings",
-    "nonnegative",
-    "sampled",
-    "search",
-]
-
 Constants = Mapping[str, float]
+Wrong = float | tuple[str, str]  # another number, or a piece of a formula and what replaces it
 
 STANDARD_ERRORS = 5.0  # a Monte-Carlo check allows this many; one in 1.7 million is beyond
 DRAWS = 400  # examples of one search
@@ -66,6 +64,53 @@ class Evidence(NamedTuple):
     counterexample: str = ""
 
 
+def _formula(text: str) -> Callable[..., Any]:
+    """A function of the quantities that a text names."""
+    code = compile(text, "<formula>", "eval")
+
+    def formula(**quantities: Any) -> Any:
+        return eval(code, {"log": log, "exp": exp}, quantities)
+
+    return formula
+
+
+class Formulas(dict[str, float]):
+    """Formulas as they stand on paper, as attributes, beside the numbers that limit them.
+
+    A formula is a text of named quantities, such as ``"reconstruction - kl"``, which is called with
+    them as keywords, or a function of a module; both are written with plain numbers.
+    A wrong constant is put into the text or the source from outside, by :meth:`changed`.
+    """
+
+    def __init__(self, *functions: Callable[..., Any], **named: float | str) -> None:
+        super().__init__({k: value for k, value in named.items() if not isinstance(value, str)})
+        self.functions = functions
+        self.texts = {k: value for k, value in named.items() if isinstance(value, str)}
+        self.__dict__.update(self, **{one.__name__: one for one in functions})
+        for name, text in self.texts.items():
+            setattr(self, name, _formula(text))
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"no formula and no number {name!r}")
+
+    def changed(self, name: str, wrong: Wrong) -> Formulas:
+        """The same with one constant wrong; a piece of text has to stand in one place."""
+        if not isinstance(wrong, tuple):
+            named: dict[str, float | str] = {**self.texts, **self, name: wrong}
+            return Formulas(*self.functions, **named)
+        sources = [textwrap.dedent(inspect.getsource(one)) for one in self.functions]
+        places = sum(text.count(wrong[0]) for text in (*sources, *self.texts.values()))
+        if places != 1:
+            raise BadInput(f"{name}: {wrong[0]!r} must stand once in the formulas, not {places}")
+        scope: dict[str, Any] = {}
+        for one in self.functions:
+            scope |= one.__globals__
+        for source in sources:  # all of them, so that one that calls another sees the change
+            exec(source.replace(*wrong), scope)
+        texts = {key: text.replace(*wrong) for key, text in self.texts.items()}
+        return Formulas(*(scope[one.__name__] for one in self.functions), **texts, **self)
+
+
 @dataclass(frozen=True)
 class Statement:
     """One statement of a paper in the form that is true, and in its printed form where that is not.
@@ -75,11 +120,12 @@ class Statement:
         name: a few words.
         paper: and place, such as ``"DU-VAE, equation 3"``.
         item: of the inventory that it belongs to; empty if it belongs to none.
-        constants: the numbers that stand in it, by name.
-        wrong: for each constant another value; with it at least one check must fail.
+        claim: what is stated, in one sentence with its unit; pages show it above the checks.
+        constants: its :class:`Formulas`, or the numbers that stand in it, by name.
+        wrong: another value for each number, other text for a piece of a formula; with each of
+            them at least one check must fail.
         checks: functions of the constants: one symbolic, one by sampling, one by search.
         printed: a search for a counter-example to the printed form, where the two differ.
-        claim: what is stated, in one sentence with its unit; pages show it above the checks.
     """
 
     id: str
@@ -88,13 +134,14 @@ class Statement:
     item: str
     claim: str
     constants: Constants
-    wrong: Constants
-    checks: Sequence[Callable[[Constants], Evidence]]
+    wrong: Mapping[str, Any]  # of Wrong
+    checks: Sequence[Callable[[Any], Evidence]]
     printed: Callable[[], Evidence] | None = field(default=None)
 
     def __post_init__(self) -> None:
         """Refuse a statement whose checks could not be seen to fail."""
-        if set(self.constants) != set(self.wrong) or not self.constants:
+        numbers = {name for name, wrong in self.wrong.items() if not isinstance(wrong, tuple)}
+        if set(self.constants) != numbers or not self.wrong:
             raise BadInput(
                 f"statement {self.id} needs a wrong value for each constant, given constants "
                 f"{sorted(self.constants)} and wrong values {sorted(self.wrong)}"
@@ -103,12 +150,31 @@ class Statement:
             raise BadInput(f"statement {self.id} needs {len(Way)} checks, given {len(self.checks)}")
 
 
+@functools.cache
+def _texts() -> dict[str, dict[str, str]]:
+    text = (repository() / "data" / "papers" / "statements.yml").read_text(encoding="utf-8")
+    return {id: {"item": "", **fields} for id, fields in yaml.safe_load(text).items()}
+
+
+def stated(
+    id: str,
+    constants: Formulas,
+    wrong: Mapping[str, Wrong],
+    checks: Sequence[Callable[[Any], Evidence]],
+    printed: Callable[[], Evidence] | None = None,
+) -> Statement:
+    """The statement whose name, place and claim stand in ``data/papers/statements.yml``."""
+    text = _texts()[id]
+    place = text["name"], text["paper"], text["item"], text["claim"]
+    return Statement(id, *place, constants, wrong, checks, printed)
+
+
 class Mutation(NamedTuple):
     """A constant replaced by a wrong value, and the checks that noticed."""
 
     constant: str
-    right: float
-    wrong: float
+    right: float | str
+    wrong: float | str
     noticed: tuple[Way, ...]
 
 
@@ -128,7 +194,7 @@ class Examination:
         The corrected form passes where all three checks hold and each wrong constant is noticed.
         It is needed where a counter-example to the printed form was found.
         """
-        sound = all(found.holds for found in self.evidence)
+        sound = all(one.holds for one in self.evidence)
         if not sound or not all(mutation.noticed for mutation in self.mutations):
             return Standing.OPEN
         refuted = self.printed is not None and not self.printed.holds
@@ -139,17 +205,30 @@ def examine(statement: Statement, mutate: bool = True) -> Examination:
     """Run the checks of a statement, and with ``mutate`` again with each wrong constant."""
     evidence = tuple(check(statement.constants) for check in statement.checks)
     printed = statement.printed() if statement.printed else None
-    mutations = tuple(_mutation(statement, name) for name in statement.constants) if mutate else ()
+    mutations = tuple(_mutation(statement, name) for name in statement.wrong) if mutate else ()
     return Examination(statement, evidence, printed, mutations)
 
 
 def _mutation(statement: Statement, name: str) -> Mutation:
-    wrong = {**statement.constants, name: statement.wrong[name]}
-    noticed = [found.way for check in statement.checks if not (found := check(wrong)).holds]
-    return Mutation(name, statement.constants[name], statement.wrong[name], tuple(noticed))
+    right, wrong = statement.constants, statement.wrong[name]
+    other = right.changed(name, wrong) if isinstance(right, Formulas) else {**right, name: wrong}
+    results = [check(other) for check in statement.checks]
+    noticed = tuple(result.way for result in results if not result.holds)
+    old, new = wrong if isinstance(wrong, tuple) else (right[name], wrong)
+    return Mutation(name, old, new, noticed)
 
 
 # --- checks ---------------------------------------------------------------------------------------
+
+
+def log(value: Any) -> Any:
+    """The logarithm of a number, an array or a SymPy expression, for formulas of all three."""
+    return sympy.log(value) if isinstance(value, sympy.Basic) else np.log(value)
+
+
+def exp(value: Any) -> Any:
+    """The exponential function of the same."""
+    return sympy.exp(value) if isinstance(value, sympy.Basic) else np.exp(value)
 
 
 def equal(compared: str, *pairs: tuple[Any, Any]) -> Evidence:
@@ -162,16 +241,25 @@ def equal(compared: str, *pairs: tuple[Any, Any]) -> Evidence:
     """
     left_over = [sympy.simplify(sympy.sympify(left) - right) for left, right in pairs]
     wrong = [str(rest) for rest in left_over if rest != 0]
-    found = f"difference {wrong[0]}" if wrong else "difference 0"
-    return Evidence(Way.SYMBOLIC, compared, not wrong, found, len(wrong), len(pairs))
+    result = f"difference {wrong[0]}" if wrong else "difference 0"
+    return Evidence(Way.SYMBOLIC, compared, not wrong, result, len(wrong), len(pairs))
 
 
 def nonnegative(compared: str, *expressions: Any) -> Evidence:
     """Symbolic check: each expression is non-negative by the assumptions on its symbols."""
     simple = [sympy.factor(sympy.simplify(expression)) for expression in expressions]
     undecided = [str(e) for e in simple if e.is_nonnegative is not True]
-    found = f"{undecided[0]} is not" if undecided else f"{simple[0]} is not negative"
-    return Evidence(Way.SYMBOLIC, compared, not undecided, found, len(undecided), len(simple))
+    result = f"{undecided[0]} is not" if undecided else f"{simple[0]} is not negative"
+    return Evidence(Way.SYMBOLIC, compared, not undecided, result, len(undecided), len(simple))
+
+
+def joined(*parts: Evidence) -> Evidence:
+    """One piece of evidence from several of the same kind: the first that fails, or the last."""
+    for one in parts:
+        if not one.holds:
+            return one
+    text, trials = "; ".join(p.compared for p in parts), sum(p.trials for p in parts)
+    return parts[-1]._replace(compared=text, trials=trials)
 
 
 def sampled(compared: str, *cases: tuple[float, np.ndarray]) -> Evidence:
@@ -190,16 +278,16 @@ def sampled(compared: str, *cases: tuple[float, np.ndarray]) -> Evidence:
         apart.append(abs(float(values.mean()) - exact) / error)
         errors.append(error)
     worst = max(apart)
-    found = f"{worst:.1f} standard errors apart (one is {max(errors):.1e})"
+    result = f"{worst:.1f} standard errors apart (one is {max(errors):.1e})"
     count = sum(np.size(draws) for _, draws in cases)
-    return Evidence(Way.SAMPLED, compared, worst <= STANDARD_ERRORS, found, worst, count)
+    return Evidence(Way.SAMPLED, compared, worst <= STANDARD_ERRORS, result, worst, count)
 
 
 def search(
     compared: str,
     cases: SearchStrategy[Any],
     violated: Callable[[Any], bool],
-    describe: Callable[[Any], str] = repr,
+    describe: Callable[[Any], str] | str = repr,
     draws: int = DRAWS,
 ) -> Evidence:
     """Search for a case in which a statement is violated, and shrink it to the smallest found.
@@ -208,7 +296,7 @@ def search(
         compared: what is looked for, in words.
         cases: Hypothesis strategy.
         violated: whether a case is a counter-example; allow for rounding inside.
-        describe: a case in words, for the page.
+        describe: a case in words, for the page: a function, or a format of a tuple's fields.
         draws: examples tried at most.
     """
     tried = 0
@@ -225,8 +313,9 @@ def search(
         case = hypothesis.find(cases, counted, settings=rules)
     except NoSuchExample:
         return Evidence(Way.SEARCH, compared, True, f"none in {tried} draws", 0, tried)
-    found = f"one found, the smallest after {tried} draws"
-    return Evidence(Way.SEARCH, compared, False, found, 1, tried, describe(case))
+    result = f"one found, the smallest after {tried} draws"
+    words = describe.format(*case) if isinstance(describe, str) else describe(case)
+    return Evidence(Way.SEARCH, compared, False, result, 1, tried, words)
 
 
 _PHASES = (hypothesis.Phase.generate, hypothesis.Phase.shrink)
@@ -239,9 +328,9 @@ def _check(id: str, evidence: Evidence, form: str) -> Check:
     """A piece of evidence as a check of a verdict."""
     outcome = Outcome.HOLDS if evidence.holds else Outcome.FAILS
     measured = Interval(evidence.measure, evidence.measure, evidence.measure, evidence.trials)
-    found = evidence.found + (f": {evidence.counterexample}" if evidence.counterexample else "")
+    result = evidence.found + (f": {evidence.counterexample}" if evidence.counterexample else "")
     rule = f"{evidence.way}, {form}"
-    return Check(f"{id}: {evidence.compared}", rule, measured, outcome, found)
+    return Check(f"{id}: {evidence.compared}", rule, measured, outcome, result)
 
 
 def findings(examinations: Iterable[Examination]) -> list[Finding]:
@@ -254,13 +343,15 @@ def findings(examinations: Iterable[Examination]) -> list[Finding]:
     grouped: dict[str, list[Examination]] = {}
     for one in examinations:
         grouped.setdefault(one.statement.item or one.statement.id, []).append(one)
-    found = []
+    verdicts = []
     for members in grouped.values():
         checks = [check for one in members for check in _checks(one)]
         item = members[0].statement.item
         question = f"{members[0].statement.id}: {members[0].statement.claim}"
-        found.append(decide(item, "exact", checks) if item else answer(question, "exact", checks))
-    return found
+        verdicts.append(
+            decide(item, "exact", checks) if item else answer(question, "exact", checks)
+        )
+    return verdicts
 
 
 def _checks(one: Examination) -> list[Check]:
@@ -277,7 +368,7 @@ def _toothless(one: Examination) -> list[Check]:
     name = one.statement.id
     return [
         Check(
-            f"{name}: {missed.constant} {missed.wrong:g} in place of {missed.right:g}",
+            f"{name}: {missed.constant}, {missed.wrong} in place of {missed.right}",
             "a check must fail",
             Interval(0.0, 0.0, 0.0, len(one.evidence)),
             Outcome.FAILS,

@@ -8,50 +8,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from scipy.special import gammaln
 
-from companion.claims.mixtures import log_normal, parts
-from companion.claims.printed import printed
+from companion.claims.mixtures import MEAN, SD, Array, log_normal, parts
 from companion.numbers import number
-from companion.scale.statements import gap, linear, scaled_mpd
-from companion.scale.statements_dynamics import balance, factor_bound, path, slopes, train_linear
+from companion.scale.statements import example, gap, scaled_mpd, unit_gap
+from companion.scale.statements_dynamics import balance, path, train_linear
 from companion.show.figures import COLOURS
+from companion.show.theory import Frames, canvas
 
-__all__ = [
-    "EXAMPLES",
-    "Frames",
-    "Growth",
-    "balance_table",
-    "bound_table",
-    "example_table",
-    "factor_table",
-    "gap_frames",
-    "growth",
-    "growth_frames",
-    "intervals_figure",
-    "return_figure",
-]
-
-Array = NDArray[np.float64]
-
-MEAN, SD = np.array([0.5, -0.75, 1.5, 0.0]), np.array([0.9, 0.35, 1.1, 0.64])
 _STYLES = ("-", "--", "-.", ":")
-
-
-class Frames(NamedTuple):
-    """What a slider shows."""
-
-    figures: list[Figure]
-    labels: list[str]
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 # --- the gap of the objective ---------------------------------------------------------------------
@@ -60,30 +26,22 @@ def _figure(width: float, height: float) -> Figure:
 def _gap_figure(variance: float) -> Figure:
     f = np.geomspace(0.25, 16.0, 200)
     scaled = gap(variance, f)
-    unit = 0.5 * (1.0 - f**-2.0)  # of means whose spread is 1 after scaling: E mu^2 = 1/f^2
-    figure = _figure(6.2, 3.6)
-    axes = figure.subplots()
+    figure, axes = canvas(6.2, 3.6)
     axes.fill_between(f, 0.0, scaled, where=scaled > 0, color=COLOURS["accent"], alpha=0.25)
     axes.plot(f, scaled, color=COLOURS["lagging"], label="prior N(0, f²)")
-    axes.plot(f, unit, "--", color=COLOURS["vae"], label="prior N(0, 1), Std(fμ) = 1")
+    # Means whose spread is 1 after scaling have the second moment 1/f^2.
+    axes.plot(f, unit_gap(1 / f, f), "--", color=COLOURS["vae"], label="prior N(0, 1), Std(fμ) = 1")
     axes.axhline(0.0, color=COLOURS["guide"], linewidth=0.8)
     axes.axvline(1.0, color=COLOURS["guide"], linewidth=0.8, linestyle=":")
-    axes.set(
-        xscale="log",
-        xlim=(0.25, 16.0),
-        ylim=(-1.5, 3.0),
-        xlabel="scale-up factor f",
-        ylabel="L_scale − ELBO\n(nats per dimension)",
-    )
+    axes.set(xscale="log", xlim=(0.25, 16.0), ylim=(-1.5, 3.0), xlabel="scale-up factor f")
+    axes.set_ylabel("L_scale − ELBO\n(nats per dimension)")
     axes.set_xticks([0.25, 0.5, 1, 2, 4, 8, 16], ["¼", "½", "1", "2", "4", "8", "16"])
     axes.minorticks_off()
     axes.legend(fontsize=8, loc="lower right")
     return figure
 
 
-def gap_frames(
-    variances: Sequence[float] = (0.01, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0),
-) -> Frames:
+def gap_frames(variances: Sequence[float] = (0.01, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)) -> Frames:
     """The objective's excess over a valid bound, against f; one frame a posterior variance."""
     labels = [f"posterior variance σ² = {value:g}" for value in variances]
     return Frames([_gap_figure(value) for value in variances], labels)
@@ -100,12 +58,6 @@ def example_table() -> pd.DataFrame:
 
     Each is two points ±x, with x, noise, mean, variance and factor.
     """
-    names = {
-        "x, and mean of q": lambda x, noise, mean, variance, f: f"±{x:g}, ±{mean:g}",
-        "s of the decoder N(z, s²)": lambda x, noise, mean, variance, f: number(noise, 2),
-        "σ² of q": lambda x, noise, mean, variance, f: number(variance, 2),
-        "f": lambda x, noise, mean, variance, f: number(f, 1),
-    }
     terms = {
         "L_scale": "objective",
         "ELBO, prior N(0, 1)": "elbo_unit",
@@ -113,11 +65,12 @@ def example_table() -> pd.DataFrame:
         "ELBO, prior N(0, f²)": "elbo_scaled",
         "log p(x), prior N(0, f²)": "evidence_scaled",
     }
-    columns: dict[str, list[str]] = {"quantity": [*names, *terms]}
-    for title, case in EXAMPLES.items():
-        found = linear(1.0, case[1], case[0], *case[2:])
-        values = [number(getattr(found, field), 4) for field in terms.values()]
-        columns[title] = [*(name(*case) for name in names.values()), *values]
+    names = ["x, and mean of q", "s of the decoder N(z, s²)", "σ² of q", "f", *terms]
+    columns: dict[str, list[str]] = {"quantity": names}
+    for title, (x, noise, mean, variance, f) in EXAMPLES.items():
+        values = example(x, noise, mean, variance, f)
+        given = [f"±{x:g}, ±{mean:g}", number(noise, 2), number(variance, 2), number(f, 1)]
+        columns[title] = given + [number(getattr(values, name), 4) for name in terms.values()]
     return pd.DataFrame(columns)
 
 
@@ -150,16 +103,15 @@ def _densities(axes: Axes, factor: float) -> None:
     axes.legend(fontsize=7, loc="upper right")
 
 
-def _growth_figure(found: Growth, factor: float) -> Figure:
-    figure = _figure(8.4, 3.3)
-    left, right = figure.subplots(1, 2)
+def _growth_figure(curves: Growth, factor: float) -> Figure:
+    figure, (left, right) = canvas(8.4, 3.3, 2)
     _densities(left, factor)
-    right.plot(found.factors, found.mpd, "--", color=COLOURS["lagging"], label="MPD")
-    right.plot(found.factors, found.information, color=COLOURS["mi"], label="MI")
+    right.plot(curves.factors, curves.mpd, "--", color=COLOURS["lagging"], label="MPD")
+    right.plot(curves.factors, curves.information, color=COLOURS["mi"], label="MI")
     right.axhline(np.log(len(MEAN)), linestyle=":", color=COLOURS["guide"], label="log N")
-    place = int(np.argmin(np.abs(found.factors - factor)))
-    right.plot(factor, found.mpd[place], "^", color=COLOURS["lagging"])
-    right.plot(factor, found.information[place], "o", color=COLOURS["mi"])
+    place = int(np.argmin(np.abs(curves.factors - factor)))
+    right.plot(factor, curves.mpd[place], "^", color=COLOURS["lagging"])
+    right.plot(factor, curves.information[place], "o", color=COLOURS["mi"])
     right.set(xlabel="scale-up factor f", ylabel="nats", yscale="log", ylim=(0.1, 300))
     right.legend(fontsize=8, loc="upper left")
     return figure
@@ -167,9 +119,9 @@ def _growth_figure(found: Growth, factor: float) -> Figure:
 
 def growth_frames(factors: Sequence[float] = (0, 0.5, 1, 1.5, 2, 3, 4, 6, 8)) -> Frames:
     """Posteriors moving apart, with MI and MPD; one frame a factor."""
-    found = growth()
+    curves = growth()
     labels = [f"factor f = {factor:g}" for factor in factors]
-    return Frames([_growth_figure(found, factor) for factor in factors], labels)
+    return Frames([_growth_figure(curves, factor) for factor in factors], labels)
 
 
 # --- the lemma ------------------------------------------------------------------------------------
@@ -187,9 +139,8 @@ def _cover(axes: Axes, factor: float, level: int) -> None:
         axes.plot(factor * centre, 5.2 + 0.5 * place, "|", color="black", markersize=8)
         count += (x >= low) & (x <= high)
     axes.step(x, count, color=COLOURS["kl"], linewidth=1)
-    axes.fill_between(
-        x, level, count, where=count > level, step="pre", color=COLOURS["accent"], alpha=0.6
-    )
+    above, colour = count > level, COLOURS["accent"]
+    axes.fill_between(x, level, count, where=above, step="pre", color=colour, alpha=0.6)
     axes.axhline(level, linestyle="--", color=COLOURS["guide"], linewidth=0.8)
     area = float(np.maximum(count - level, 0.0).sum() * (x[1] - x[0]))
     axes.set_title(f"f = {factor:g}: area above level {level} is {area:.1f}", fontsize=9)
@@ -199,26 +150,11 @@ def _cover(axes: Axes, factor: float, level: int) -> None:
 
 def intervals_figure(level: int = 1) -> Figure:
     """The lemma: the area above a level shrinks when the intervals' centres move apart."""
-    figure = _figure(9.0, 3.3)
-    panels = figure.subplots(1, 3, sharey=True)
+    figure, panels = canvas(9.0, 3.3, 3, sharey=True)
     for axes, factor in zip(panels, (1.0, 1.3, 1.7), strict=True):
         _cover(axes, factor, level)
     panels[0].set_ylabel("intervals over x, n(x)")
     return figure
-
-
-# --- the factor -----------------------------------------------------------------------------------
-
-
-def factor_table(sizes: Sequence[int] = (4, 8, 16, 32, 64, 128)) -> pd.DataFrame:
-    """What averaging f does: mean Std after scaling over des_std, for batches of Gaussian means.
-
-    With B - 1 degrees of freedom it is E[s] E[1/s], whatever the ddof of s.
-    """
-    degrees = np.asarray(sizes, dtype=float) - 1.0
-    log = gammaln((degrees + 1) / 2) + gammaln((degrees - 1) / 2) - 2 * gammaln(degrees / 2)
-    rows = {"batch size": [str(size) for size in sizes], "mean Std(f̄ μ) / des_std": np.exp(log)}
-    return pd.DataFrame(rows)
 
 
 # --- where the factor settles ---------------------------------------------------------------------
@@ -250,8 +186,8 @@ def _return_panel(axes: Axes, des_std: float, epochs: int) -> None:
         by_map = np.array(path(start * fixed.factor, fixed, epochs))
         trained = train_linear(start * fixed.factor, *LINEAR, des_std, epochs + 1).factors
         axes.plot(by_map / fixed.factor, "--", color=colour, linewidth=1)
-        shown = np.array(trained) / fixed.factor
-        axes.plot(shown, "o-", color=colour, markersize=4, label=f"from {start:g} f*")
+        shown, label = np.array(trained) / fixed.factor, f"from {start:g} f*"
+        axes.plot(shown, "o-", color=colour, markersize=4, label=label)
     axes.axhline(1.0, color=COLOURS["guide"], linewidth=0.8)
     axes.set(yscale="log", xlabel="epoch with a shared factor", ylabel="f / f*")
     axes.set_yticks([0.5, 1, 2, 4], ["½", "1", "2", "4"])
@@ -261,42 +197,7 @@ def _return_panel(axes: Axes, des_std: float, epochs: int) -> None:
 
 def return_figure(des_std: float = 0.7, epochs: int = 10) -> Figure:
     """The epoch map for several r, and ways back to the fixed point from below and above."""
-    figure = _figure(8.4, 3.4)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = canvas(8.4, 3.4, 2)
     _map_panel(left)
     _return_panel(right, des_std, epochs)
     return figure
-
-
-def balance_table(spreads: Sequence[float] = (0.3, 0.5, 0.7, 1.1, 1.5)) -> pd.DataFrame:
-    """The fixed point of a linear model for several wanted spreads."""
-    found = [balance(*LINEAR, des_std) for des_std in spreads]
-    told = [slopes(one.share) for one in found]
-    return pd.DataFrame(
-        {
-            "des_std": [number(des_std, 1) for des_std in spreads],
-            "f*": [number(one.factor, 3) for one in found],
-            "ρ*": [number(one.rho, 3) for one in found],
-            "σ²": [number(one.variance, 3) for one in found],
-            "r": [number(one.share, 3) for one in found],
-            "slope, decoder held": [number(one.held, 2) for one in told],
-            "slope, decoder follows": [number(one.follows, 2) for one in told],
-        }
-    )
-
-
-def bound_table(dimensions: int = 32) -> pd.DataFrame:
-    """What the KLs of table 3 say of the factors; Yahoo, as printed."""
-    rows = printed("scale", "table3")
-    rows = rows[rows["dataset"] == "Yahoo"]
-    columns = (rows[name].to_numpy(dtype=float) for name in ("des_std", "kl"))
-    bounds = [factor_bound(wanted, dimensions, kl) for wanted, kl in zip(*columns, strict=True)]
-    return pd.DataFrame(
-        {
-            "des_std": [number(value, 1) for value in rows["des_std"]],
-            "f_epo": [number(value, 0) for value in rows["f_epo"]],
-            "KL": [number(value, 1) for value in rows["kl"]],
-            "MI": [number(value, 1) for value in rows["mi"]],
-            "f is at least": [number(value, 2) for value in bounds],
-        }
-    )
