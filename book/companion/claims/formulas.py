@@ -1,0 +1,144 @@
+"""How statements write formulas, and how a check runs them with a wrong number.
+
+A formula is a function whose numbers are keyword-only arguments with the values of the paper:
+it reads as printed and is called without them. Only a check that is to fail gives others, by
+:func:`using`. Most formulas take arrays of floats, of fractions and of SymPy symbols alike.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import sympy
+from hypothesis.strategies import SearchStrategy
+from numpy.typing import NDArray
+
+from companion.claims.mixtures import ROUNDING
+from companion.claims.statements import DRAWS, Constants, Evidence, Way, search
+
+__all__ = [
+    "ALPHA",
+    "NODES",
+    "WEIGHTS",
+    "Array",
+    "agree",
+    "average",
+    "expected",
+    "fractions",
+    "gaussian",
+    "kl_of_normals",
+    "log",
+    "log_normal",
+    "numbers",
+    "rationals",
+    "together",
+    "using",
+]
+
+Array = NDArray[Any]  # floats, fractions or symbols
+
+ALPHA = 1.0 / (2.0 * math.pi * math.e)  # the variance whose entropy is 0
+
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(8)  # exact for polynomials up to degree 15
+WEIGHTS = WEIGHTS / WEIGHTS.sum()
+
+
+# --- numbers in formulas --------------------------------------------------------------------------
+
+
+@functools.cache  # searches ask for the same formula hundreds of times
+def _numbers(formula: Callable[..., Any]) -> tuple[tuple[str, float], ...]:
+    given = inspect.signature(formula).parameters.values()
+    return tuple((p.name, float(p.default)) for p in given if p.kind is p.KEYWORD_ONLY)
+
+
+def numbers(*formulas: Callable[..., Any]) -> dict[str, float]:
+    """The numbers that stand in formulas, by name."""
+    return dict(itertools.chain.from_iterable(map(_numbers, formulas)))
+
+
+def using(c: Constants, formula: Callable[..., Any]) -> Callable[..., Any]:
+    """A formula with those of the constants that stand in it."""
+    return functools.partial(
+        formula, **{name: c[name] for name, _ in _numbers(formula) if name in c}
+    )
+
+
+def fractions(c: Constants) -> dict[str, Any]:
+    """Constants as fractions, for checks without rounding."""
+    return {name: Fraction(value) for name, value in c.items()}
+
+
+def rationals(c: Constants) -> dict[str, Any]:
+    """Constants as SymPy rationals."""
+    return {name: sympy.Rational(value) for name, value in c.items()}
+
+
+# --- what formulas are made of --------------------------------------------------------------------
+
+
+def log(x: Any) -> Any:
+    """Natural logarithm, elementwise; of symbols too."""
+    if isinstance(x, sympy.Basic):
+        return sympy.log(x)
+    is_symbolic = np.asarray(x).dtype == object
+    return np.frompyfunc(sympy.log, 1, 1)(x) if is_symbolic else np.log(x)
+
+
+def average(values: Array, *axes: int) -> Any:
+    """Mean over axes, without a float in between."""
+    return values.sum(axes) / math.prod(values.shape[axis] for axis in axes)
+
+
+def log_normal(z: Any, mean: Any, variance: Any) -> Any:
+    """Log density of N(mean, variance) at z, elementwise."""
+    return -0.5 * ((z - mean) ** 2 / variance + np.log(2.0 * math.pi * variance))
+
+
+def kl_of_normals(m1: Any, v1: Any, m2: Any, v2: Any) -> Any:
+    """KL(N(m1, v1) || N(m2, v2)), elementwise."""
+    return ((v1 + (m1 - m2) ** 2) / v2 - 1 - log(v1) + log(v2)) / 2
+
+
+def expected(function: Callable[[Array], Array], mean: Any, variance: Any) -> Any:
+    """E f(z) of z ~ N(mean, variance), elementwise: exact for polynomials up to degree 15."""
+    centre, spread = np.broadcast_arrays(mean, np.sqrt(variance))
+    return function(centre[..., None] + spread[..., None] * NODES) @ WEIGHTS
+
+
+def gaussian(random: np.random.Generator, mean: Any, variance: Any, shape: Any = None) -> Array:
+    """Draws of N(mean, variance); without a shape, one for each mean."""
+    noise = random.normal(size=np.shape(mean) if shape is None else shape)
+    return np.asarray(mean + np.sqrt(variance) * noise)
+
+
+def agree(
+    compared: str,
+    cases: SearchStrategy[Any],
+    sides: Callable[[Any], tuple[Any, Any]],
+    describe: Callable[[Any], str] = repr,
+    draws: int = DRAWS,
+) -> Evidence:
+    """Search for a case in which the definition and the formula differ by more than rounding."""
+
+    def violated(case: Any) -> bool:
+        exact, claimed = sides(case)
+        apart = np.abs(np.subtract(exact, claimed)).max()
+        return bool(apart > ROUNDING * (1.0 + np.abs(exact).max()))
+
+    return search(compared, cases, violated, describe, draws)
+
+
+def together(compared: str, *parts: Evidence) -> Evidence:
+    """Several symbolic checks as one."""
+    failed = [part for part in parts if not part.holds]
+    measure, trials = (sum(getattr(part, name) for part in parts) for name in ("measure", "trials"))
+    text = (failed or parts)[0].found
+    return Evidence(Way.SYMBOLIC, compared, not failed, text, measure, trials)

@@ -1,0 +1,411 @@
+"""IGP: the statements on the latent space: information, rotations and the aggregated posterior."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.special
+import sympy
+import torch
+from hypothesis import strategies as st
+
+from companion.claims.formulas import (
+    NODES,
+    WEIGHTS,
+    Array,
+    agree,
+    expected,
+    gaussian,
+    log,
+    log_normal,
+    numbers,
+    rationals,
+    using,
+)
+from companion.claims.mixtures import apart
+from companion.claims.statements import Constants, Evidence, Statement, equal, sampled, search
+from posterior_collapse.gaussian import active_rank, active_units
+
+__all__ = ["STATEMENTS"]
+
+
+# --- I2, information, rate and distortion ---------------------------------------------------------
+
+
+class Channel(NamedTuple):
+    """Nats: the terms of H - D <= I <= R and the two gaps."""
+
+    entropy: Any
+    distortion: Any
+    rate: Any
+    information: Any
+    decoder_gap: Any  # the average KL(q(x|z) || p(x|z))
+    prior_gap: Any  # KL(q(z) || p(z))
+
+
+def channel(data: Array, encoder: Array, decoder: Array, prior: Array, weight: Array) -> Channel:
+    """All terms from densities on a grid of z, or from tables where z is discrete.
+
+    Args:
+        data: p(x), (X,).
+        encoder: q(z|x), (X, Z).
+        decoder: p(x|z), (X, Z), a distribution over x.
+        prior: p(z), (Z,).
+        weight: of each z in the integral, (Z,).
+    """
+    joint = data[:, None] * encoder * weight
+    marginal = data @ encoder
+    backward = data[:, None] * encoder / marginal
+    return Channel(
+        entropy=-(data * log(data)).sum(),
+        distortion=-(joint * log(decoder)).sum(),
+        rate=(joint * log(encoder / prior)).sum(),
+        information=(joint * log(encoder / marginal)).sum(),
+        decoder_gap=(marginal * weight * backward * log(backward / decoder)).sum(),
+        prior_gap=(marginal * weight * log(marginal / prior)).sum(),
+    )
+
+
+def bounds(
+    one: Channel, *, entropy: float = 1.0, distortion: float = 1.0, rate: float = 1.0
+) -> tuple[Any, Any]:
+    """H - D and R."""
+    return entropy * one.entropy - distortion * one.distortion, rate * one.rate
+
+
+def sigmoid_channel(mean: Array, sd: Array, slope: float, points: int = 4001) -> Channel:
+    """Two equally likely x, normal q(z|x), and p(x = 1|z) the sigmoid of slope times z."""
+    reach = float(np.max(np.abs(mean) + 12.0 * sd))
+    z = np.linspace(-reach, reach, points)
+    weight = np.full(points, z[1] - z[0])  # the ends hold nothing: the sum is as good as exact
+    encoder = np.exp(log_normal(z, mean[:, None], sd[:, None] ** 2))
+    encoder = np.maximum(encoder, np.finfo(float).tiny)  # densities that underflow count as nothing
+    decoder = np.stack([scipy.special.expit(-slope * z), scipy.special.expit(slope * z)])
+    return channel(np.full(2, 0.5), encoder, decoder, np.exp(log_normal(z, 0.0, 1.0)), weight)
+
+
+def _bound_symbolic(c: Constants) -> Evidence:
+    """Two x and two z; odds keep every probability a positive function of positive symbols."""
+    w, g, p, h = sympy.symbols("w g p h", positive=True)
+    third = sympy.Rational(1, 3)
+    encoder = np.array([[1 / (1 + g), g / (1 + g)], [third, 2 * third]])
+    decoder = np.array([[h / (1 + h), third], [1 / (1 + h), 2 * third]])
+    data, prior = (np.array([1 / (1 + odds), odds / (1 + odds)]) for odds in (w, p))
+    one = channel(data, encoder, decoder, prior, np.array([1, 1]))
+    low, high = using(rationals(c), bounds)(one)
+    gaps = one.information - low - one.decoder_gap, high - one.information - one.prior_gap
+    return equal(
+        "I − (H − D) and R − I against the two divergences, two x and two z",
+        *((_logs_apart(gap), 0) for gap in gaps),
+    )
+
+
+def _logs_apart(expression: Any) -> Any:
+    """With logarithms of products and quotients written as sums."""
+
+    def taken_apart(x: Any) -> Any:
+        return sympy.expand_log(sympy.log(sympy.factor(x)), force=True)
+
+    return sympy.expand(expression.replace(sympy.log, taken_apart))
+
+
+def _bound_sampled(c: Constants) -> Evidence:
+    mean, sd, random = np.array([-1.0, 1.0]), np.array([0.5, 0.5]), np.random.default_rng(6)
+    one = sigmoid_channel(mean, sd, 3.0)
+    x = random.integers(0, 2, 300_000)
+    z = gaussian(random, mean[x], sd[x] ** 2)
+    both = np.exp(log_normal(z, mean[:, None], sd[:, None] ** 2))
+    ratio = np.log(both[x, np.arange(x.size)] / both.mean(0))
+    low, high = using(c, bounds)(one)
+    return sampled(
+        "mean log-ratio of q(z|x) and q(z) against H − D plus a gap and R less a gap, nats",
+        (low + one.decoder_gap, ratio),
+        (high - one.prior_gap, ratio),
+    )
+
+
+@st.composite
+def _tables(draw: st.DrawFn) -> tuple[Array, Array, Array, Array]:
+    """p(x), q(z|x), p(x|z), p(z) for two to four x and z."""
+    rows, columns = draw(st.integers(2, 4)), draw(st.integers(2, 4))
+
+    def weights(*shape: int) -> Array:
+        size = math.prod(shape)
+        powers = draw(st.lists(st.integers(0, 12), min_size=size, max_size=size))
+        return np.exp2(np.reshape(powers, shape).astype(float))
+
+    data, encoder, decoder = weights(rows), weights(rows, columns), weights(rows, columns)
+    prior = weights(columns)
+    encoder, decoder = encoder / encoder.sum(1, keepdims=True), decoder / decoder.sum(0)
+    return data / data.sum(), encoder, decoder, prior / prior.sum()
+
+
+def _bound_search(c: Constants) -> Evidence:
+    """The order itself, with information as the sum of entropies."""
+
+    def plain(p: Array) -> float:
+        return -float((p * np.log(p)).sum())
+
+    def violated(case: tuple[Array, Array, Array, Array]) -> bool:
+        data, encoder, _, prior = case
+        one, joint = channel(*case, np.ones(len(prior))), data[:, None] * encoder
+        information = plain(joint.sum(0)) + plain(data) - plain(joint)
+        low, high = using(c, bounds)(one)
+        gaps = information - low, high - information
+        wrong = apart(gaps[0], one.decoder_gap) or apart(gaps[1], one.prior_gap)
+        return wrong or min(gaps) < -1e-9
+
+    def shown(case: tuple[Array, Array, Array, Array]) -> str:
+        return f"p(x) {case[0].round(4).tolist()}, q(z|x) {case[1].round(4).tolist()}"
+
+    compared = "information outside [H − D, R], or another gap"
+    return search(compared, _tables(), violated, shown, draws=200)
+
+
+I2 = Statement(
+    id="I2",
+    name="information between H − D and R",
+    paper="IGP, section 5.1",
+    item="",
+    claim="H − D ≤ I ≤ R for discrete x; the gaps are E KL(q(x|z) ‖ p(x|z)), KL(q(z) ‖ p(z)).",
+    constants=numbers(bounds),
+    wrong={"entropy": 2.0, "distortion": 0.5, "rate": 0.5},
+    checks=(_bound_symbolic, _bound_sampled, _bound_search),
+)
+
+
+# --- I4, rotations --------------------------------------------------------------------------------
+
+
+def turn(degrees: float) -> Array:
+    """The rotation of the plane."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return np.array([[cos, -sin], [sin, cos]])
+
+
+def _elbo_terms(x: float, z: Array, centre: Array, variance: Array, rotation: Array) -> Array:
+    """log p(x|z) + log p(z) - log q(z|x) of a turned model whose decoder is bent, noise 1."""
+    back = z @ rotation
+    output = back[..., 0] - 0.5 * back[..., 1] + 0.5 * back[..., 0] * back[..., 1]
+    ratio = log_normal(z, centre, variance) - log_normal(z, 0.0, 1.0)
+    return np.asarray(log_normal(x, output, 1.0) - ratio.sum(-1))
+
+
+def turned_elbo(x: float, mean: Array, variance: Array, degrees: float) -> float:
+    """ELBO of the model turned by an angle: encoder mean R mean, decoder f(R^T z).
+
+    The quadrature is exact, as the logarithm of the likelihood is a polynomial of degree 4.
+
+    Args:
+        x: the observation.
+        mean: (2,), of the posterior before the turn.
+        variance: (2,), of the posterior after the turn as well as before.
+        degrees: the angle.
+    """
+    rotation = turn(degrees)
+    grid = np.stack(np.meshgrid(NODES, NODES, indexing="ij"), -1)
+    z = rotation @ mean + np.sqrt(variance) * grid
+    return float(WEIGHTS @ _elbo_terms(x, z, rotation @ mean, variance, rotation) @ WEIGHTS)
+
+
+def _turned_symbolic(c: Constants) -> Evidence:
+    """Densities of turned points, and the covariance of means on a line turned by 45 degrees."""
+    z, m = (sympy.Matrix(sympy.symbols(f"{name}:2", real=True)) for name in "zm")
+    theta, (tau, v) = sympy.Symbol("theta", real=True), sympy.symbols("tau v", positive=True)
+    exact, cos, sin = rationals(c), sympy.cos(theta), sympy.sin(theta)
+    rotation = sympy.Matrix([[cos, -sin], [sin, cos]])
+    covariance = rotation * sympy.diag(v, 0) * rotation.T
+    eighth = covariance.subs(theta, sympy.pi / 4)
+
+    def exponent(point: Any) -> Any:
+        return point[0] ** 2 / tau + point[1] ** 2 / (exact["ratio"] * tau)
+
+    def active(spread: Any) -> int:
+        return sum(1 for k in range(2) if spread[k, k].is_positive)
+
+    return equal(
+        "densities of turned z; variances, AU and rank of turned means",
+        (exponent(rotation * (z - m)), exponent(z - m)),
+        ((rotation * z).dot(rotation * z), z.dot(z)),
+        (eighth[0, 0], exact["share"] * v),
+        (eighth[1, 1], exact["share"] * v),
+        (active(covariance.subs(theta, 0)), exact["before"]),
+        (active(eighth), exact["after"]),
+        (eighth.rank(), exact["rank"]),
+    )
+
+
+def _turned_sampled(c: Constants) -> Evidence:
+    random = np.random.default_rng(9)
+    mean, x, rotation = np.array([0.8, -0.3]), 0.5, turn(30.0)
+    variance = 0.4 * np.array([1.0, c["ratio"]])
+    z = gaussian(random, rotation @ mean, variance, (300_000, 2))
+    line = np.zeros((100_000, 2))
+    line[:, 0] = math.sqrt(0.9) * random.normal(size=len(line))
+    turned = line @ turn(45.0).T
+    return sampled(
+        "ELBO of the turned model against that before; variances of means turned by 45°",
+        (
+            turned_elbo(x, mean, variance, 0.0),
+            _elbo_terms(x, z, rotation @ mean, variance, rotation),
+        ),
+        (0.9 * c["share"], turned[:, 0] ** 2),
+        (0.9 * c["share"], turned[:, 1] ** 2),
+    )
+
+
+class _Turned(NamedTuple):
+    """A model whose means lie on the first axis, and an angle."""
+
+    places: tuple[int, ...]  # halves
+    variance: float
+    x: int
+    degrees: int
+
+
+def _turned_cases() -> st.SearchStrategy[_Turned]:
+    places = st.lists(st.integers(-4, 4), min_size=2, max_size=5, unique=True).map(tuple)
+    variances = st.integers(-4, 2).map(lambda k: float(np.exp2(k)))
+    return st.builds(_Turned, places, variances, st.integers(-3, 3), st.integers(0, 360))
+
+
+def _turned_search(c: Constants) -> Evidence:
+    def violated(case: _Turned) -> bool:
+        means = np.zeros((len(case.places), 2))
+        means[:, 0] = 0.5 * np.asarray(case.places)
+        variance = case.variance * np.array([1.0, c["ratio"]])
+        for mean in means:
+            before = turned_elbo(case.x, mean, variance, 0.0)
+            if apart(before, turned_elbo(case.x, mean, variance, case.degrees)):
+                return True
+        turned = means @ turn(45.0).T
+        wrong = active_units(torch.from_numpy(means)) != c["before"]
+        wrong |= active_units(torch.from_numpy(turned)) != c["after"]
+        wrong |= active_rank(torch.from_numpy(turned)) != c["rank"]
+        share = float(means.var(0).sum() * c["share"])
+        return wrong or any(apart(float(value), share) for value in turned.var(0))
+
+    compared = "an ELBO or a rank that turns with the model; AU at 45° other than 2"
+    return search(compared, _turned_cases(), violated, draws=200)
+
+
+I4 = Statement(
+    id="I4",
+    name="AU depends on the basis, the ELBO does not",
+    paper="IGP, section 4.1, AU as a measure",
+    item="",
+    claim=(
+        "With isotropic posterior and prior the ELBO of every x stays the same when the latent "
+        "space is turned; 45° turn AU 1 into 2, and the rank of Cov(μ) stays 1."
+    ),
+    constants={"ratio": 1.0, "share": 0.5, "before": 1.0, "after": 2.0, "rank": 1.0},
+    wrong={"ratio": 2.0, "share": 0.25, "before": 2.0, "after": 1.0, "rank": 2.0},
+    checks=(_turned_symbolic, _turned_sampled, _turned_search),
+)
+
+
+# --- I5, the aggregated posterior -----------------------------------------------------------------
+
+
+class Aggregate(NamedTuple):
+    """Moments of the mixture of N posteriors."""
+
+    mean: Array  # (D,)
+    covariance: Array  # (D, D)
+
+
+def aggregate(mean: Array, variance: Array, *, ddof: float = 0.0) -> Aggregate:
+    """Cov[q(z)] = E[diag v] + Cov(mu) with ddof 0, for means and variances (N, D)."""
+    centre = mean.sum(0) / len(mean)
+    spread = (mean - centre).T @ (mean - centre) / (len(mean) - ddof)
+    return Aggregate(centre, np.diag(variance.sum(0) / len(mean)) + spread)
+
+
+def squared_mean(moments: Aggregate, draws: Any, *, excess: float = 1.0) -> Any:
+    """Expected squared length of the mean of so many draws of q(z)."""
+    return moments.mean @ moments.mean + excess * np.trace(moments.covariance) / draws
+
+
+_ENTRIES = ((0, 0), (0, 1), (1, 1))
+
+
+def _aggregate_symbolic(c: Constants) -> Evidence:
+    """Two points in two dimensions; the mean of M independent draws."""
+    m = np.array(sympy.symbols("m:4", real=True)).reshape(2, 2)
+    v = np.array(sympy.symbols("v:4", positive=True)).reshape(2, 2)
+    count, exact = sympy.Symbol("M", positive=True), rationals(c)
+    centre = m.sum(0) / 2
+    second = m.T @ m / 2 + np.diag(v.sum(0) / 2)
+    true = Aggregate(centre, second - np.outer(centre, centre))
+    claimed = using(exact, aggregate)(m, v).covariance
+    # M draws: M products of a draw with itself and M (M - 1) of two independent ones
+    squared = (count * np.trace(second) + count * (count - 1) * centre @ centre) / count**2
+    return equal(
+        "covariance of a mixture of two; squared mean of M draws",
+        *((true.covariance[entry], claimed[entry]) for entry in _ENTRIES),
+        (squared, using(exact, squared_mean)(true, count)),
+    )
+
+
+def _aggregate_sampled(c: Constants) -> Evidence:
+    random = np.random.default_rng(10)
+    mean = np.array([[0.5, -1.25], [-0.75, 0.0], [1.5, 2.0], [0.0, 0.25]])
+    variance = np.array([[0.75, 2.0], [0.125, 0.5], [1.25, 0.375], [0.5, 1.0]])
+    point = random.integers(0, 4, (100_000, 4))
+    z = gaussian(random, mean[point], variance[point])
+    moments = using(c, aggregate)(mean, variance)
+    off = z[:, 0] - mean.mean(0)
+    return sampled(
+        "covariance of draws of q(z), and the squared mean of 4 draws",
+        *((float(moments.covariance[a, b]), off[:, a] * off[:, b]) for a, b in _ENTRIES),
+        (using(c, squared_mean)(moments, 4), (z.mean(1) ** 2).sum(-1)),
+    )
+
+
+@st.composite
+def _mixtures(draw: st.DrawFn) -> tuple[Array, Array]:
+    """Means and variances, each (N, 2)."""
+    points = draw(st.integers(2, 5))
+    mean = draw(st.lists(st.integers(-8, 8), min_size=2 * points, max_size=2 * points))
+    power = draw(st.lists(st.integers(-4, 3), min_size=2 * points, max_size=2 * points))
+    shape = (points, 2)
+    return np.reshape(mean, shape) / 4.0, np.exp2(np.reshape(power, shape).astype(float))
+
+
+def _aggregate_search(c: Constants) -> Evidence:
+    """Against moments of the mixture by quadrature, exact for polynomials."""
+
+    def sides(case: tuple[Array, Array]) -> tuple[Array, Array]:
+        own = expected(lambda z: z, *case)  # (N, 2), the mean of each posterior
+        first = own.mean(0)
+        squares = expected(lambda z: z**2, *case).mean(0) - first**2
+        cross = (own[:, 0] * own[:, 1]).mean() - first[0] * first[1]
+        single = squares.sum() + first @ first  # the mean of one draw is the draw
+        moments = using(c, aggregate)(*case)
+        claimed = [moments.covariance[entry] for entry in _ENTRIES]
+        claimed.append(using(c, squared_mean)(moments, 1))
+        return np.array([squares[0], cross, squares[1], single]), np.array(claimed)
+
+    def shown(case: tuple[Array, Array]) -> str:
+        return f"means {case[0].tolist()}, variances {case[1].tolist()}"
+
+    return agree("other moments of the mixture", _mixtures(), sides, shown)
+
+
+I5 = Statement(
+    id="I5",
+    name="moments of the aggregated posterior",
+    paper="IGP, section 5.3 and table 8",
+    item="",
+    claim=(
+        "Cov[q(z)] = E[diag σ²] + Cov(μ) with ddof 0; the squared mean of M draws exceeds "
+        "‖E μ‖² by tr Cov[q(z)]/M on average."
+    ),
+    constants=numbers(aggregate, squared_mean),
+    wrong={"ddof": 1.0, "excess": 0.0},
+    checks=(_aggregate_symbolic, _aggregate_sampled, _aggregate_search),
+)
+
+STATEMENTS = (I2, I4, I5)
