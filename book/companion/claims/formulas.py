@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import sympy
-from hypothesis.strategies import SearchStrategy
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from companion.claims.mixtures import ROUNDING
@@ -33,6 +33,7 @@ __all__ = [
     "expected",
     "fractions",
     "gaussian",
+    "integers",
     "kl_of_normals",
     "log",
     "log_normal",
@@ -121,7 +122,7 @@ def gaussian(random: np.random.Generator, mean: Any, variance: Any, shape: Any =
 
 def agree(
     compared: str,
-    cases: SearchStrategy[Any],
+    cases: st.SearchStrategy[Any],
     sides: Callable[[Any], tuple[Any, Any]],
     describe: Callable[[Any], str] = repr,
     draws: int = DRAWS,
@@ -129,11 +130,17 @@ def agree(
     """Search for a case in which the definition and the formula differ by more than rounding."""
 
     def violated(case: Any) -> bool:
-        exact, claimed = sides(case)
-        apart = np.abs(np.subtract(exact, claimed)).max()
-        return bool(apart > ROUNDING * (1.0 + np.abs(exact).max()))
+        exact, claimed = map(np.asarray, sides(case))
+        return bool((abs(exact - claimed) > ROUNDING * (1.0 + abs(exact))).any())
 
     return search(compared, cases, violated, describe, draws)
+
+
+def integers(draw: st.DrawFn, low: int, high: int, shape: tuple[int, ...]) -> Array:
+    """An array of integers for a search, as floats."""
+    size = math.prod(shape)
+    values = draw(st.lists(st.integers(low, high), min_size=size, max_size=size))
+    return np.reshape(values, shape).astype(float)
 
 
 def together(compared: str, *parts: Evidence) -> Evidence:
