@@ -39,6 +39,7 @@ __all__ = [
     "log_normal",
     "numbers",
     "rationals",
+    "root",
     "together",
     "using",
 ]
@@ -91,6 +92,11 @@ def log(x: Any) -> Any:
         return sympy.log(x)
     is_symbolic = np.asarray(x).dtype == object
     return np.frompyfunc(sympy.log, 1, 1)(x) if is_symbolic else np.log(x)
+
+
+def root(x: Any) -> Any:
+    """Square root; of symbols too."""
+    return sympy.sqrt(x) if isinstance(x, sympy.Basic) else np.sqrt(x)
 
 
 def average(values: Array, *axes: int) -> Any:
