@@ -1,0 +1,40 @@
+"""Runs the code that theory pages show, as a reader who copies it would."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+
+
+def run_visible(page: str, until: str = "") -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]]:
+    """Run a page's visible cells in order, and nothing of those that it hides.
+
+    Args:
+        page: such as ``"igp/theory"``.
+        until: id of the last cell to run; all if empty.
+
+    Returns:
+        All names at the end, and for each cell tagged ``check-...`` its two sides.
+    """
+    cells = json.loads((NOTEBOOKS / f"{page}.ipynb").read_text(encoding="utf-8"))["cells"]
+    names: dict[str, Any] = {}
+    sides: dict[str, tuple[Any, Any]] = {}
+    for cell in cells:
+        tags = cell["metadata"].get("tags", [])
+        if cell["cell_type"] != "code" or {"parameters", "hide-input"} & set(tags):
+            continue
+        source = "".join(cell["source"])
+        assert len(source.splitlines()) <= 24, f"{cell['id']} is long for a reader"
+        exec(compile(source, cell["id"], "exec"), names)
+        for tag in tags:
+            if tag.startswith("check-"):
+                left, right = (np.asarray(names.pop(side)) for side in ("left", "right"))
+                sides[tag.removeprefix("check-")] = left, right
+        if cell["id"] == until:
+            break
+    return names, sides
