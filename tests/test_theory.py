@@ -86,6 +86,30 @@ def test_search_shrinks_to_the_smallest_case() -> None:
     assert none.holds and none.trials <= 101  # all integers, if there are so few
 
 
+def level(noise: float, weight: float) -> float:
+    return weight * noise
+
+
+def doubled(noise: float) -> float:
+    return level(noise, 2)
+
+
+def test_a_wrong_constant_is_put_into_a_formula_from_outside() -> None:
+    right = theory.Formulas(level, doubled, kl="log(ratio) / 2", least=1.0)
+    assert right.kl(ratio=np.e) == 0.5 and right.doubled(3) == 6 and right.least == 1.0
+    assert dict(right) == {"least": 1.0}
+    u = sympy.symbols("u", positive=True)
+    assert right.kl(ratio=u) == sympy.log(u) / 2
+    assert right.changed("half", ("/ 2", "/ 4")).kl(ratio=np.e) == 0.25
+    assert right.changed("least", 0.5).least == 0.5
+    # A formula that calls another one sees the change, and the module's own stays as it was.
+    assert right.changed("power", ("weight * noise", "weight + noise")).doubled(3) == 5
+    assert level(3, 2) == 6 and right.doubled(3) == 6
+    for text in ("/ 3", "level"):  # in no place, and in two
+        with pytest.raises(BadInput, match="must stand once"):
+            right.changed("wrong", (text, "x"))
+
+
 def statement(printed: bool | None = None, sound: bool = True, notices: bool = True) -> Statement:
     """A statement whose checks say what they are told to."""
 
@@ -106,7 +130,7 @@ def statement(printed: bool | None = None, sound: bool = True, notices: bool = T
         {"half": 0.5},
         {"half": 1.0},
         checks,
-        refuted,  # type: ignore[arg-type]
+        refuted,
     )
 
 

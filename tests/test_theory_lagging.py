@@ -140,7 +140,7 @@ def test_printed_posterior_of_a_bit() -> None:
         z = np.linspace(-20.0, 20.0, 4001)
         return float(np.exp(log_joint(z, sign)) @ z**power * 0.01)
 
-    evidence = lagging._evidence((np.array([2.0]), np.array([0.3]), np.array([1.0])))
+    evidence = mixture.Bits(np.array([2.0]), np.array([0.3]), np.array([1.0])).evidence
     means = [lagging.riemann(lambda z, s=s: log_joint(z, s), -20.0, 20.0, 0.01) for s in (1, -1)]
     values = {
         "p_x1": math.exp(evidence),
@@ -195,7 +195,7 @@ def test_second_force(weight: float, noise: float, x: float) -> None:
 
 def test_a_decoder_that_is_not_concave_escapes_the_third_part_of_l2() -> None:
     """log N(x; (wz)^2, 1): at q = p the ELBO rises with w when x is large."""
-    z = lagging._grid(0.0, 1.0)
+    z = mixture.grid(0.0, 1.0)
     prior = np.exp(log_normal(z, 0.0, 1.0)) * (z[1] - z[0])
     values = [float(prior @ log_normal(4.0, (w * z) ** 2, 1.0)) for w in (0.5, 0.6)]
     assert values[1] > values[0]
@@ -214,7 +214,7 @@ def test_minibatch_forms_are_ordered(case: mixture.Set, size: int) -> None:
 
 
 def test_independent_form_enumerates_ordered_batches() -> None:
-    q = lagging._posteriors([0.5, -0.75, 1.5], [0.9, 0.35, 1.1])
+    q = lagging.posteriors([0.5, -0.75, 1.5], [0.9, 0.35, 1.1])
     batches = list(itertools.product(range(3), repeat=3))
     slow = np.mean([q.against(range(3), q.mixture(batch)) for batch in batches])
     fast = lagging.independent([0.5, -0.75, 1.5], [0.9, 0.35, 1.1], 3)

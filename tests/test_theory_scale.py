@@ -132,13 +132,13 @@ def test_information_grows_in_many_random_mixtures() -> None:
 def test_the_slope_can_be_negative_at_a_single_code() -> None:
     """So the sign for sigma(x) does not follow code by code, as it does for one sigma."""
     z = np.linspace(-5.0, 5.0, 201)
-    varied = scale._covariance(z, scale._MEAN, scale._SD, 1.3, 2.0)
-    single = scale._covariance(z, scale._MEAN, np.full(4, 0.6), 1.3, 2.0)
+    varied = scale.covariance(z, mixture.MEAN, mixture.SD, 1.3)
+    single = scale.covariance(z, mixture.MEAN, np.full(4, 0.6), 1.3)
     assert varied.min() < -1.0 and single.min() >= -1e-12
 
 
 @settings(max_examples=60, deadline=None)
-@given(scale._families(), st.integers(1, 30), st.integers(0, 6))
+@given(scale.families(), st.integers(1, 30), st.integers(0, 6))
 def test_excess_is_the_integral(family: scale.Intervals, factor: int, level: int) -> None:
     """Against a sum over the cells between the ends, at f = factor / 10."""
     f = Fraction(factor, 10)
@@ -250,7 +250,7 @@ def test_a_batch_without_spread_keeps_the_factor_finite() -> None:
 
 def test_the_module_under_test_is_that_of_the_method() -> None:
     head = Scaled(0.7).build(3, 3)
-    assert type(head) is type(scale._head(3, 0.7, 1))
+    assert type(head) is type(scale.head_of(3, 0.7, 1))
 
 
 # --- the statements -------------------------------------------------------------------------------
@@ -353,9 +353,9 @@ def test_the_map_is_what_the_means_do_when_the_rest_is_held(share: float) -> Non
 
 def test_a_stopped_gradient_pulls_along_the_scale() -> None:
     """So S8 is about the gradient that algorithm 1 has, and not about own factors as such."""
-    slope, squares = scale_dynamics._own_slopes(3, 0.0)
+    slope, squares = scale_dynamics.own_slopes(3, 0.0)
     assert np.abs(slope).max() < 1e-12 and squares.min() > 0.1
-    slope, squares = scale_dynamics._own_slopes(3, 1.0)
+    slope, squares = scale_dynamics.own_slopes(3, 1.0)
     np.testing.assert_allclose(slope, -squares, rtol=1e-9)
 
 

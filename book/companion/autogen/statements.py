@@ -11,60 +11,33 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import sympy
 import torch
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from scipy.special import rel_entr
 
+from companion.claims.mixtures import BITS, ROUNDING, Array, gaussian_kl, log_normal, steps
 from companion.claims.statements import (
-    Constants,
     Evidence,
-    Statement,
+    Formulas,
     equal,
+    joined,
     nonnegative,
     sampled,
     search,
+    stated,
 )
+from posterior_collapse import objectives
 from posterior_collapse.layers import Progress
 from posterior_collapse.networks import VAE, linear_vae
-from posterior_collapse.objectives import (
-    ELBO,
-    AutoGen,
-    Constant,
-    Cyclical,
-    Linear,
-    Objective,
-    Schedule,
-)
+from posterior_collapse.objectives import ELBO, AutoGen, Constant, Objective, Schedule
 from posterior_collapse.priors import StandardNormal
 
-__all__ = [
-    "PRIOR",
-    "STATEMENTS",
-    "TOY",
-    "Annealed",
-    "Codes",
-    "Gaussian",
-    "Toy",
-    "bound",
-    "codes",
-    "divergence",
-    "gradients",
-    "largest_excess",
-    "log_moment",
-    "own_codes",
-    "small_model",
-    "tilted",
-    "train_sgd",
-]
-
-Array = NDArray[np.float64]
-
-_TOLERANCE = 1e-9  # absolute and relative, for rounding
+_DRAWS = 200_000
 
 
 # --- a model with a scalar code, in closed form ---------------------------------------------------
@@ -88,6 +61,9 @@ class Gaussian(NamedTuple):
     variance: float
 
 
+PRIOR = Gaussian(0.0, 1.0)
+
+
 def log_moment(toy: Toy, k: float) -> float:
     """log M_k in nats, for k >= 0."""
     w, s, x = toy
@@ -103,26 +79,21 @@ def tilted(toy: Toy, k: float) -> Gaussian:
     return Gaussian(k * w * x / (s * s * precision), 1.0 / precision)
 
 
-PRIOR = Gaussian(0.0, 1.0)
-
-
 def divergence(q: Gaussian, p: Gaussian = PRIOR) -> float:
     """KL(q || p), nats."""
-    ratio = q.variance / p.variance
-    return 0.5 * (ratio + (q.mean - p.mean) ** 2 / p.variance - 1.0 - math.log(ratio))
+    return float(gaussian_kl(*q, *p))
 
 
-def _log_likelihood(toy: Toy, z: Array) -> Array:
-    """log p(x|z)."""
-    return -0.5 * (((toy.x - toy.w * z) / toy.s) ** 2 + math.log(2.0 * math.pi * toy.s**2))
-
-
-def bound(toy: Toy, q: Gaussian, factor: float, kl_weight: float = 1.0) -> float:
-    """factor E_q[log p(x|z)] - kl_weight KL(q || p), nats; L_m(q) with factor 1 + m."""
+def reconstruction(toy: Toy, q: Gaussian) -> float:
+    """E_q[log p(x|z)], nats."""
     w, s, x = toy
     squared = (x - w * q.mean) ** 2 + w * w * q.variance
-    expected = -0.5 * (squared / (s * s) + math.log(2.0 * math.pi * s * s))
-    return factor * expected - kl_weight * divergence(q)
+    return -0.5 * (squared / (s * s) + math.log(2.0 * math.pi * s * s))
+
+
+def bound(toy: Toy, q: Gaussian, factor: float) -> float:
+    """factor E_q[log p(x|z)] - KL(q || p), nats; L_m(q) with factor 1 + m."""
+    return factor * reconstruction(toy, q) - divergence(q)
 
 
 def own_codes(toy: Toy, m: float) -> float:
@@ -131,10 +102,15 @@ def own_codes(toy: Toy, m: float) -> float:
     return first + m * (second - first)
 
 
+def _log_likelihood(toy: Toy, z: Array) -> Array:
+    """log p(x|z)."""
+    return log_normal(toy.x, toy.w * z, toy.s)
+
+
 def _joint(toy: Toy) -> tuple[Array, Array]:
     """A grid of codes, and p(x, z) on it: what the two functions below sum, and nothing else."""
     z = np.linspace(-9.0, 9.0, 40_001)
-    return z, np.exp(_log_likelihood(toy, z) - 0.5 * (z * z + math.log(2.0 * math.pi)))
+    return z, np.exp(_log_likelihood(toy, z) + log_normal(z, 0.0, 1.0))
 
 
 @functools.cache
@@ -152,7 +128,7 @@ def _encoder_table(toy: Toy) -> tuple[Array, Array]:
     return total / total[-1], z
 
 
-def _encoded(toy: Toy, random: np.random.Generator, shape: tuple[int, ...]) -> Array:
+def _encoded(toy: Toy, random: np.random.Generator, *shape: int) -> Array:
     """Codes drawn from p(z|x), the stochastic autoencoder's encoder."""
     return np.interp(random.random(shape), *_encoder_table(toy))
 
@@ -166,6 +142,28 @@ class Codes(NamedTuple):
     prior: Array  # (n,), p(z)
     likelihood: Array  # (n,), p(x|z)
     encoder: Array  # (n,), q(z|x)
+
+    def moment(self, k: float) -> float:
+        """log M_k: the definition."""
+        return math.log(float((self.prior * self.likelihood**k).sum()))
+
+    def tilt(self, k: float) -> Array:
+        """The code's distribution proportional to p(x|z)^k p(z)."""
+        weight = self.prior * self.likelihood**k
+        return np.asarray(weight / weight.sum())
+
+    def terms(self, q: Array) -> dict[str, float]:
+        """E_q[log p(x|z)] and KL(q || p) of an encoder."""
+        expected = float((q * np.log(self.likelihood)).sum())
+        return {"expected": expected, "kl": float(rel_entr(q, self.prior).sum())}
+
+    def bound(self, q: Array, m: float) -> float:
+        """L_m of an encoder."""
+        terms = self.terms(q)
+        return (1.0 + m) * terms["expected"] - terms["kl"]
+
+
+Case = tuple[Codes, float]  # a model, and m
 
 
 @st.composite
@@ -182,39 +180,16 @@ def codes(draw: st.DrawFn, ceiling: float = 1.0, least: int = 1, most: int = 3) 
     return Codes(prior / prior.sum(), ceiling * likelihood / 8.0, encoder / encoder.sum())
 
 
-def _moments(case: Codes, k: float) -> float:
-    """log M_k of a finite model: the definition."""
-    return math.log(float((case.prior * case.likelihood**k).sum()))
-
-
-def _tilt(case: Codes, k: float) -> Array:
-    """The code's distribution proportional to p(x|z)^k p(z)."""
-    weight = case.prior * case.likelihood**k
-    return np.asarray(weight / weight.sum())
-
-
-def _bound(case: Codes, q: Array, factor: float, kl_weight: float = 1.0) -> float:
-    """factor E_q[log p(x|z)] - kl_weight KL(q || p) of a finite model."""
-    expected = float((q * np.log(case.likelihood)).sum())
-    return factor * expected - kl_weight * float(rel_entr(q, case.prior).sum())
-
-
 def _exceeds(left: float, right: float) -> bool:
     """left > right beyond rounding."""
-    return left > right + _TOLERANCE * (1.0 + abs(right))
+    return left > right + ROUNDING * (1.0 + abs(right))
 
 
-def _listed(values: Array) -> str:
-    return ", ".join(f"{value:.4g}" for value in values)
-
-
-def _shown(case: tuple[Codes, float]) -> str:
+def _words(case: Case, names: tuple[str, ...] = ("p(z)", "p(x|z)", "q(z|x)")) -> str:
     """A finite model in words."""
-    model, m = case
-    return (
-        f"m = {m:g}, p(z) = ({_listed(model.prior)}), p(x|z) = ({_listed(model.likelihood)}), "
-        f"q(z|x) = ({_listed(model.encoder)})"
-    )
+    values = (", ".join(f"{value:.4g}" for value in row) for row in case[0])
+    rows = (f"{name} = ({row})" for name, row in zip(names, values, strict=False))
+    return ", ".join([f"m = {case[1]:g}", *rows])
 
 
 # --- symbols --------------------------------------------------------------------------------------
@@ -223,6 +198,10 @@ _W, _S, _V = sympy.symbols("w s v", positive=True)
 _X, _MU, _Z = sympy.symbols("x mu z", real=True)
 _A, _B, _P, _R, _T, _U = sympy.symbols("a b p r t u", positive=True)
 _N = sympy.symbols("n", nonnegative=True)
+
+
+def _logs(expression: Any) -> Any:
+    return sympy.expand_log(sympy.sympify(expression), force=True)
 
 
 @functools.cache
@@ -238,159 +217,102 @@ def _symbolic_moment() -> tuple[Any, Any]:
     return integral - sympy.log(2 * sympy.pi) / 2 - k * sympy.log(2 * sympy.pi * _S**2) / 2, k
 
 
-def _under_q(polynomial: Any) -> Any:
-    """E[polynomial of degree 2 in z] for z ~ N(mu, v)."""
-    return sympy.expand(polynomial).subs(_Z**2, _MU**2 + _V).subs(_Z, _MU)
-
-
-def _gaussian_bound(factor: Any, kl_weight: Any) -> Any:
+def _gaussian_terms() -> dict[str, Any]:
+    """E_q[log p(x|z)] and KL(q || p) of the Gaussian model for q = N(mu, v)."""
     log_likelihood = -((_X - _W * _Z) ** 2) / (2 * _S**2) - sympy.log(2 * sympy.pi * _S**2) / 2
-    kl = (_MU**2 + _V - 1 - sympy.log(_V)) / 2
-    return factor * _under_q(log_likelihood) - kl_weight * kl
+    expected = sympy.expand(log_likelihood).subs(_Z**2, _MU**2 + _V).subs(_Z, _MU)
+    return {"expected": expected, "kl": gaussian_kl(_MU, _V)}
 
 
 def _gaussian_distance(power: Any) -> Any:
     """KL(N(mu, v) || the density proportional to p(x|z)^power p(z))."""
     precision = 1 + power * _W**2 / _S**2
-    mean = power * _W * _X / _S**2 / precision
-    return (precision * (_V + (_MU - mean) ** 2) - 1 - sympy.log(_V * precision)) / 2
+    return gaussian_kl(_MU, _V, power * _W * _X / _S**2 / precision, 1 / precision)
 
 
-def _two_codes(factor: Any, kl_weight: Any, power: Any) -> Any:
-    """L_m(q) + KL(q || q*) of a model with two codes of prior p and r, likelihood a and b."""
-    q = (_T / (_T + _U), _U / (_T + _U))
+_Q = (_T / (_T + _U), _U / (_T + _U))  # of two codes with prior p and r, likelihood a and b
+_TWO_CODES = {
+    "expected": _Q[0] * sympy.log(_A) + _Q[1] * sympy.log(_B),
+    "kl": _Q[0] * sympy.log(_Q[0] / _P) + _Q[1] * sympy.log(_Q[1] / _R),
+}
+
+
+def _codes_distance(power: Any) -> Any:
+    """KL(q || the distribution proportional to p(x|z)^power p(z)) of two codes."""
     weights = (_P * _A**power, _R * _B**power)
-    kl = sum(q[i] * sympy.log(q[i] / (_P, _R)[i]) for i in range(2))
-    far = sum(q[i] * sympy.log(q[i] * sum(weights) / weights[i]) for i in range(2))
-    return factor * (q[0] * sympy.log(_A) + q[1] * sympy.log(_B)) - kl_weight * kl + far
-
-
-def _logs(expression: Any) -> Any:
-    return sympy.expand_log(sympy.sympify(expression), force=True)
-
-
-def _both(first: Evidence, second: Evidence) -> Evidence:
-    """One piece of evidence from two of the same kind: the first that fails, or both."""
-    if not first.holds:
-        return first
-    joined = f"{first.compared}; {second.compared}"
-    return second._replace(compared=joined, trials=first.trials + second.trials)
+    return sum(_Q[i] * sympy.log(_Q[i] * sum(weights) / weights[i]) for i in range(2))
 
 
 # --- A1, the bound and where it is tight ----------------------------------------------------------
 
 
-def _jensen_symbolic(c: Constants, m: Any) -> Evidence:
+def _jensen_symbolic(c: Formulas, m: Any) -> Evidence:
     """log M_{1+m} = L_m(q) + KL(q || q*), with q* by completing the square."""
-    factor = sympy.Rational(c["1 of the factor 1 + m"]) + m
-    kl_weight, power = (
-        sympy.Rational(c["weight of the KL"]),
-        1 + sympy.Rational(c["share of m in the best q"]) * m,
-    )
     moment, k = _symbolic_moment()
-    gaussian = _gaussian_bound(factor, kl_weight) + _gaussian_distance(power)
+    gaussian = c.L(m=m, **_gaussian_terms()) + _gaussian_distance(c.order(m=m))
     finite = sympy.log(_P * _A ** (1 + m) + _R * _B ** (1 + m))
     return equal(
         "log M of order 1 + m against bound plus KL(q‖q*): Gaussian model, any model of two codes",
         (_logs(moment.subs(k, 1 + m)), _logs(gaussian)),
-        (_logs(finite), _logs(_two_codes(factor, kl_weight, power))),
+        (_logs(finite), _logs(c.L(m=m, **_TWO_CODES) + _codes_distance(c.order(m=m)))),
     )
 
 
-def _jensen_sampled(c: Constants, m: int) -> Evidence:
+def _jensen_sampled(c: Formulas, m: int) -> Evidence:
     """The autoencoder itself: encode x, and decode the same code m times into x."""
-    random = np.random.default_rng(1)
-    cases = []
+    random, cases = np.random.default_rng(1), []
     for q in (Gaussian(0.6, 0.1), Gaussian(0.0, 0.4)):
-        star = tilted(TOY, 1.0 + c["share of m in the best q"] * m)
-        level = bound(TOY, q, c["1 of the factor 1 + m"] + m, c["weight of the KL"]) + divergence(
-            q, star
-        )
-        z = _encoded(TOY, random, (200_000,))
-        draws = np.exp(m * _log_likelihood(TOY, z))
+        level = c.L(m=m, expected=reconstruction(TOY, q), kl=divergence(q))
+        level += divergence(q, tilted(TOY, c.order(m=m)))
+        draws = np.exp(m * _log_likelihood(TOY, _encoded(TOY, random, _DRAWS)))
         cases.append((math.exp(level - _log_evidence(TOY)), draws))
-    return sampled(
-        "chance that all m reconstructions of one code are x: bound plus KL(q‖q*) less log p(x)",
-        *cases,
-    )
+    text = "chance that all m reconstructions of one code are x: bound plus KL(q‖q*) less log p(x)"
+    return sampled(text, *cases)
 
 
-def _jensen_search(c: Constants, orders: st.SearchStrategy[float]) -> Evidence:
+def _jensen_search(c: Formulas, orders: st.SearchStrategy[float]) -> Evidence:
     """No encoder above log M_{1+m}, and the tilted one on it."""
 
-    def violated(case: tuple[Codes, float]) -> bool:
+    def violated(case: Case) -> bool:
         model, m = case
-        top, factor = _moments(model, 1.0 + m), c["1 of the factor 1 + m"] + m
-        best = _bound(
-            model,
-            _tilt(model, 1.0 + c["share of m in the best q"] * m),
-            factor,
-            c["weight of the KL"],
-        )
-        above = _bound(model, model.encoder, factor, c["weight of the KL"])
-        return _exceeds(max(above, best), top) or _exceeds(top, best)
+        top, star = model.moment(1.0 + m), model.tilt(c.order(m=m))
+        best, other = (c.L(m=m, **model.terms(q)) for q in (star, model.encoder))
+        return _exceeds(max(other, best), top) or _exceeds(top, best)
 
-    return search(
-        "an encoder above log M of order 1 + m, or q* off it; up to 3 codes",
-        st.tuples(codes(ceiling=2.0), orders),
-        violated,
-        _shown,
-        draws=200,
+    text = "an encoder above log M of order 1 + m, or q* off it; up to 3 codes"
+    return search(text, st.tuples(codes(ceiling=2.0), orders), violated, _words, draws=200)
+
+
+_BOUND = Formulas(L="(1 + m) * expected - kl", order="1 + m * 1")
+_BOUND_WRONG = {
+    "1 of the factor 1 + m": ("(1 + m)", "m"),
+    "weight of the KL": ("- kl", "- kl / 2"),
+    "share of m in the best q": ("m * 1", "m * 0"),
+}
+
+
+def _jensen(m: Any, drawn: int, orders: st.SearchStrategy[float]) -> tuple[Callable[..., Any], ...]:
+    return (
+        functools.partial(_jensen_symbolic, m=m),
+        functools.partial(_jensen_sampled, m=drawn),
+        functools.partial(_jensen_search, orders=orders),
     )
 
 
-_JENSEN: dict[str, float] = {
-    "1 of the factor 1 + m": 1.0,
-    "weight of the KL": 1.0,
-    "share of m in the best q": 1.0,
-}
-_JENSEN_WRONG: dict[str, float] = {
-    "1 of the factor 1 + m": 0.0,
-    "weight of the KL": 0.5,
-    "share of m in the best q": 0.0,
-}
+A1 = stated("A1", _BOUND, _BOUND_WRONG, _jensen(sympy.Integer(1), 1, st.just(1.0)))
 
-A1 = Statement(
-    id="A1",
-    name="a factor of 2 bounds log p(x) + log p_SAE(x|x)",
-    paper="AutoGen, equation 9",
-    item="autogen-eq9",
-    claim=(
-        "log p(x) + log p_SAE(x|x) = log M₂ ≥ 2 E_q log p(x|z) − KL(q‖p) nats for every q, with "
-        "equality at q ∝ p(x|z)² p(z) and not at the posterior."
-    ),
-    constants=_JENSEN,
-    wrong=_JENSEN_WRONG,
-    checks=(
-        lambda c: _jensen_symbolic(c, sympy.Integer(1)),
-        lambda c: _jensen_sampled(c, 1),
-        lambda c: _jensen_search(c, st.just(1.0)),
-    ),
-)
-
-A1M = Statement(
-    id="A1m",
-    name="m reconstructions of one code give the factor 1 + m",
-    paper="AutoGen, equation 10",
-    item="autogen-eq10",
-    claim=(
-        "If the m reconstructions share one code, log p(x) + log p_SAE = log M₁₊ₘ ≥ "
-        "(1 + m) E_q log p(x|z) − KL(q‖p) nats, with equality at q ∝ p(x|z)¹⁺ᵐ p(z)."
-    ),
-    constants=_JENSEN,
-    wrong=_JENSEN_WRONG,
-    checks=(
-        lambda c: _jensen_symbolic(c, sympy.symbols("m", positive=True)),
-        lambda c: _jensen_sampled(c, 3),
-        lambda c: _jensen_search(c, st.integers(0, 12).map(lambda half: half / 2.0)),
-    ),
+A1M = stated(
+    "A1m",
+    _BOUND,
+    _BOUND_WRONG,
+    _jensen(sympy.symbols("m", positive=True), 3, steps(0, 12, 2)),
 )
 
 
 # --- A2, a code of its own for each reconstruction ------------------------------------------------
 
 
-def _chord_symbolic(c: Constants) -> Evidence:
+def _chord_symbolic(c: Formulas) -> Evidence:
     """Gaussian model, m = 1 + n: the two gaps, their slopes in r = w^2 / s^2, and convexity.
 
     log M_k = -k log(2 pi s^2) / 2 - log(1 + k r) / 2 - (x^2 / 2 s^2) k / (1 + k r).
@@ -398,104 +320,86 @@ def _chord_symbolic(c: Constants) -> Evidence:
     Both have the sign of the rational function below: it is the first one's coefficient and twice
     the second one's derivative.
     """
-    r, m = sympy.symbols("r", positive=True), 1 + _N
-    pair, top, encoder = (sympy.Rational(c[name]) for name in A2.constants)
+    r, m, encoder = sympy.symbols("r", positive=True), 1 + _N, sympy.Rational(c.tangent)
 
     def curve(k: Any) -> Any:
         return -k / (1 + k * r)
 
-    chord = curve(1) + m * (curve(pair) - curve(1))
+    def line(k: Any) -> Any:
+        return k
+
+    chord = c.own(moment=curve, m=m)
     tangent = curve(encoder) + (1 + m - encoder) * curve(_A).diff(_A).subs(_A, encoder)
     moment = sympy.log(_P * _A**_X + _R * _B**_X)
-    return _both(
-        equal("linear part of the two gaps", (1 + m * (pair - 1), top + m)),
+    return joined(
+        equal("linear part of the two gaps", (c.own(moment=line, m=m), c.top(moment=line, m=m))),
         nonnegative(
             "log M₁₊ₘ less own codes; own codes less L at the posterior; curvature of log M",
-            curve(top + m) - chord,
+            c.top(moment=curve, m=m) - chord,
             chord - tangent,
             sympy.together(sympy.diff(moment, _X, 2)),
         ),
     )
 
 
-def _chord_sampled(c: Constants) -> Evidence:
+def _chord_sampled(c: Formulas) -> Evidence:
     """Both autoencoders, m = 3: three own codes, and one code used three times; L by draws."""
-    random, m, count = np.random.default_rng(2), 3, 200_000
-    first = log_moment(TOY, 1.0)
-    own = first + m * (log_moment(TOY, c["second order of the chord"]) - first)
-    start = np.exp(_log_likelihood(TOY, random.normal(size=count)))
-    each = np.exp(_log_likelihood(TOY, _encoded(TOY, random, (count, m))))
-    shared = np.exp(m * _log_likelihood(TOY, _encoded(TOY, random, (count,))))
-    again = np.exp(_log_likelihood(TOY, random.normal(size=count)))
-    z = _encoded(TOY, random, (count,))
+    random, m = np.random.default_rng(2), 3
+    moment = functools.partial(log_moment, TOY)
+    start = np.exp(_log_likelihood(TOY, random.normal(size=_DRAWS)))
+    each = np.exp(_log_likelihood(TOY, _encoded(TOY, random, _DRAWS, m)))
+    shared = np.exp(m * _log_likelihood(TOY, _encoded(TOY, random, _DRAWS)))
+    again = np.exp(_log_likelihood(TOY, random.normal(size=_DRAWS)))
+    z = _encoded(TOY, random, _DRAWS)
     posterior = tilted(TOY, 1.0)
-    log_q = -0.5 * (z - posterior.mean) ** 2 / posterior.variance
-    log_q -= 0.5 * math.log(posterior.variance)
-    at_posterior = (1.0 + m) * _log_likelihood(TOY, z) - 0.5 * z * z - log_q
+    ratio = log_normal(z, 0.0, 1.0) - log_normal(z, posterior.mean, posterior.variance**0.5)
     return sampled(
         "p(x) times the chance of x three times, own codes and one code; L at the posterior, nats",
-        (math.exp(own), start * each.prod(1)),
-        (math.exp(log_moment(TOY, c["1 of the order 1 + m"] + m)), again * shared),
-        (bound(TOY, tilted(TOY, c["order of the tangent"]), 1.0 + m), at_posterior),
+        (math.exp(c.own(moment=moment, m=m)), start * each.prod(1)),
+        (math.exp(c.top(moment=moment, m=m)), again * shared),
+        (bound(TOY, tilted(TOY, c.tangent), 1.0 + m), (1 + m) * _log_likelihood(TOY, z) + ratio),
     )
 
 
-def _chord_search(c: Constants) -> Evidence:
+def _chord_search(c: Formulas) -> Evidence:
     """L at the posterior <= own codes <= log M_{1+m}, whatever the model and m."""
 
-    def violated(case: tuple[Codes, float]) -> bool:
+    def violated(case: Case) -> bool:
         model, m = case
-        first = _moments(model, 1.0)
-        own = first + m * (_moments(model, c["second order of the chord"]) - first)
-        low = _bound(model, _tilt(model, c["order of the tangent"]), 1.0 + m)
-        return _exceeds(low, own) or _exceeds(own, _moments(model, c["1 of the order 1 + m"] + m))
+        own, top = (formula(moment=model.moment, m=m) for formula in (c.own, c.top))
+        return _exceeds(model.bound(model.tilt(c.tangent), m), own) or _exceeds(own, top)
 
     cases = st.tuples(codes(ceiling=2.0), st.integers(1, 8).map(float))
-    return search("own codes outside [L(posterior), log M₁₊ₘ]; m to 8", cases, violated, _shown)
+    return search("own codes outside [L(posterior), log M₁₊ₘ]; m to 8", cases, violated, _words)
 
 
 def _own_codes_printed() -> Evidence:
     """Equation 10 read with own codes: is L_2(q) ever above the objective?"""
 
-    def sides(case: tuple[Codes, float]) -> tuple[float, float]:
+    def sides(case: Case) -> tuple[float, float]:
         model, m = case
-        first, second = _moments(model, 1.0), _moments(model, 2.0)
-        return _bound(model, model.encoder, 1.0 + m), first + m * (second - first)
+        first, second = model.moment(1.0), model.moment(2.0)
+        return model.bound(model.encoder, m), first + m * (second - first)
 
-    def told(case: tuple[Codes, float]) -> str:
+    def words(case: Case) -> str:
         claimed, true = sides(case)
-        return f"{_shown(case)}: bound {claimed:.5f} > objective {true:.5f} nats"
+        return f"{_words(case)}: bound {claimed:.5f} > objective {true:.5f} nats"
 
-    return search(
-        "an encoder whose bound exceeds the objective, own code for each; m = 2, up to 2 codes",
-        st.tuples(codes(most=2), st.just(2.0)),
-        lambda case: _exceeds(*sides(case)),
-        told,
-        draws=2000,
-    )
+    text = "an encoder whose bound exceeds the objective, own code for each; m = 2, up to 2 codes"
+    cases = st.tuples(codes(most=2), st.just(2.0))
+    return search(text, cases, lambda case: _exceeds(*sides(case)), words, draws=2000)
 
 
-A2 = Statement(
-    id="A2",
-    name="a code of its own for each reconstruction",
-    paper="AutoGen, equation 10, m independent reconstructions",
-    item="autogen-eq10",
-    claim=(
-        "With own codes the objective is log M₁ + m (log M₂ − log M₁) nats; for m ≥ 1 it lies "
-        "between L at the posterior and log M₁₊ₘ, the largest value of L."
-    ),
-    constants={
-        "second order of the chord": 2.0,
-        "1 of the order 1 + m": 1.0,
-        "order of the tangent": 1.0,
+A2 = stated(
+    "A2",
+    Formulas(own="moment(1) + m * (moment(2) - moment(1))", top="moment(1 + m)", tangent=1.0),
+    {
+        "second order of the chord": ("moment(2)", "moment(3)"),
+        "1 of the order 1 + m": ("moment(1 + m)", "moment(m)"),
+        "tangent": 2.0,
     },
-    wrong={
-        "second order of the chord": 3.0,
-        "1 of the order 1 + m": 0.0,
-        "order of the tangent": 2.0,
-    },
-    checks=(_chord_symbolic, _chord_sampled, _chord_search),
-    printed=_own_codes_printed,
+    (_chord_symbolic, _chord_sampled, _chord_search),
+    _own_codes_printed,
 )
 
 
@@ -522,51 +426,29 @@ def gradients(
     return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
 
 
-def _apart(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor], scale: float) -> float:
-    """Largest relative difference of left and scale times right, over parameters."""
-    found = 0.0
-    for name, value in left.items():
-        size = max(1e-12, value.abs().max().item())
-        found = max(found, (value - scale * right[name]).abs().max().item() / size)
-    return found
-
-
-_START = Progress(0, 1)
-
-
-def _beta_symbolic(c: Constants) -> Evidence:
+def _beta_symbolic(c: Formulas) -> Evidence:
     """Gradient of (1 + m) R + K against the scaled one of R + beta K, for m > -1."""
-    y, theta = sympy.symbols("y", positive=True), sympy.symbols("theta", real=True)
-    m = y - 1
+    theta, m = sympy.symbols("theta", real=True), sympy.symbols("y", positive=True) - 1
     rec, kl = (sympy.Function(name)(theta) for name in ("R", "K"))
-    beta, scale = (
-        1 / (sympy.Rational(c["1 of 1/(1 + m)"]) + m),
-        sympy.Rational(c["1 of the scale 1 + m"]) + m,
-    )
     left = sympy.diff((1 + m) * rec + kl, theta)
-    return equal(
-        "gradients of the two losses in any parameter, every m > −1",
-        (left, scale * sympy.diff(rec + beta * kl, theta)),
-    )
+    right = c.scale(m=m) * sympy.diff(rec + c.beta(m=m) * kl, theta)
+    return equal("gradients of the two losses in any parameter, every m > −1", (left, right))
 
 
 def _exact_gradient(toy: Toy, q: Gaussian, beta: float) -> Array:
     """Gradient of -E_q[log p(x|z)] + beta KL in (w, mean, log-variance)."""
     w, s, x = toy
     miss = (x - w * q.mean) / (s * s)
+    by_logvar = 0.5 * q.variance * w * w / (s * s) + 0.5 * beta * (q.variance - 1.0)
     return np.array(
-        [
-            -miss * q.mean + w * q.variance / (s * s),
-            -miss * w + beta * q.mean,
-            0.5 * q.variance * w * w / (s * s) + 0.5 * beta * (q.variance - 1.0),
-        ]
+        [-miss * q.mean + w * q.variance / (s * s), -miss * w + beta * q.mean, by_logvar]
     )
 
 
 def _drawn_gradient(toy: Toy, q: Gaussian, factor: float, weight: float, seed: int) -> Array:
     """Draws (n, 3) of the gradient of -factor log p(x|z) + weight KL, by reparameterisation."""
     w, s, x = toy
-    noise = np.random.default_rng(seed).normal(size=200_000)
+    noise = np.random.default_rng(seed).normal(size=_DRAWS)
     z = q.mean + math.sqrt(q.variance) * noise
     miss = (x - w * z) / (s * s)
     by_z = -miss * w
@@ -575,50 +457,41 @@ def _drawn_gradient(toy: Toy, q: Gaussian, factor: float, weight: float, seed: i
     return np.asarray(factor * np.stack([-miss * z, by_z, by_logvar], 1) + prior)
 
 
-def _beta_sampled(c: Constants) -> Evidence:
+def _beta_sampled(c: Formulas) -> Evidence:
     """The stochastic gradient of AutoGen against the exact one of the beta-VAE."""
     q, cases = Gaussian(0.3, 0.2), []
     for m in (0.5, 1.0, 3.0):
-        exact = (c["1 of the scale 1 + m"] + m) * _exact_gradient(
-            TOY, q, 1.0 / (c["1 of 1/(1 + m)"] + m)
-        )
+        exact = c.scale(m=m) * _exact_gradient(TOY, q, c.beta(m=m))
         draws = _drawn_gradient(TOY, q, 1.0 + m, 1.0, 3)
         cases += [(float(value), draws[:, place]) for place, value in enumerate(exact)]
     return sampled("gradient in the weight, the mean and the log-variance, m = 0.5, 1, 3", *cases)
 
 
-def _beta_search(c: Constants) -> Evidence:
+def _beta_search(c: Formulas) -> Evidence:
     """The library's two objectives on its linear VAE, same noise, by automatic differentiation."""
 
     def violated(case: tuple[int, float]) -> bool:
         seed, m = case
         model, x = small_model(seed)
-        one = gradients(AutoGen(m), model, x, seed, _START)
-        other = gradients(ELBO(Constant(1.0 / (c["1 of 1/(1 + m)"] + m))), model, x, seed, _START)
-        return _apart(one, other, c["1 of the scale 1 + m"] + m) > 1e-10
+        left, right = (
+            gradients(objective, model, x, seed, Progress(0, 1))
+            for objective in (AutoGen(m), ELBO(Constant(c.beta(m=m))))
+        )
+        return any(
+            (value - c.scale(m=m) * right[name]).abs().max() > 1e-10 * max(1e-12, value.abs().max())
+            for name, value in left.items()
+        )
 
-    cases = st.tuples(st.integers(0, 10_000), st.integers(0, 80).map(lambda tenths: tenths / 10.0))
-    return search(
-        "AutoGen and ELBO of the library in float64: gradients apart in some parameter",
-        cases,
-        violated,
-        lambda case: f"model {case[0]}, m = {case[1]:g}",
-        draws=150,
-    )
+    cases = st.tuples(st.integers(0, 10_000), steps(0, 80, 10))
+    text = "AutoGen and ELBO of the library in float64: gradients apart in some parameter"
+    return search(text, cases, violated, "model {}, m = {:g}", 150)
 
 
-A3 = Statement(
-    id="A3",
-    name="AutoGen is a beta-VAE",
-    paper="AutoGen, section 4",
-    item="autogen-eq10",
-    claim=(
-        "The gradient of the loss with 1 + m reconstructions is 1 + m times that of the β-VAE "
-        "with β = 1/(1 + m), for every m > −1; β > 1 is −1 < m < 0."
-    ),
-    constants={"1 of 1/(1 + m)": 1.0, "1 of the scale 1 + m": 1.0},
-    wrong={"1 of 1/(1 + m)": 2.0, "1 of the scale 1 + m": 0.0},
-    checks=(_beta_symbolic, _beta_sampled, _beta_search),
+A3 = stated(
+    "A3",
+    Formulas(beta="1 / (1 + m)", scale="m + 1"),
+    {"1 of 1/(1 + m)": ("(1 + m)", "(2 + m)"), "1 of the scale 1 + m": ("m + 1", "m")},
+    (_beta_symbolic, _beta_sampled, _beta_search),
 )
 
 
@@ -630,119 +503,73 @@ def largest_excess(toy: Toy, m: float) -> float:
     return log_moment(toy, 1.0 + m) - log_moment(toy, 1.0)
 
 
-def _evidence_symbolic(c: Constants) -> Evidence:
+def _evidence_symbolic(c: Formulas) -> Evidence:
     """The gap of any model of two codes; its sign where log p(x|z) = log ceiling - t, t >= 0."""
     m, t, kl = sympy.symbols("m t K", nonnegative=True)
-    own, ceiling = (
-        sympy.Rational(c["weight of m E log p(x|z)"]),
-        sympy.Rational(c["ceiling of p(x|z)"]),
-    )
-    q = (_T / (_T + _U), _U / (_T + _U))
-    expected = q[0] * sympy.log(_A) + q[1] * sympy.log(_B)
-    objective = _two_codes(1 + m, 1, 1) - _two_codes(0, 0, 1)
-    gap = _two_codes(0, 0, 1) - own * m * expected
-    return _both(
+    expected = _TWO_CODES["expected"]
+    objective = (1 + m) * expected - _TWO_CODES["kl"]
+    gap = c.gap(kl=_codes_distance(1), m=m, expected=expected)
+    lowest = sympy.log(sympy.Rational(c.ceiling)) - t
+    return joined(
         equal(
             "log p(x) − L_m(q) against KL(q‖posterior) − m E_q log p(x|z), two codes",
             (_logs(sympy.log(_P * _A + _R * _B) - objective), _logs(gap)),
         ),
-        nonnegative("the gap where p(x|z) is at most 1", kl - own * m * (sympy.log(ceiling) - t)),
+        nonnegative("the gap where p(x|z) is at most 1", c.gap(kl=kl, m=m, expected=lowest)),
     )
 
 
-class _Bits(NamedTuple):
-    """z ~ N(0, 1) and three independent bits with logits slope z + offset, at one x."""
-
-    slope: Array
-    offset: Array
-    x: Array
-
-
-_BITS = _Bits(np.array([2.0, -1.0, 0.5]), np.array([0.3, 0.0, -0.4]), np.array([1.0, 0.0, 1.0]))
-
-
-def _bits_log_likelihood(z: Array) -> Array:
-    """log p(x|z) of the three bits, z (n,)."""
-    logit = z[:, None] * _BITS.slope + _BITS.offset
-    return np.asarray((_BITS.x * logit - np.logaddexp(0.0, logit)).sum(1))
-
-
-@functools.cache
-def _bits_quadrature(q: Gaussian) -> tuple[float, float, float]:
-    """log p(x), KL(q || p(z|x)) and E_q[log p(x|z)], each by the trapezoid rule."""
-    z = np.linspace(-12.0, 12.0, 24_001)
-    step = z[1] - z[0]
-    log_joint = _bits_log_likelihood(z) - 0.5 * (z * z + math.log(2.0 * math.pi))
-    log_evidence = math.log(float(np.exp(log_joint).sum() * step))
-    log_q = -0.5 * ((z - q.mean) ** 2 / q.variance + math.log(2.0 * math.pi * q.variance))
-    weight = np.exp(log_q) * step
-    kl = float((weight * (log_q - log_joint + log_evidence)).sum())
-    return log_evidence, kl, float((weight * _bits_log_likelihood(z)).sum())
-
-
-def _evidence_sampled(c: Constants) -> Evidence:
-    """A decoder of bits: L_m(q) from draws of q, against the three integrals."""
-    cases = []
-    for seed, (m, q) in enumerate([(1.0, Gaussian(0.4, 0.5)), (2.0, Gaussian(-0.5, 0.3))]):
-        log_evidence, kl, expected = _bits_quadrature(q)
-        noise = np.random.default_rng(seed).normal(size=200_000)
-        z = q.mean + math.sqrt(q.variance) * noise
-        log_ratio = 0.5 * (noise**2 - z * z) + 0.5 * math.log(q.variance)
-        draws = (1.0 + m) * _bits_log_likelihood(z) + log_ratio
-        cases.append((log_evidence - kl + c["weight of m E log p(x|z)"] * m * expected, draws))
+def _evidence_sampled(c: Formulas) -> Evidence:
+    """A decoder of bits: L_m(q) from draws of q, against three integrals."""
+    bits, cases = BITS._replace(bias=np.array([0.3, 0.0, -0.4])), []
+    for seed, (m, mean, variance) in enumerate([(1.0, 0.4, 0.5), (2.0, -0.5, 0.3)]):
+        sd = math.sqrt(variance)
+        z = mean + sd * np.random.default_rng(seed).normal(size=_DRAWS)
+        log_ratio = log_normal(z, 0.0, 1.0) - log_normal(z, mean, sd)
+        gap = c.gap(kl=bits.gap(mean, sd), m=m, expected=bits.reconstruction(mean, sd))
+        cases.append((bits.evidence - gap, (1.0 + m) * bits.log_likelihood(z) + log_ratio))
     return sampled("L_m of three bits with a Gaussian code, nats", *cases)
 
 
-def _evidence_search(c: Constants) -> Evidence:
+def _evidence_search(c: Formulas) -> Evidence:
     """No encoder above log p(x) where p(x|z) is at most the ceiling, and the gap's formula."""
 
-    def violated(case: tuple[Codes, float]) -> bool:
+    def violated(case: Case) -> bool:
         model, m = case
-        q, evidence = model.encoder, _moments(model, 1.0)
-        claimed = _bound(model, q, 1.0 + m)
-        gap = float(rel_entr(q, _tilt(model, 1.0)).sum())
-        gap -= c["weight of m E log p(x|z)"] * m * float((q * np.log(model.likelihood)).sum())
-        wrong = abs(evidence - claimed - gap) > _TOLERANCE * (1.0 + abs(gap))
+        q, evidence = model.encoder, model.moment(1.0)
+        claimed, expected = model.bound(q, m), model.terms(q)["expected"]
+        gap = c.gap(kl=float(rel_entr(q, model.tilt(1.0)).sum()), m=m, expected=expected)
+        wrong = abs(evidence - claimed - gap) > ROUNDING * (1.0 + abs(gap))
         return wrong or _exceeds(claimed, evidence)
 
-    cases = st.tuples(codes(c["ceiling of p(x|z)"]), st.integers(0, 5).map(float))
-    return search("an encoder with L_m above log p(x); up to 3 codes", cases, violated, _shown)
+    cases = st.tuples(codes(c.ceiling), st.integers(0, 5).map(float))
+    return search("an encoder with L_m above log p(x); up to 3 codes", cases, violated, _words)
 
 
 def _evidence_printed() -> Evidence:
     """A discrete x at which even the best encoder stays below log p(x)."""
 
-    def violated(case: tuple[Codes, float]) -> bool:
+    def violated(case: Case) -> bool:
         model, m = case
         varied = np.unique(model.likelihood).size > 1
-        return varied and _moments(model, 1.0 + m) <= _moments(model, 1.0)
+        return varied and model.moment(1.0 + m) <= model.moment(1.0)
 
-    def told(case: tuple[Codes, float]) -> str:
-        model, m = case
-        best, evidence = _moments(model, 1.0 + m), _moments(model, 1.0)
-        return (
-            f"m = {m:g}, p(z) = ({_listed(model.prior)}), p(x|z) = ({_listed(model.likelihood)}): "
-            f"L ≤ {best:.5f} < log p(x) = {evidence:.5f} nats for every q"
-        )
+    def words(case: Case) -> str:
+        best, evidence = case[0].moment(1.0 + case[1]), case[0].moment(1.0)
+        model = _words(case, ("p(z)", "p(x|z)"))
+        return f"{model}: L ≤ {best:.5f} < log p(x) = {evidence:.5f} nats for every q"
 
     cases = st.tuples(codes(least=2), st.integers(1, 4).map(float))
-    compared = "a discrete x for which L_m is a lower bound on log p(x) all the same"
-    return search(compared, cases, violated, told)
+    text = "a discrete x for which L_m is a lower bound on log p(x) all the same"
+    return search(text, cases, violated, words)
 
 
-A4 = Statement(
-    id="A4",
-    name="whether L is a lower bound on log p(x)",
-    paper="AutoGen, section 2.1",
-    item="",
-    claim=(
-        "log p(x) − L_m(q) = KL(q‖p(z|x)) − m E_q log p(x|z) nats: at least 0 for every q where "
-        "p(x|z) ≤ 1, as for discrete x; of either sign for a density."
-    ),
-    constants={"weight of m E log p(x|z)": 1.0, "ceiling of p(x|z)": 1.0},
-    wrong={"weight of m E log p(x|z)": -1.0, "ceiling of p(x|z)": 4.0},
-    checks=(_evidence_symbolic, _evidence_sampled, _evidence_search),
-    printed=_evidence_printed,
+A4 = stated(
+    "A4",
+    Formulas(gap="kl - m * expected", ceiling=1.0),
+    {"weight of m E log p(x|z)": ("- m", "+ m"), "ceiling": 4.0},
+    (_evidence_symbolic, _evidence_sampled, _evidence_search),
+    _evidence_printed,
 )
 
 
@@ -756,103 +583,86 @@ def train_sgd(
     path = []
     for step, rate in enumerate(rates):
         progress = Progress(start.iteration + step, start.batches_per_epoch)
-        found = gradients(objective, model, x, step, progress)
+        slopes = gradients(objective, model, x, step, progress)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                parameter.sub_(rate * found[name])
+                parameter.sub_(rate * slopes[name])
         path.append(torch.cat([p.detach().flatten() for p in model.parameters()]).tolist())
     return path
 
 
+_ANNEALING = Formulas(m="1 / beta - 1", rate="eta * beta")
+
+
 class Annealed(NamedTuple):
-    """AutoGen whose m follows a schedule of the KL weight: m = 1 / beta - offset."""
+    """AutoGen whose m follows a schedule of the KL weight: m = 1 / beta - 1."""
 
     schedule: Schedule
-    offset: float = 1.0
+    order: Callable[..., float] = _ANNEALING.m
 
     def __call__(
         self, model: Any, x: torch.Tensor, progress: Progress, generator: torch.Generator | None
     ) -> Any:
-        m = 1.0 / self.schedule(progress) - self.offset
+        m = self.order(beta=self.schedule(progress))
         return AutoGen(max(m, 0.0))(model, x, progress, generator)
 
 
-def _annealing_symbolic(c: Constants) -> Evidence:
+def _annealing_symbolic(c: Formulas) -> Evidence:
     """The two losses, the two maps, and the sign of dm/dbeta on beta = 1/(1 + n)."""
     rec, kl = sympy.symbols("R K", positive=True)
-    beta = 1 / (1 + _N)
-    m = 1 / _A - sympy.Rational(c["1 of 1/β − 1"])
-    rate = sympy.Rational(c["power of β in the rate"])
-    return _both(
+    beta, m = 1 / (1 + _N), c.m(beta=_A)
+    there = m.subs(_A, beta)
+    return joined(
         equal(
             "annealed loss against β times AutoGen's, and β and m through each other",
-            (rec + beta * kl, beta**rate * ((1 + m.subs(_A, beta)) * rec + kl)),
+            (rec + beta * kl, c.rate(eta=1, beta=beta) * ((1 + there) * rec + kl)),
             (1 / (1 + m), _A),
-            (m.subs(_A, beta), _N),
+            (there, _N),
         ),
-        nonnegative("−dm/dβ and m on 0 < β ≤ 1", -sympy.diff(m, _A), m.subs(_A, beta)),
+        nonnegative("−dm/dβ and m on 0 < β ≤ 1", -sympy.diff(m, _A), there),
     )
 
 
-def _annealing_sampled(c: Constants) -> Evidence:
+def _annealing_sampled(c: Formulas) -> Evidence:
     """The stochastic gradient of the annealed loss against beta times AutoGen's exact one."""
     q, cases = Gaussian(0.3, 0.2), []
     for beta in (0.1, 0.4, 0.8):
-        m = 1.0 / beta - c["1 of 1/β − 1"]
-        exact = (
-            beta ** c["power of β in the rate"]
-            * (1.0 + m)
-            * _exact_gradient(TOY, q, 1.0 / (1.0 + m))
-        )
+        factor = 1.0 + c.m(beta=beta)
+        exact = c.rate(eta=factor, beta=beta) * _exact_gradient(TOY, q, 1.0 / factor)
         draws = _drawn_gradient(TOY, q, 1.0, beta, 4)
         cases += [(float(value), draws[:, place]) for place, value in enumerate(exact)]
     return sampled("annealed gradient against β times AutoGen's, β = 0.1, 0.4, 0.8", *cases)
 
 
-def _annealing_search(c: Constants) -> Evidence:
+def _annealing_search(c: Formulas) -> Evidence:
     """Four steps of training with the library's schedules, and with m = 1/beta - 1 instead."""
 
     def violated(case: tuple[int, Schedule, int]) -> bool:
         seed, schedule, iteration = case
-        start, steps = Progress(iteration, 10), range(4)
-        betas = [schedule(Progress(iteration + step, 10)) for step in steps]
+        start = Progress(iteration, 10)
+        betas = [schedule(Progress(iteration + step, 10)) for step in range(4)]
         if min(betas) == 0.0:  # no finite m
             return False
-        one, x = small_model(seed)
-        other, _ = small_model(seed)
-        left = train_sgd(ELBO(schedule), one, x, [0.01 for _ in steps], start)
-        rates = [0.01 * beta ** c["power of β in the rate"] for beta in betas]
-        right = train_sgd(Annealed(schedule, c["1 of 1/β − 1"]), other, x, rates, start)
+        (one, x), (other, _) = small_model(seed), small_model(seed)
+        left = train_sgd(ELBO(schedule), one, x, [0.01 for _ in betas], start)
+        rates = [c.rate(eta=0.01, beta=beta) for beta in betas]
+        right = train_sgd(Annealed(schedule, c.m), other, x, rates, start)
         return not np.allclose(left, right, rtol=1e-9, atol=1e-11)
 
     linear = st.builds(
-        Linear,
-        start=st.integers(0, 10).map(lambda tenths: tenths / 10.0),
-        epochs=st.integers(1, 10).map(float),
+        objectives.Linear, start=steps(0, 10, 10), epochs=st.integers(1, 10).map(float)
     )
-    cyclical = st.builds(Cyclical, cycles=st.integers(1, 4), epochs=st.integers(2, 8).map(float))
+    cyclical = st.builds(objectives.Cyclical, cycles=st.integers(1, 4), epochs=steps(2, 8))
     cases = st.tuples(st.integers(0, 10_000), st.one_of(linear, cyclical), st.integers(0, 60))
-    return search(
-        "four steps of gradient descent apart: annealing, and AutoGen at the rate times β",
-        cases,
-        violated,
-        lambda case: f"model {case[0]}, {case[1]}, update {case[2]}",
-        draws=60,
-    )
+    text = "four steps of gradient descent apart: annealing, and AutoGen at the rate times β"
+    return search(text, cases, violated, "model {}, {}, update {}", 60)
 
 
-A5 = Statement(
-    id="A5",
-    name="KL annealing is AutoGen with m decreasing to 0",
-    paper="AutoGen, section 4",
-    item="autogen-anneal",
-    claim=(
-        "m = 1/β − 1 maps 0 < β ≤ 1 one to one onto m ≥ 0, and the annealed gradient is β times "
-        "AutoGen's: same optima, and the same steps at the learning rate times β."
-    ),
-    constants={"1 of 1/β − 1": 1.0, "power of β in the rate": 1.0},
-    wrong={"1 of 1/β − 1": 0.0, "power of β in the rate": 0.0},
-    checks=(_annealing_symbolic, _annealing_sampled, _annealing_search),
+A5 = stated(
+    "A5",
+    _ANNEALING,
+    {"1 of 1/β − 1": ("- 1", "- 0"), "power of β in the rate": ("eta * beta", "eta")},
+    (_annealing_symbolic, _annealing_sampled, _annealing_search),
 )
 
 STATEMENTS = (A1, A1M, A2, A3, A4, A5)

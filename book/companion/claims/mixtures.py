@@ -1,35 +1,52 @@
-"""Mixtures of a few Gaussian posteriors by quadrature: what the statements on MI are held against.
+"""Gaussian posteriors and decoders of bits by quadrature: what the statements are held against.
 
-Every number is a sum over a grid of the densities in its definition; no closed form is used.
+Every number but that of :func:`gaussian_kl` is a sum over nodes of the densities in its definition.
 Notation: x is uniform on N points, q_i = N(mu_i, diag sigma_i^2), q_agg is their mixture, nats.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
+import sympy
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logsumexp
+from scipy.special import log_expit, logsumexp
+
+from companion.claims.statements import log
 
 __all__ = [
+    "BITS",
+    "DRAWS",
+    "MEAN",
+    "SD",
+    "Bits",
     "Densities",
     "Parts",
     "apart",
     "densities",
+    "derivative",
     "divergence",
     "divergences",
+    "drawn",
+    "gaussian_kl",
+    "grid",
     "log_normal",
+    "outcomes",
     "parts",
     "sets",
     "shown",
+    "steps",
 ]
 
 Array = NDArray[np.float64]
 Set = tuple[Array, Array]
 
+MEAN, SD = np.array([0.5, -0.75, 1.5, 0.0]), np.array([0.9, 0.35, 1.1, 0.64])  # an example
+DRAWS = 100_000  # of one Monte-Carlo check
 REACH = 10.0  # standard deviations on either side of a mean that the grid covers
 PER_SD = 8  # nodes in the smallest standard deviation
 ROUNDING = 1e-9  # what the quadrature of a sum may be off, relative to it
@@ -119,7 +136,94 @@ def divergence(mean: ArrayLike, sd: ArrayLike, other_mean: ArrayLike, other_sd: 
     return np.asarray((weight * (log_normal(z, m, s) - log_normal(z, m2, s2))).sum(-1))
 
 
+def gaussian_kl(mean: Any, variance: Any, centre: Any = 0, width: Any = 1) -> Any:
+    """KL(N(mean, variance) || N(centre, width)) elementwise in closed form; symbols serve as well.
+
+    ``width`` is the variance of the second Gaussian.
+    """
+    ratio = variance / width
+    return (ratio + (mean - centre) ** 2 / width - 1 - log(ratio)) / 2
+
+
+def drawn(mean: Array, sd: Array, seed: int) -> tuple[NDArray[np.int64], Array]:
+    """Points x and codes z from q(z|x), scalar; ``DRAWS`` of each."""
+    random = np.random.default_rng(seed)
+    x = random.integers(0, len(mean), DRAWS)
+    return x, mean[x] + sd[x] * random.normal(size=DRAWS)
+
+
+def derivative(function: Callable[[float], float], at: float, step: float = 1e-3) -> float:
+    """By a central difference; its error is about step^4."""
+    low, below, above, high = (function(at + k * step) for k in (-2, -1, 1, 2))
+    return (low - 8.0 * below + 8.0 * above - high) / (12.0 * step)
+
+
+def outcomes(points: int, states: int) -> tuple[list[list[sympy.Symbol]], list[list[sympy.Symbol]]]:
+    """Probabilities of each point's states and their logarithms, as free symbols.
+
+    Identities that are linear in the logarithms do not need them tied to the probabilities.
+    """
+    p, log_p = (
+        [[sympy.Symbol(f"{name}{i}{k}") for k in range(states)] for i in range(points)]
+        for name in "pl"
+    )
+    return p, log_p
+
+
+# --- a decoder without closed forms ---------------------------------------------------------------
+
+
+def grid(mean: float, sd: float, per_sd: int = PER_SD) -> Array:
+    """Nodes of a uniform grid around a Gaussian."""
+    return mean + sd * np.linspace(-REACH, REACH, round(2 * REACH * per_sd) + 1)
+
+
+class Bits(NamedTuple):
+    """z ~ N(0, 1) and n independent bits with logits weight z + bias, at one x; nats."""
+
+    weight: Array  # (n,)
+    bias: Array
+    x: Array  # of zeros and ones
+
+    def log_likelihood(self, z: Array) -> Array:
+        """log p(x|z); z (G,) -> (G,)."""
+        logit = np.multiply.outer(z, self.weight) + self.bias
+        return np.asarray((log_expit(np.where(self.x > 0, logit, -logit))).sum(-1))
+
+    @property
+    def evidence(self) -> float:
+        """log p(x) as a sum over a grid under the prior."""
+        z = grid(0.0, 1.0, 4 * PER_SD)
+        log_joint = self.log_likelihood(z) + log_normal(z, 0.0, 1.0)
+        return float(logsumexp(log_joint) + math.log(z[1] - z[0]))
+
+    def reconstruction(self, mean: float, sd: float) -> float:
+        """E_q log p(x|z) of q = N(mean, sd^2) by Gauss-Hermite quadrature."""
+        nodes, weights = _HERMITE
+        return float(weights @ self.log_likelihood(mean + sd * nodes) / weights.sum())
+
+    def gap(self, mean: float, sd: float) -> float:
+        """KL(q || p(z|x)) as a sum over a grid around q."""
+        z = grid(mean, sd)
+        own = log_normal(z, mean, sd)
+        model = self.log_likelihood(z) + log_normal(z, 0.0, 1.0) - self.evidence
+        return float(np.exp(own) @ (own - model) * (z[1] - z[0]))
+
+    def __str__(self) -> str:
+        weight, bias, x = (values.tolist() for values in self)
+        return f"bits {x} with logits of weights {weight} and biases {bias}"
+
+
+_HERMITE = np.polynomial.hermite_e.hermegauss(64)
+BITS = Bits(np.array([2.0, -1.0, 0.5]), np.array([0.3, 0.0, -0.5]), np.array([1.0, 0.0, 1.0]))
+
+
 # --- what searches draw from ----------------------------------------------------------------------
+
+
+def steps(low: int, high: int, parts: int = 1) -> st.SearchStrategy[float]:
+    """Multiples of 1 / parts from low / parts to high / parts."""
+    return st.integers(low, high).map(lambda n: n / parts)
 
 
 @st.composite

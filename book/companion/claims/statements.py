@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import enum
+import functools
+import inspect
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -10,29 +13,45 @@ from typing import Any, NamedTuple
 import hypothesis
 import numpy as np
 import sympy
+import yaml
 from hypothesis.errors import NoSuchExample
 from hypothesis.strategies import SearchStrategy
 
-from companion.claims.printed import Check, Finding, Interval, Outcome, answer, as_printed, decide
+from companion.claims.printed import (
+    Check,
+    Finding,
+    Interval,
+    Outcome,
+    answer,
+    as_printed,
+    decide,
+    repository,
+)
 from posterior_collapse.errors import BadInput
 
 __all__ = [
     "Constants",
     "Evidence",
     "Examination",
+    "Formulas",
     "Mutation",
     "Standing",
     "Statement",
     "Way",
     "equal",
     "examine",
+    "exp",
     "findings",
+    "joined",
+    "log",
     "nonnegative",
     "sampled",
     "search",
+    "stated",
 ]
 
 Constants = Mapping[str, float]
+Wrong = float | tuple[str, str]  # another number, or a piece of a formula and what replaces it
 
 STANDARD_ERRORS = 5.0  # a Monte-Carlo check allows this many; one in 1.7 million is beyond
 DRAWS = 400  # examples of one search
@@ -66,6 +85,52 @@ class Evidence(NamedTuple):
     counterexample: str = ""
 
 
+def _formula(text: str) -> Callable[..., Any]:
+    """A function of the quantities that a text names."""
+    code = compile(text, "<formula>", "eval")
+
+    def formula(**quantities: Any) -> Any:
+        return eval(code, {"log": log, "exp": exp}, quantities)
+
+    return formula
+
+
+class Formulas(dict[str, float]):
+    """Formulas as they stand on paper, as attributes, beside the numbers that limit them.
+
+    A formula is a text of named quantities, such as ``"reconstruction - kl"``, which is called with
+    them as keywords, or a function of a module; both are written with plain numbers.
+    A wrong constant is put into the text or the source from outside, by :meth:`changed`.
+    """
+
+    def __init__(self, *functions: Callable[..., Any], **named: float | str) -> None:
+        super().__init__({k: value for k, value in named.items() if not isinstance(value, str)})
+        self.functions = functions
+        self.texts = {k: value for k, value in named.items() if isinstance(value, str)}
+        self.__dict__.update(self, **{one.__name__: one for one in functions})
+        for name, text in self.texts.items():
+            setattr(self, name, _formula(text))
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"no formula and no number {name!r}")
+
+    def changed(self, name: str, wrong: Wrong) -> Formulas:
+        """The same with one constant wrong; a piece of text has to stand in one place."""
+        if not isinstance(wrong, tuple):
+            return Formulas(*self.functions, **{**self.texts, **self, name: wrong})
+        sources = [textwrap.dedent(inspect.getsource(one)) for one in self.functions]
+        places = sum(text.count(wrong[0]) for text in (*sources, *self.texts.values()))
+        if places != 1:
+            raise BadInput(f"{name}: {wrong[0]!r} must stand once in the formulas, not {places}")
+        scope: dict[str, Any] = {}
+        for one in self.functions:
+            scope |= one.__globals__
+        for source in sources:  # all of them, so that one that calls another sees the change
+            exec(source.replace(*wrong), scope)
+        texts = {key: text.replace(*wrong) for key, text in self.texts.items()}
+        return Formulas(*(scope[one.__name__] for one in self.functions), **texts, **self)
+
+
 @dataclass(frozen=True)
 class Statement:
     """One statement of a paper in the form that is true, and in its printed form where that is not.
@@ -75,11 +140,12 @@ class Statement:
         name: a few words.
         paper: and place, such as ``"DU-VAE, equation 3"``.
         item: of the inventory that it belongs to; empty if it belongs to none.
-        constants: the numbers that stand in it, by name.
-        wrong: for each constant another value; with it at least one check must fail.
+        claim: what is stated, in one sentence with its unit; pages show it above the checks.
+        constants: its :class:`Formulas`, or the numbers that stand in it, by name.
+        wrong: another value for each number, other text for a piece of a formula; with each of
+            them at least one check must fail.
         checks: functions of the constants: one symbolic, one by sampling, one by search.
         printed: a search for a counter-example to the printed form, where the two differ.
-        claim: what is stated, in one sentence with its unit; pages show it above the checks.
     """
 
     id: str
@@ -88,13 +154,14 @@ class Statement:
     item: str
     claim: str
     constants: Constants
-    wrong: Constants
-    checks: Sequence[Callable[[Constants], Evidence]]
+    wrong: Mapping[str, Any]  # of Wrong
+    checks: Sequence[Callable[[Any], Evidence]]
     printed: Callable[[], Evidence] | None = field(default=None)
 
     def __post_init__(self) -> None:
         """Refuse a statement whose checks could not be seen to fail."""
-        if set(self.constants) != set(self.wrong) or not self.constants:
+        numbers = {name for name, wrong in self.wrong.items() if not isinstance(wrong, tuple)}
+        if set(self.constants) != numbers or not self.wrong:
             raise BadInput(
                 f"statement {self.id} needs a wrong value for each constant, given constants "
                 f"{sorted(self.constants)} and wrong values {sorted(self.wrong)}"
@@ -103,12 +170,30 @@ class Statement:
             raise BadInput(f"statement {self.id} needs {len(Way)} checks, given {len(self.checks)}")
 
 
+@functools.cache
+def _texts() -> dict[str, dict[str, str]]:
+    text = (repository() / "data" / "papers" / "statements.yml").read_text(encoding="utf-8")
+    return {id: {"item": "", **fields} for id, fields in yaml.safe_load(text).items()}
+
+
+def stated(
+    id: str,
+    constants: Formulas,
+    wrong: Mapping[str, Wrong],
+    checks: Sequence[Callable[[Any], Evidence]],
+    printed: Callable[[], Evidence] | None = None,
+) -> Statement:
+    """The statement whose name, place and claim stand in ``data/papers/statements.yml``."""
+    rest = {"constants": constants, "wrong": wrong, "checks": checks, "printed": printed}
+    return Statement(id=id, **_texts()[id], **rest)
+
+
 class Mutation(NamedTuple):
     """A constant replaced by a wrong value, and the checks that noticed."""
 
     constant: str
-    right: float
-    wrong: float
+    right: float | str
+    wrong: float | str
     noticed: tuple[Way, ...]
 
 
@@ -139,17 +224,30 @@ def examine(statement: Statement, mutate: bool = True) -> Examination:
     """Run the checks of a statement, and with ``mutate`` again with each wrong constant."""
     evidence = tuple(check(statement.constants) for check in statement.checks)
     printed = statement.printed() if statement.printed else None
-    mutations = tuple(_mutation(statement, name) for name in statement.constants) if mutate else ()
+    mutations = tuple(_mutation(statement, name) for name in statement.wrong) if mutate else ()
     return Examination(statement, evidence, printed, mutations)
 
 
 def _mutation(statement: Statement, name: str) -> Mutation:
-    wrong = {**statement.constants, name: statement.wrong[name]}
-    noticed = [found.way for check in statement.checks if not (found := check(wrong)).holds]
-    return Mutation(name, statement.constants[name], statement.wrong[name], tuple(noticed))
+    right, wrong = statement.constants, statement.wrong[name]
+    other = right.changed(name, wrong) if isinstance(right, Formulas) else {**right, name: wrong}
+    results = [check(other) for check in statement.checks]
+    noticed = tuple(result.way for result in results if not result.holds)
+    pair = wrong if isinstance(wrong, tuple) else (right[name], wrong)
+    return Mutation(name, *pair, noticed)
 
 
 # --- checks ---------------------------------------------------------------------------------------
+
+
+def log(value: Any) -> Any:
+    """The logarithm of a number, an array or a SymPy expression, for formulas of all three."""
+    return sympy.log(value) if isinstance(value, sympy.Basic) else np.log(value)
+
+
+def exp(value: Any) -> Any:
+    """The exponential function of the same."""
+    return sympy.exp(value) if isinstance(value, sympy.Basic) else np.exp(value)
 
 
 def equal(compared: str, *pairs: tuple[Any, Any]) -> Evidence:
@@ -172,6 +270,15 @@ def nonnegative(compared: str, *expressions: Any) -> Evidence:
     undecided = [str(e) for e in simple if e.is_nonnegative is not True]
     found = f"{undecided[0]} is not" if undecided else f"{simple[0]} is not negative"
     return Evidence(Way.SYMBOLIC, compared, not undecided, found, len(undecided), len(simple))
+
+
+def joined(*parts: Evidence) -> Evidence:
+    """One piece of evidence from several of the same kind: the first that fails, or the last."""
+    for one in parts:
+        if not one.holds:
+            return one
+    text, trials = "; ".join(p.compared for p in parts), sum(p.trials for p in parts)
+    return parts[-1]._replace(compared=text, trials=trials)
 
 
 def sampled(compared: str, *cases: tuple[float, np.ndarray]) -> Evidence:
@@ -199,7 +306,7 @@ def search(
     compared: str,
     cases: SearchStrategy[Any],
     violated: Callable[[Any], bool],
-    describe: Callable[[Any], str] = repr,
+    describe: Callable[[Any], str] | str = repr,
     draws: int = DRAWS,
 ) -> Evidence:
     """Search for a case in which a statement is violated, and shrink it to the smallest found.
@@ -208,7 +315,7 @@ def search(
         compared: what is looked for, in words.
         cases: Hypothesis strategy.
         violated: whether a case is a counter-example; allow for rounding inside.
-        describe: a case in words, for the page.
+        describe: a case in words, for the page: a function, or a format of a tuple's fields.
         draws: examples tried at most.
     """
     tried = 0
@@ -226,7 +333,8 @@ def search(
     except NoSuchExample:
         return Evidence(Way.SEARCH, compared, True, f"none in {tried} draws", 0, tried)
     found = f"one found, the smallest after {tried} draws"
-    return Evidence(Way.SEARCH, compared, False, found, 1, tried, describe(case))
+    words = describe.format(*case) if isinstance(describe, str) else describe(case)
+    return Evidence(Way.SEARCH, compared, False, found, 1, tried, words)
 
 
 _PHASES = (hypothesis.Phase.generate, hypothesis.Phase.shrink)
@@ -277,7 +385,7 @@ def _toothless(one: Examination) -> list[Check]:
     name = one.statement.id
     return [
         Check(
-            f"{name}: {missed.constant} {missed.wrong:g} in place of {missed.right:g}",
+            f"{name}: {missed.constant}, {missed.wrong} in place of {missed.right}",
             "a check must fail",
             Interval(0.0, 0.0, 0.0, len(one.evidence)),
             Outcome.FAILS,

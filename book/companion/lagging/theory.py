@@ -8,78 +8,33 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from companion.claims.mixtures import log_normal, parts
-from companion.lagging.statements import (
-    INTERVAL,
-    STRIDE,
-    forces,
-    independent,
-    linear_gap,
-    riemann,
-    within,
-)
+from companion.claims.mixtures import Array, log_normal, parts
+from companion.lagging import statements as lagging
+from companion.lagging.statements import INTERVAL, STRIDE
 from companion.numbers import number
 from companion.show.figures import COLOURS
-
-__all__ = [
-    "Forms",
-    "Frames",
-    "average_forces",
-    "ceiling_table",
-    "force_frames",
-    "forms",
-    "gap_figure",
-    "grid_table",
-    "minibatch_frames",
-    "rate_figure",
-    "stride_figure",
-    "worst_error",
-]
-
-Array = NDArray[np.float64]
-
-
-class Frames(NamedTuple):
-    """What a slider shows."""
-
-    figures: list[Figure]
-    labels: list[str]
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
+from companion.show.theory import Frames, canvas
 
 # --- the gap of the ELBO --------------------------------------------------------------------------
 
 
 def gap_figure() -> Figure:
     """ELBO and log p(x) while the mean of q moves, for two standard deviations of q."""
-    weight, noise, x = (1.0, -0.5, 2.0), 0.7, (0.8, -1.1, 1.6)
+    decoder = (1.0, -0.5, 2.0), 0.7, (0.0, 0.0, 0.0), (0.8, -1.1, 1.6)
     mean = np.linspace(-0.2, 1.8, 161)
-    figure = _figure(8.4, 3.2)
+    figure = canvas(8.4, 3.2)
     panels = figure.subplots(1, 2, sharey=True)
-    posterior = linear_gap(weight, noise, (0.0, 0.0, 0.0), x, 0.0, 1.0)
-    right = float(np.sqrt(posterior.posterior_variance))
+    posterior = lagging.linear_gap(*decoder, 0.0, 1.0)
+    top, right = posterior.evidence, math.sqrt(posterior.posterior_variance)
     for axes, (name, sd) in zip(panels, (("the right sd", right), ("sd 0.6", 0.6)), strict=True):
-        found = [linear_gap(weight, noise, (0.0, 0.0, 0.0), x, m, sd**2) for m in mean]
-        elbo = np.array([one.elbo for one in found])
-        axes.axhline(posterior.evidence, color=COLOURS["kl"], linestyle="--", label="log p(x)")
+        elbo = np.array([lagging.linear_gap(*decoder, m, sd**2).elbo for m in mean])
+        axes.axhline(top, color=COLOURS["kl"], linestyle="--", label="log p(x)")
         axes.plot(mean, elbo, color=COLOURS["vae"], label="ELBO")
-        axes.fill_between(
-            mean,
-            elbo,
-            posterior.evidence,
-            color=COLOURS["accent"],
-            alpha=0.35,
-            label="KL(q‖p(z|x))",
-        )
+        shade = {"color": COLOURS["accent"], "alpha": 0.35, "label": "KL(q‖p(z|x))"}
+        axes.fill_between(mean, elbo, top, **shade)
         axes.axvline(posterior.posterior_mean, color=COLOURS["guide"], linestyle=":")
         axes.set(xlabel="mean of q(z|x)", title=f"q with {name}", ylim=(-11.0, -2.5))
     panels[0].set_ylabel("nats")
@@ -90,21 +45,9 @@ def gap_figure() -> Figure:
 # --- the two forces -------------------------------------------------------------------------------
 
 
-class Averaged(NamedTuple):
-    """Both forces on w over a grid of w, averaged over x; nats per unit of w, (G,)."""
-
-    evidence: Array
-    divergence: Array
-
-    @property
-    def both(self) -> Array:
-        """The derivative of the ELBO."""
-        return self.evidence + self.divergence
-
-
 def average_forces(
     weight: Array, share: float, spread: float = 2.0, noise: float = 1.0
-) -> Averaged:
+) -> lagging.Forces:
     """Both forces on w (G,), averaged over x with E x = 0 and E x^2 = ``spread``.
 
     The encoder stands between the prior and the posterior of each w: its mean is ``share`` of the
@@ -114,56 +57,35 @@ def average_forces(
     slope, variance = share * weight / total, 1.0 + share * (noise**2 / total - 1.0)
     # The forces are quadratic in x and even, so one point at the deviation gives the average.
     x = math.sqrt(spread)
-    found = [
-        forces(float(w), noise, x, float(a) * x, float(v))
-        for w, a, v in zip(weight, slope, variance, strict=True)
-    ]
-    return Averaged(
-        np.array([one.evidence for one in found]), np.array([one.divergence for one in found])
-    )
+    return lagging.forces(weight, noise, x, slope * x, variance)
 
 
 def _force_figure(share: float) -> Figure:
     weight = np.linspace(0.0, 2.0, 101)
-    found = average_forces(weight, share)
-    figure = _figure(6.2, 3.7)
+    pull = average_forces(weight, share)
+    figure = canvas(6.2, 3.7)
     axes = figure.subplots()
     axes.axhline(0.0, color=COLOURS["guide"], linewidth=0.8)
-    axes.plot(weight, found.evidence, "--", color=COLOURS["vae"], label="of log p(x)")
-    axes.plot(weight, found.divergence, ":", color=COLOURS["lagging"], label="of −KL(q‖p(z|x))")
-    axes.plot(weight, found.both, color=COLOURS["kl"], label="both: of the ELBO")
-    at = weight[5::10]
-    total = average_forces(at, share).both
-    axes.quiver(
-        at,
-        np.full_like(at, -2.2),
-        np.sign(total) * np.sqrt(np.abs(total)),
-        np.zeros_like(at),
-        color=[COLOURS["mi"] if value > 0 else COLOURS["aggregate"] for value in total],
-        angles="xy",
-        scale_units="xy",
-        scale=9.0,
-        width=0.006,
-    )
+    axes.plot(weight, pull.evidence, "--", color=COLOURS["vae"], label="of log p(x)")
+    axes.plot(weight, pull.divergence, ":", color=COLOURS["lagging"], label="of −KL(q‖p(z|x))")
+    axes.plot(weight, pull.both, color=COLOURS["kl"], label="both: of the ELBO")
+    at, total = weight[5::10], pull.both[5::10]
+    colours = [COLOURS["mi"] if value > 0 else COLOURS["aggregate"] for value in total]
+    length, none = np.sign(total) * np.sqrt(np.abs(total)), np.zeros_like(at)
+    arrows = {"angles": "xy", "scale_units": "xy", "scale": 9.0, "width": 0.006}
+    axes.quiver(at, none - 2.2, length, none, color=colours, **arrows)
     axes.text(0.02, -2.05, "direction of the update of w", fontsize=8)
-    axes.set(
-        xlabel="dependence of the decoder on z, w",
-        ylabel="force on w (nats per unit of w)",
-        xlim=(0.0, 2.0),
-        ylim=(-2.5, 1.0),
-    )
+    axes.set(xlabel="dependence of the decoder on z, w", xlim=(0.0, 2.0), ylim=(-2.5, 1.0))
+    axes.set_ylabel("force on w (nats per unit of w)")
     axes.legend(fontsize=8, loc="upper right")
     return figure
 
 
-def force_frames(
-    shares: Sequence[float] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
-) -> Frames:
+def force_frames(shares: Sequence[float] = tuple(k / 10 for k in range(11))) -> Frames:
     """The two forces against w; one frame a position of the encoder."""
-    labels = []
-    for share in shares:
-        where = {0.0: " (at the prior)", 1.0: " (at the posterior)"}.get(share, "")
-        labels.append(f"encoder at {share:.0%} of the way from the prior to the posterior{where}")
+    ends = {0.0: " (at the prior)", 1.0: " (at the posterior)"}
+    way = "of the way from the prior to the posterior"
+    labels = [f"encoder at {share:.0%} {way}{ends.get(share, '')}" for share in shares]
     return Frames([_force_figure(share) for share in shares], labels)
 
 
@@ -173,11 +95,11 @@ def force_frames(
 def rate_figure() -> Figure:
     """What the KL buys when two posteriors move apart."""
     distance = np.linspace(0.0, 3.0, 61)
-    found = [parts([d, -d], [0.5, 0.5]) for d in distance]
-    figure = _figure(5.6, 3.4)
+    terms = [parts([d, -d], [0.5, 0.5]) for d in distance]
+    information = np.array([one.information for one in terms])
+    rate = np.array([one.rate for one in terms])
+    figure = canvas(5.6, 3.4)
     axes = figure.subplots()
-    information = np.array([one.information for one in found])
-    rate = np.array([one.rate for one in found])
     axes.fill_between(distance, 0.0, information, color=COLOURS["mi"], alpha=0.3)
     axes.fill_between(distance, information, rate, color=COLOURS["aggregate"], alpha=0.3)
     axes.plot(distance, rate, color=COLOURS["kl"], label="E KL(q‖p)")
@@ -204,31 +126,24 @@ def forms(mean: ArrayLike, sd: ArrayLike) -> Forms:
     """Expectations over every batch, by enumeration."""
     sizes = range(1, len(np.asarray(mean)) + 1)
     return Forms(
-        np.array([within(mean, sd, size) for size in sizes]),
-        np.array([independent(mean, sd, size) for size in sizes]),
+        np.array([lagging.within(mean, sd, size) for size in sizes]),
+        np.array([lagging.independent(mean, sd, size) for size in sizes]),
         parts(mean, sd).information,
     )
 
 
 def _minibatch_figure(apart: float) -> Figure:
     points = 6
-    found = forms(apart * (np.arange(points) - 2.5), np.ones(points))
-    sizes = np.arange(1, points + 1)
-    figure = _figure(6.0, 3.6)
+    both = forms(apart * (np.arange(points) - 2.5), np.ones(points))
+    sizes, fine = np.arange(1, points + 1), np.linspace(1.0, points, 100)
+    figure = canvas(6.0, 3.6)
     axes = figure.subplots()
-    axes.plot(
-        sizes, found.independent, "s--", color=COLOURS["lagging"], label="without regard to own x"
-    )
-    axes.axhline(found.exact, color=COLOURS["kl"], linewidth=1, label="I_q, all six points")
-    axes.plot(sizes, found.within, "o-", color=COLOURS["mi"], label="own x in the batch")
-    fine = np.linspace(1.0, points, 100)
+    style = {"color": COLOURS["lagging"], "label": "without regard to own x"}
+    axes.plot(sizes, both.independent, "s--", **style)
+    axes.axhline(both.exact, color=COLOURS["kl"], linewidth=1, label="I_q, all six points")
+    axes.plot(sizes, both.within, "o-", color=COLOURS["mi"], label="own x in the batch")
     axes.plot(fine, np.log(fine), ":", color=COLOURS["guide"], label="ceiling log S")
-    axes.set(
-        xlabel="mini-batch size S",
-        ylabel="expected estimate (nats)",
-        yscale="symlog",
-        ylim=(-0.1, 200.0),
-    )
+    axes.set(xlabel="mini-batch size S", ylabel="expected estimate (nats)", ylim=(-0.1, 200.0))
     axes.set_yscale("symlog", linthresh=2.0)
     axes.set_yticks([0, 0.5, 1, 1.5, 2, 10, 100], ["0", "0.5", "1", "1.5", "2", "10", "100"])
     axes.minorticks_off()
@@ -236,9 +151,7 @@ def _minibatch_figure(apart: float) -> Figure:
     return figure
 
 
-def minibatch_frames(
-    apart: Sequence[float] = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0),
-) -> Frames:
+def minibatch_frames(apart: Sequence[float] = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)) -> Frames:
     """Both forms against S; one frame a distance between neighbouring posteriors."""
     labels = [f"neighbouring means {value:g} standard deviations apart" for value in apart]
     return Frames([_minibatch_figure(value) for value in apart], labels)
@@ -247,85 +160,65 @@ def minibatch_frames(
 def ceiling_table() -> pd.DataFrame:
     """Where printed values stop."""
     rows = [
-        ("batches of 32", 32, "Lagging, text"),
-        ("batches of 50", 50, "Lagging, OMNIGLOT: 3.84 to 3.93 printed"),
-        ("10000 test points", 10_000, "Scale-VAE: 9.2 printed"),
+        ("batches of 32", math.log(32), "Lagging, text"),
+        ("batches of 50", math.log(50), "Lagging, OMNIGLOT: 3.84 to 3.93 printed"),
+        ("10000 test points", math.log(10_000), "Scale-VAE: 9.2 printed"),
     ]
-    return pd.DataFrame(
-        [
-            {"aggregated": name, "log S": float(np.log(size)), "where": where}
-            for name, size, where in rows
-        ]
-    )
+    return pd.DataFrame(rows, columns=["aggregated", "log S", "where"])
 
 
 # --- the grid -------------------------------------------------------------------------------------
 
 
-def _grid_mean(mean: float, sd: float, low: float, high: float, stride: float) -> float:
-    """The mean of N(mean, sd^2) as a sum over a grid."""
-
-    def log_density(z: Array) -> Array:
-        return log_normal(z, mean, sd)
-
-    return riemann(log_density, low, high, stride)
-
-
 def worst_error(ratio: Array) -> Array:
     """Largest error over the places of the mean, in strides; from sums over the grid."""
-    place = 32.0 + np.linspace(0.0, 0.5, 51)
+    places = (32.0 + np.linspace(0.0, 0.5, 51)).tolist()
     return np.array(
-        [max(abs(_grid_mean(m, r, 0.0, 64.0, 1.0) - m) for m in place.tolist()) for r in ratio]
+        [max(abs(lagging.grid_mean(m, r, 0.0, 64.0, 1.0) - m) for m in places) for r in ratio]
     )
 
 
 def stride_figure() -> Figure:
     """Worst error against standard deviation over stride, with its leading term."""
-    ratio = np.linspace(0.05, 1.2, 47)
-    figure = _figure(6.0, 3.5)
+    ratio, fine = np.linspace(0.05, 1.2, 47), np.linspace(0.2, 1.2, 200)
+    figure = canvas(6.0, 3.5)
     axes = figure.subplots()
-    axes.plot(
-        ratio, worst_error(ratio), "o", color=COLOURS["vae"], markersize=4, label="sum over a grid"
-    )
-    fine = np.linspace(0.2, 1.2, 200)
-    leading = 4.0 * np.pi * fine**2 * np.exp(-2.0 * np.pi**2 * fine**2)
-    axes.plot(fine, leading, color=COLOURS["lagging"], label="4π (s/h)² exp(−2π² s²/h²)")
+    dots = {"color": COLOURS["vae"], "markersize": 4, "label": "sum over a grid"}
+    axes.plot(ratio, worst_error(ratio), "o", **dots)
+    line = {"color": COLOURS["lagging"], "label": "4π (s/h)² exp(−2π² s²/h²)"}
+    axes.plot(fine, lagging.wave(math.pi, fine), **line)
     axes.axhline(0.5, color=COLOURS["guide"], linestyle="--", label="half a stride")
-    axes.set(
-        yscale="log",
-        ylim=(1e-12, 3.0),
-        xlabel="posterior sd over stride, s/h",
-        ylabel="worst error of the mean (strides)",
-    )
+    axes.set(yscale="log", ylim=(1e-12, 3.0), xlabel="posterior sd over stride, s/h")
+    axes.set_ylabel("worst error of the mean (strides)")
     axes.legend(fontsize=8, loc="lower left")
     return figure
 
 
 def grid_table() -> pd.DataFrame:
     """The paper's own grid on posteriors of several kinds."""
-    mean = 0.123456
-    rows = []
-    for sd in (0.05, 0.01, 0.005, 0.004, 0.001):
-        found = _grid_mean(mean, sd, *INTERVAL, STRIDE)
-        rows.append(_grid_row(f"N({mean}, {sd:g}²)", sd, mean, found))
-    low, high, narrow = -1.0, 1.005, 0.0008
+    paper = (*INTERVAL, STRIDE)
+    mean, low, high, narrow = 0.123456, -1.0, 1.005, 0.0008
 
     def two_modes(z: Array) -> Array:
         return np.asarray(np.logaddexp(log_normal(z, low, narrow), log_normal(z, high, narrow)))
 
+    rows = [
+        (f"N({mean}, {sd:g}²)", sd, mean, lagging.grid_mean(mean, sd, *paper))
+        for sd in (0.05, 0.01, 0.005, 0.004, 0.001)
+    ]
     name = f"half N({low:g}, {narrow:g}²), half N({high:g}, {narrow:g}²)"
-    found = riemann(two_modes, *INTERVAL, STRIDE)
-    rows.append(_grid_row(name, narrow, 0.5 * (low + high), found))
-    edge = _grid_mean(19.5, 1.0, *INTERVAL, STRIDE)
-    rows.append(_grid_row("N(19.5, 1²), partly outside", 1.0, 19.5, edge))
-    return pd.DataFrame(rows)
-
-
-def _grid_row(name: str, sd: float, exact: float, found: float) -> dict[str, str | float]:
-    return {
-        "posterior": name,
-        "sd in strides": number(sd / STRIDE, 2),
-        "exact mean": number(exact, 6),
-        "sum over the grid": number(found, 6),
-        "error": number(found - exact, 6),
-    }
+    rows.append((name, narrow, 0.5 * (low + high), lagging.riemann(two_modes, *paper)))
+    edge = lagging.grid_mean(19.5, 1.0, *paper)
+    rows.append(("N(19.5, 1²), partly outside", 1.0, 19.5, edge))
+    return pd.DataFrame(
+        [
+            {
+                "posterior": name,
+                "sd in strides": number(sd / STRIDE, 2),
+                "exact mean": number(exact, 6),
+                "sum over the grid": number(total, 6),
+                "error": number(total - exact, 6),
+            }
+            for name, sd, exact, total in rows
+        ]
+    )

@@ -4,45 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 from torch.distributions import kl_divergence
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from companion.claims.mixtures import Array, gaussian_kl
 from companion.methods import statements as linear
 from companion.methods.statements import EIGENVALUES, NOISE_VAR, WEIGHTED, Weighted
 from companion.numbers import number
 from companion.show.figures import COLOURS
+from companion.show.theory import Frames, canvas
 from posterior_collapse.gaussian import active_units
 from posterior_collapse.networks import VAE, linear_vae
 from posterior_collapse.priors import StandardNormal
-
-__all__ = [
-    "Gaps",
-    "Sweep",
-    "closed_kl",
-    "data",
-    "gaps",
-    "gaps_figure",
-    "generated_table",
-    "sweep",
-    "sweep_figure",
-    "threshold_table",
-    "train_exactly",
-    "water_frames",
-]
-
-Array = NDArray[np.float64]
 
 _THRESHOLD = 0.01  # of active units: variance of the posterior mean over the data
 _LEVELS = (0.125, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 15.9, 20.0)  # of the slider
@@ -51,58 +33,51 @@ _SHAPES = ("o", "^", "s", "D")
 _NAMES = ("vae", "lagging", "mi", "aggregate")
 
 
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 # --- the water level ------------------------------------------------------------------------------
 
 
 def _water_frame(beta: float) -> Figure:
     """Eigenvalues against the level beta s^2, and the KL of each dimension."""
-    figure = _figure(8.0, 3.2)
+    figure = canvas(8.0, 3.2)
     left, right = figure.subplots(1, 2)
-    found = linear.optimum(EIGENVALUES, NOISE_VAR, beta)
-    place, level, active = np.arange(1, 5), beta * NOISE_VAR, found.kl > 0
-    low, high = 0.02, 8.0
-    bars = left.bar(place, np.array(EIGENVALUES) - low, bottom=low, edgecolor="white")
-    for bar, on in zip(bars, active, strict=True):
+    kl, level = linear.optimum(EIGENVALUES, NOISE_VAR, beta).kl, linear.level(NOISE_VAR, beta)
+    place, low, high = np.arange(1, 5), 0.02, 8.0
+    bars = left.bar(place, np.array(EIGENVALUES) - low, bottom=low)
+    for bar, on in zip(bars, kl > 0, strict=True):
         bar.set(color=COLOURS["vae"] if on else COLOURS["guide"], hatch="" if on else "//")
         bar.set_edgecolor("white")
     left.axhspan(low, level, color=COLOURS["sky"], alpha=0.35)
     line = left.axhline(level, color=COLOURS["sky"], linewidth=2, label="level β s²")
-    left.set(
-        yscale="log", ylim=(low, high), xlabel="direction i", ylabel="eigenvalue λ of the data"
-    )
-    left.set_xticks(place)
-    shown = [
+    left.set(yscale="log", ylim=(low, high), xlabel="direction i")
+    left.set_ylabel("eigenvalue λ of the data")
+    handles = [
+        line,
         Patch(facecolor=COLOURS["vae"], label="active"),
         Patch(facecolor=COLOURS["guide"], hatch="//", edgecolor="white", label="collapsed"),
     ]
-    left.legend(handles=[line, *shown], fontsize=8, loc="upper right")
-    right.bar(place, found.kl, color=COLOURS["vae"])
+    left.legend(handles=handles, fontsize=8, loc="upper right")
+    right.bar(place, kl, color=COLOURS["vae"])
     right.set(xlabel="direction i", ylabel="KL (nats)", ylim=(0.0, 2.6))
-    right.set_xticks(place)
-    for x, value in zip(place, found.kl, strict=True):
+    for axes in (left, right):
+        axes.set_xticks(place)
+    for x, value in zip(place, kl, strict=True):
         right.text(x, value + 0.05, number(float(value), 2), ha="center", fontsize=8)
     return figure
 
 
 def _water_label(beta: float) -> str:
-    found = linear.optimum(EIGENVALUES, NOISE_VAR, beta)
+    best = linear.optimum(EIGENVALUES, NOISE_VAR, beta)
     same = f", AutoGen with m = {1.0 / beta - 1.0:g}" if beta <= 1.0 else ""
-    units = int((found.variance_of_means >= _THRESHOLD).sum())
+    units = int((best.variance_of_means >= _THRESHOLD).sum())
     return (
-        f"β = {beta:g}{same}: AU {units}, KL {number(float(found.kl.sum()), 3)} nats, "
-        f"MPD {number(float(found.mutual_posterior_divergence.sum()), 3)} nats"
+        f"β = {beta:g}{same}: AU {units}, KL {number(float(best.kl.sum()), 3)} nats, "
+        f"MPD {number(float(best.mutual_posterior_divergence.sum()), 3)} nats"
     )
 
 
-def water_frames() -> tuple[list[Figure], list[str]]:
+def water_frames() -> Frames:
     """Frames over beta, and what stands under each."""
-    return [_water_frame(beta) for beta in _LEVELS], [_water_label(beta) for beta in _LEVELS]
+    return Frames([_water_frame(beta) for beta in _LEVELS], [_water_label(b) for b in _LEVELS])
 
 
 # --- trained beside closed form -------------------------------------------------------------------
@@ -139,17 +114,17 @@ def train_exactly(x: Tensor, beta: float, seed: int = 0) -> VAE:
     def loss_and_gradient(flat: Array) -> tuple[float, Array]:
         vector_to_parameters(torch.from_numpy(flat.copy()), parameters)
         loss = _exact_loss(model, x, beta)
-        found = torch.autograd.grad(loss, parameters)
-        return loss.item(), torch.cat([part.flatten() for part in found]).numpy()
+        slopes = torch.autograd.grad(loss, parameters)
+        return loss.item(), torch.cat([part.flatten() for part in slopes]).numpy()
 
-    found = minimize(
+    best = minimize(
         loss_and_gradient,
         parameters_to_vector(parameters).detach().numpy(),
         method="L-BFGS-B",
         jac=True,
         options={"maxiter": 2000, "maxcor": 40, "ftol": 1e-13, "gtol": 1e-6},
     )
-    vector_to_parameters(torch.from_numpy(found.x), parameters)
+    vector_to_parameters(torch.from_numpy(best.x), parameters)
     return model
 
 
@@ -165,25 +140,17 @@ class Sweep(NamedTuple):
 @torch.no_grad()
 def _measured(model: VAE, x: Tensor, beta: float) -> tuple[Array, int, float]:
     q = model.posterior(x)
-    logvar = q.variance.log()
-    kl = 0.5 * (q.mean.square() + q.variance - 1.0 - logvar).mean(0)
-    found = kl.sort(descending=True).values.numpy()
-    return found, active_units(q.mean, _THRESHOLD), float(_exact_loss(model, x, beta))
+    kl = np.sort(gaussian_kl(q.mean.numpy(), q.variance.numpy()).mean(0))[::-1]
+    return kl, active_units(q.mean, _THRESHOLD), float(_exact_loss(model, x, beta))
 
 
 def sweep(weights: Sequence[float] = _WEIGHTS, seed: int = 0) -> Sweep:
     """Train one network for each beta, each from its own start."""
     x = data(seed=seed)
-    found = [
-        _measured(train_exactly(x, beta, seed + place), x, beta)
-        for place, beta in enumerate(weights)
-    ]
-    return Sweep(
-        np.array(weights),
-        np.array([kl for kl, _, _ in found]),
-        [units for _, units, _ in found],
-        np.array([loss for _, _, loss in found]),
-    )
+    models = [train_exactly(x, beta, seed + place) for place, beta in enumerate(weights)]
+    rows = [_measured(model, x, beta) for model, beta in zip(models, weights, strict=True)]
+    kl, units, loss = zip(*rows, strict=True)
+    return Sweep(np.array(weights), np.array(kl), list(units), np.array(loss))
 
 
 def closed_kl(weights: Sequence[float]) -> Array:
@@ -192,37 +159,32 @@ def closed_kl(weights: Sequence[float]) -> Array:
 
 
 def _closed_units(weights: Sequence[float]) -> list[int]:
-    found = [linear.optimum(EIGENVALUES, NOISE_VAR, b).variance_of_means for b in weights]
+    rows = [linear.optimum(EIGENVALUES, NOISE_VAR, b).variance_of_means for b in weights]
     points = len(data())
-    return [int((means * points / (points - 1) >= _THRESHOLD).sum()) for means in found]
+    return [int((means * points / (points - 1) >= _THRESHOLD).sum()) for means in rows]
 
 
-def _mark_thresholds(axes: Axes) -> None:
-    for value in EIGENVALUES:
-        axes.axvline(value / NOISE_VAR, color=COLOURS["guide"], linestyle=":", linewidth=0.8)
-
-
-def sweep_figure(found: Sweep) -> Figure:
+def sweep_figure(trained: Sweep) -> Figure:
     """KL of each dimension and active units over beta: lines closed form, markers trained."""
-    figure = _figure(9.2, 3.6)
+    figure = canvas(9.2, 3.6)
     left, right = figure.subplots(1, 2)
     fine = np.geomspace(0.08, 22.0, 400)
     closed = closed_kl(list(fine))
-    for i in range(len(EIGENVALUES)):
-        colour = COLOURS[_NAMES[i]]
+    for i, value in enumerate(EIGENVALUES):
+        colour, label = COLOURS[_NAMES[i]], f"λ = {value:g}"
         left.plot(fine, closed[:, i], color=colour, linewidth=1)
-        left.plot(
-            found.beta, found.kl[:, i], _SHAPES[i], color=colour, label=f"λ = {EIGENVALUES[i]:g}"
-        )
+        left.plot(trained.beta, trained.kl[:, i], _SHAPES[i], color=colour, label=label)
     left.set(xscale="log", xlabel="weight β of the KL", ylabel="KL of the dimension (nats)")
     left.legend(fontsize=8, title="trained; lines: closed form", title_fontsize=8)
     right.step(fine, _closed_units(list(fine)), color=COLOURS["vae"], label="closed form")
-    right.plot(found.beta, found.units, "o", color=COLOURS["lagging"], label="trained")
+    right.plot(trained.beta, trained.units, "o", color=COLOURS["lagging"], label="trained")
     right.set(xscale="log", xlabel="weight β of the KL", ylabel="active units")
     right.set_yticks(range(5))
     right.legend(fontsize=8)
+    thresholds = {"color": COLOURS["guide"], "linestyle": ":", "linewidth": 0.8}
     for axes in (left, right):
-        _mark_thresholds(axes)
+        for value in EIGENVALUES:
+            axes.axvline(value / NOISE_VAR, **thresholds)
     return figure
 
 
@@ -256,24 +218,17 @@ def threshold_table() -> pd.DataFrame:
 
 def generated_table(weights: Sequence[float] = (0.5, 1.0, 4.0)) -> pd.DataFrame:
     """Variance along each eigenvector: of the data, and of what the optimum generates."""
-    found = {beta: linear.optimum(EIGENVALUES, NOISE_VAR, beta) for beta in weights}
-    rows = [
-        {
-            "direction": str(i + 1),
-            "data": EIGENVALUES[i],
-            **{f"β = {b:g}": float(o.weight_squared[i] + NOISE_VAR) for b, o in found.items()},
-        }
-        for i in range(len(EIGENVALUES))
-    ]
-    evidence = {f"β = {b:g}": o.log_evidence for b, o in found.items()}
-    gap = {f"β = {b:g}": o.log_evidence - o.elbo for b, o in found.items()}
-    return pd.DataFrame(
-        [
-            *rows,
-            {"direction": "log p(x)", "data": math.nan, **evidence},
-            {"direction": "log p(x) − ELBO", "data": math.nan, **gap},
-        ]
-    )
+    directions = [str(i + 1) for i in range(len(EIGENVALUES))]
+    columns: dict[str, list[Any]] = {
+        "direction": [*directions, "log p(x)", "log p(x) − ELBO"],
+        "data": [*EIGENVALUES, math.nan, math.nan],
+    }
+    for beta in weights:
+        best = linear.optimum(EIGENVALUES, NOISE_VAR, beta)
+        generated = (best.weight_squared + NOISE_VAR).tolist()
+        gap = best.log_evidence - best.elbo
+        columns[f"β = {beta:g}"] = [*generated, best.log_evidence, gap]
+    return pd.DataFrame(columns)
 
 
 # --- importance weighting -------------------------------------------------------------------------
@@ -312,18 +267,15 @@ def gaps(draws: int = 1 << 21) -> Gaps:
     return Gaps(samples, *_gap(WEIGHTED, samples, draws), *_gap(_NARROW, samples, draws), predicted)
 
 
-def gaps_figure(found: Gaps) -> Figure:
+def gaps_figure(both: Gaps) -> Figure:
     """The gap against K on logarithmic axes."""
-    figure = _figure(5.6, 3.6)
+    figure = canvas(5.6, 3.6)
     axes = figure.subplots()
-    for name, values, error, marker, colour in (
-        ("q wide enough", found.wide, found.wide_error, "o", "vae"),
-        ("q too narrow, χ² infinite", found.narrow, found.narrow_error, "^", "lagging"),
-    ):
-        axes.errorbar(
-            found.samples, values, 2 * error, fmt=marker, color=COLOURS[colour], label=name
-        )
-    axes.plot(found.samples, found.predicted, "--", color=COLOURS["kl"], label="χ²/(2K), wide q")
+    wide = {"fmt": "o", "color": COLOURS["vae"], "label": "q wide enough"}
+    axes.errorbar(both.samples, both.wide, 2 * both.wide_error, **wide)
+    narrow = {"fmt": "^", "color": COLOURS["lagging"], "label": "q too narrow, χ² infinite"}
+    axes.errorbar(both.samples, both.narrow, 2 * both.narrow_error, **narrow)
+    axes.plot(both.samples, both.predicted, "--", color=COLOURS["kl"], label="χ²/(2K), wide q")
     axes.set(xscale="log", yscale="log", xlabel="samples K", ylabel="log p(x) − bound (nats)")
     axes.legend(fontsize=8)
     return figure

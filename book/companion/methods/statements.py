@@ -16,33 +16,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import sympy
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import digamma
 
-from companion.claims.statements import Constants, Evidence, Statement, equal, sampled, search
-
-__all__ = [
-    "EIGENVALUES",
-    "NOISE_VAR",
-    "STATEMENTS",
-    "WEIGHTED",
-    "Fit",
-    "Optimum",
-    "Weighted",
-    "chi_squared",
-    "fit",
-    "loss_and_gradient",
-    "optimum",
-    "scalar_kl",
-    "two_sample_bound",
-]
-
-Array = NDArray[np.float64]
+from companion.claims.mixtures import Array, gaussian_kl
+from companion.claims.statements import Evidence, Formulas, equal, log, sampled, search, stated
 
 EIGENVALUES = (4.0, 1.0, 0.2, 0.05)
 NOISE_VAR = 0.25
-_RIGHT = {"factor of the level": 1.0, "power of β": 1.0, "half": 0.5, "one": 1.0}
+_DRAWS = 200_000
 
 
 # --- closed forms ---------------------------------------------------------------------------------
@@ -66,32 +48,43 @@ class Optimum(NamedTuple):
         return self.reconstruction - float(self.kl.sum())
 
 
-def optimum(eigenvalues: Any, noise_var: float, beta: float, c: Constants = _RIGHT) -> Optimum:
+def level(noise_var: Any, beta: Any) -> Any:
+    """Directions whose eigenvalue lies below it collapse."""
+    return beta * noise_var
+
+
+def active_kl(ratio: Any) -> Any:
+    """E KL(q(z|x) || p) of an active direction, from its eigenvalue over the level; nats."""
+    return log(ratio) / 2
+
+
+def active_mpd(ratio: Any) -> Any:
+    """Mutual posterior divergence over i.i.d. pairs of an active direction; nats."""
+    return ratio - 1
+
+
+def optimum(eigenvalues: Any, noise_var: float, beta: float) -> Optimum:
     """Closed form of the optimum with a latent dimension for each eigenvalue.
 
     Args:
         eigenvalues: (D,), of the data covariance, ddof 0.
         noise_var: s^2.
         beta: weight of the KL, positive.
-        c: the numbers that stand in the closed forms; those left out are the right ones.
     """
-    c = {**_RIGHT, **c}
-    spectrum = np.asarray(eigenvalues, dtype=float)
-    level = c["factor of the level"] * beta ** c["power of β"] * noise_var
-    active = spectrum > level
-    ratio = np.where(active, spectrum / level, 1.0)
-    weight_squared = np.where(active, spectrum - level, 0.0)
-    variance = 1.0 / ratio
+    spectrum, water = np.asarray(eigenvalues, dtype=float), level(noise_var, beta)
+    active = spectrum > water
+    ratio = np.where(active, spectrum / water, 1.0)
+    weight_squared = np.where(active, spectrum - water, 0.0)
     generated = weight_squared + noise_var
-    missed = np.minimum(spectrum, level) / noise_var
+    missed = np.minimum(spectrum, water) / noise_var
     constant = math.log(2.0 * math.pi)
     return Optimum(
         weight_squared,
-        variance,
-        1.0 - variance,
-        c["half"] * np.log(ratio),
-        np.where(active, ratio - c["one"], 0.0),
-        0.5 * (np.log(variance) + constant + 1.0),
+        1.0 / ratio,
+        1.0 - 1.0 / ratio,
+        active_kl(ratio),
+        np.where(active, active_mpd(ratio), 0.0),
+        0.5 * (constant + 1.0 - np.log(ratio)),
         -0.5 * float((missed + constant + math.log(noise_var)).sum()),
         -0.5 * float((spectrum / generated + np.log(generated) + constant).sum()),
     )
@@ -109,14 +102,9 @@ def _unpacked(flat: Array, features: int, latent: int) -> tuple[Array, Array, Ar
 def loss_and_gradient(
     flat: Array, covariance: Array, latent: int, noise_var: float, beta: float
 ) -> tuple[float, Array]:
-    """E[-log p(x|z)] + beta KL for centred data, and its gradient.
+    """E[-log p(x|z)] + beta KL for centred data with the covariance (F, F), and its gradient.
 
-    Args:
-        flat: W (F, D), V (D, F) and the log-variances (D,), one after another.
-        covariance: S (F, F).
-        latent: D.
-        noise_var: s^2.
-        beta: weight of the KL.
+    ``flat`` holds W (F, D), V (D, F) and the log-variances (D,), one after another.
     """
     features = len(covariance)
     w, v, logvar = _unpacked(flat, features, latent)
@@ -148,7 +136,7 @@ def fit(covariance: Any, latent: int, noise_var: float, beta: float, seed: int =
     matrix = np.asarray(covariance, dtype=float)
     features = len(matrix)
     start = np.random.default_rng(seed).normal(size=2 * features * latent + latent) * 0.5
-    found = minimize(
+    best = minimize(
         loss_and_gradient,
         start,
         (matrix, latent, noise_var, beta),
@@ -156,11 +144,11 @@ def fit(covariance: Any, latent: int, noise_var: float, beta: float, seed: int =
         jac=True,
         options={"maxiter": 4000, "maxfun": 8000, "ftol": 0.0, "gtol": 1e-9, "maxcor": 30},
     )
-    w, v, logvar = _unpacked(found.x, features, latent)
+    w, v, logvar = _unpacked(best.x, features, latent)
     variance, means = np.exp(logvar), np.einsum("df,fg,dg->d", v, matrix, v)
     kl = 0.5 * (means + variance - 1.0 - logvar)
     order = np.argsort(-kl)
-    return Fit(w[:, order], v[order], variance[order], means[order], kl[order], float(found.fun))
+    return Fit(w[:, order], v[order], variance[order], means[order], kl[order], float(best.fun))
 
 
 class _Task(NamedTuple):
@@ -184,11 +172,11 @@ class _Task(NamedTuple):
         turned, _ = np.linalg.qr(basis)
         return np.asarray(turned @ np.diag(self.eigenvalues) @ turned.T)
 
-    def closed(self, c: Constants) -> Optimum:
+    def closed(self, c: Formulas) -> Optimum:
         """The optimum of as many directions as there are latent dimensions, padded with zeros."""
-        kept = self.eigenvalues[: self.latent]
-        pad = np.full(max(0, self.latent - len(kept)), 1e-12)
-        return optimum(np.concatenate([kept, pad]), self.noise_var, self.beta, c)
+        values = np.full(self.latent, 1e-12)
+        values[: len(self.ratios)] = self.eigenvalues[: self.latent]
+        return c.optimum(values, self.noise_var, self.beta)
 
     def trained(self) -> Fit:
         """The model after training."""
@@ -221,10 +209,10 @@ def _trained_example() -> Fit:
     return fit(np.diag(EIGENVALUES), len(EIGENVALUES), NOISE_VAR, 0.5, 1)
 
 
-def _data(random: np.random.Generator, count: int) -> Array:
+def _data(random: np.random.Generator) -> Array:
     """x (n, F) of the example: the axes are the eigenvectors."""
     spread = np.sqrt(np.array(EIGENVALUES))
-    return np.asarray(random.normal(size=(count, len(EIGENVALUES))) * spread)
+    return np.asarray(random.normal(size=(_DRAWS, len(EIGENVALUES))) * spread)
 
 
 def _encoded(random: np.random.Generator, x: Array) -> Array:
@@ -260,14 +248,10 @@ def _direction() -> Any:
 # --- V1, the optimum ------------------------------------------------------------------------------
 
 
-def _weight_symbolic(c: Constants) -> Evidence:
+def _weight_symbolic(c: Formulas) -> Evidence:
     """The best encoder for any w; then the loss in u = w^2, whose excess is h = r - 1 - log r."""
-    u = sympy.symbols("u", nonnegative=True)
-    loss = _direction()
-    level = (
-        sympy.Rational(c["factor of the level"]) * _BETA ** sympy.Rational(c["power of β"]) * _S2
-    )
-    claimed = _LAMBDA - level
+    u, loss = sympy.symbols("u", nonnegative=True), _direction()
+    claimed = _LAMBDA - c.level(_S2, _BETA)
     profile = loss.subs(_BEST).subs(_W, sympy.sqrt(u))
     ratio = _LAMBDA / (u + _N)
     excess = _BETA / 2 * (ratio - 1 - sympy.log(ratio))
@@ -281,14 +265,13 @@ def _weight_symbolic(c: Constants) -> Evidence:
     )
 
 
-def _weight_sampled(c: Constants) -> Evidence:
+def _weight_sampled(c: Formulas) -> Evidence:
     """What the trained model generates, along each eigenvector; and its loss."""
-    model, random = _trained_example(), np.random.default_rng(1)
-    beta, count = 0.5, 200_000
-    closed = optimum(EIGENVALUES, NOISE_VAR, beta, c)
-    drawn = random.normal(size=(count, len(EIGENVALUES))) @ model.decoder.T
-    drawn += math.sqrt(NOISE_VAR) * random.normal(size=drawn.shape)
-    x = _data(random, count)
+    model, random, beta = _trained_example(), np.random.default_rng(1), 0.5
+    closed = c.optimum(EIGENVALUES, NOISE_VAR, beta)
+    samples = random.normal(size=(_DRAWS, len(EIGENVALUES))) @ model.decoder.T
+    samples += math.sqrt(NOISE_VAR) * random.normal(size=samples.shape)
+    x = _data(random)
     z = _encoded(random, x)
     missed = ((x - z @ model.decoder.T) ** 2).sum(1) / NOISE_VAR
     constant = x.shape[1] * math.log(2.0 * math.pi * NOISE_VAR)
@@ -296,46 +279,36 @@ def _weight_sampled(c: Constants) -> Evidence:
     generated = closed.weight_squared + NOISE_VAR
     return sampled(
         "generated variance by eigenvector; loss in nats; trained at β = 1/2",
-        *[(float(generated[i]), drawn[:, i] ** 2) for i in range(len(generated))],
+        *zip(generated.tolist(), samples.T**2, strict=True),
         (-closed.reconstruction + beta * float(closed.kl.sum()), paid),
     )
 
 
-def _weight_search(c: Constants) -> Evidence:
+def _weight_search(c: Formulas) -> Evidence:
     """Training from random starts, with random eigenvectors, against the closed form."""
 
     def violated(task: _Task) -> bool:
         model, closed = task.trained(), task.closed(c)
         left_out = task.eigenvalues[task.latent :].sum() / (2.0 * task.noise_var)
-        constant = (
-            0.5 * (len(task.ratios) - len(closed.kl)) * math.log(2 * math.pi * task.noise_var)
-        )
+        missing = len(task.ratios) - len(closed.kl)
+        constant = 0.5 * missing * math.log(2 * math.pi * task.noise_var)
         best = left_out + constant - closed.reconstruction + task.beta * float(closed.kl.sum())
         lengths = np.sort((model.decoder**2).sum(0))[::-1]
         wide = 1.0 + task.eigenvalues.max()
         same = _near(lengths / wide, closed.weight_squared / wide, 1e-4)
         return not (same and _near(model.loss, best, 1e-7))
 
-    return search(
-        "training lands elsewhere: up to 3 data and 3 latent dimensions, random start and basis",
-        _tasks(),
-        violated,
-        draws=60,
-    )
+    text = "training lands elsewhere: up to 3 data and 3 latent dimensions, random start and basis"
+    return search(text, _tasks(), violated, draws=60)
 
 
-V1 = Statement(
-    id="V1",
-    name="the optimum, and where a direction collapses",
-    paper="linear VAE with KL weight β",
-    item="",
-    claim=(
-        "The optimum has decoder columns along eigenvectors of the data, w_i² = (λ_i − β s²)₊: "
-        "direction i collapses exactly where β ≥ λ_i/s²."
-    ),
-    constants={"factor of the level": 1.0, "power of β": 1.0},
-    wrong={"factor of the level": 2.0, "power of β": 0.0},
-    checks=(_weight_symbolic, _weight_sampled, _weight_search),
+_LEVEL_WRONG = {"factor of the level": ("return beta *", "return 2 * beta *")}
+
+V1 = stated(
+    "V1",
+    Formulas(level, optimum),
+    {**_LEVEL_WRONG, "power of β": ("return beta *", "return 1 *")},
+    (_weight_symbolic, _weight_sampled, _weight_search),
 )
 
 
@@ -347,11 +320,10 @@ def _at_optimum(expression: Any) -> Any:
     return expression.subs(_BEST).subs(_W, sympy.sqrt(_Y))
 
 
-def _kl_symbolic(c: Constants) -> Evidence:
+def _kl_symbolic(c: Formulas) -> Evidence:
     """The KL of two Gaussians, averaged over x, at the optimum; and the aggregate's variance."""
     kl = (_V**2 * _LAMBDA + _TAU2 - 1 - sympy.log(_TAU2)) / 2
-    level = sympy.Rational(c["factor of the level"]) * _N
-    claimed = sympy.Rational(c["half"]) * sympy.log(_LAMBDA / level)
+    claimed = c.active_kl(_LAMBDA / c.level(_S2, _BETA))
     apart = sympy.expand_log(sympy.simplify(_at_optimum(kl)) - claimed, force=True)
     return equal(
         "average KL at the optimum; variance of the aggregated posterior against the prior's",
@@ -360,56 +332,47 @@ def _kl_symbolic(c: Constants) -> Evidence:
     )
 
 
-def _kl_sampled(c: Constants) -> Evidence:
+def _kl_sampled(c: Formulas) -> Evidence:
     """log q(z|x) - log p(z) under the trained model."""
     random = np.random.default_rng(2)
-    x = _data(random, 200_000)
+    x = _data(random)
     z = _encoded(random, x)
     draws = _log_q(z, x) + 0.5 * (z * z).sum(1)
-    exact = float(optimum(EIGENVALUES, NOISE_VAR, 0.5, c).kl.sum())
+    exact = float(c.optimum(EIGENVALUES, NOISE_VAR, 0.5).kl.sum())
     return sampled("log q(z|x) − log p(z) of the model trained at β = 1/2, nats", (exact, draws))
 
 
-def _kl_search(c: Constants) -> Evidence:
-    """KL of each dimension of trained models."""
-
+def _kl_search(c: Formulas) -> Evidence:
     def violated(task: _Task) -> bool:
         return not _near(task.trained().kl, task.closed(c).kl, 1e-4)
 
     return search("KL of some dimension of a trained model apart", _tasks(), violated, draws=60)
 
 
-V2 = Statement(
-    id="V2",
-    name="the KL of each dimension",
-    paper="linear VAE with KL weight β",
-    item="",
-    claim=(
-        "At the optimum KL_i = ½ log(λ_i/(β s²)) nats in an active dimension and 0 in a collapsed "
-        "one; for Gaussian data all of it is mutual information."
-    ),
-    constants={"half": 0.5, "factor of the level": 1.0},
-    wrong={"half": 1.0, "factor of the level": 2.0},
-    checks=(_kl_symbolic, _kl_sampled, _kl_search),
+V2 = stated(
+    "V2",
+    Formulas(level, active_kl, optimum),
+    {"half": ("log(ratio) / 2", "log(ratio) / 1"), **_LEVEL_WRONG},
+    (_kl_symbolic, _kl_sampled, _kl_search),
 )
 
 
 # --- V3, the divergence between posteriors --------------------------------------------------------
 
 
-def _mpd_symbolic(c: Constants) -> Evidence:
+def _mpd_symbolic(c: Formulas) -> Evidence:
     """E over i.i.d. pairs of (v x1 - v x2)^2 / (2 tau^2), at the optimum."""
     definition = 2 * _V**2 * _LAMBDA / (2 * _TAU2)
-    claimed = _LAMBDA / (sympy.Rational(c["factor of the level"]) * _N) - sympy.Rational(c["one"])
+    claimed = c.active_mpd(_LAMBDA / c.level(_S2, _BETA))
     return equal("average KL of two points' posteriors", (_at_optimum(definition), claimed))
 
 
-def _mpd_sampled(c: Constants) -> Evidence:
+def _mpd_sampled(c: Formulas) -> Evidence:
     """log q(z|x1) - log q(z|x2) with z from the first, under the trained model."""
     random = np.random.default_rng(3)
-    first, second = _data(random, 200_000), _data(random, 200_000)
+    first, second = _data(random), _data(random)
     z = _encoded(random, first)
-    exact = optimum(EIGENVALUES, NOISE_VAR, 0.5, c).mutual_posterior_divergence.sum()
+    exact = c.optimum(EIGENVALUES, NOISE_VAR, 0.5).mutual_posterior_divergence.sum()
     draws = _log_q(z, first) - _log_q(z, second)
     return sampled("log-ratio of two posteriors over random pairs, nats", (float(exact), draws))
 
@@ -424,31 +387,24 @@ def _whitened(task: _Task) -> Array:
     return np.asarray(math.sqrt(len(raw)) * left @ root.T)
 
 
-def _mpd_search(c: Constants) -> Evidence:
+def _mpd_search(c: Formulas) -> Evidence:
     """All pairs of a finite data set, one by one, under trained models."""
 
     def violated(task: _Task) -> bool:
         model = task.trained()
         mean = _whitened(task) @ model.encoder.T
         apart = (mean[:, None] - mean[None]) ** 2 / (2.0 * model.variance)
-        found = np.sort(apart.mean((0, 1)))[::-1]
-        return not _near(found, task.closed(c).mutual_posterior_divergence, 1e-4)
+        averages = np.sort(apart.mean((0, 1)))[::-1]
+        return not _near(averages, task.closed(c).mutual_posterior_divergence, 1e-4)
 
     return search("MPD over all pairs of a trained model apart", _tasks(), violated, draws=60)
 
 
-V3 = Statement(
-    id="V3",
-    name="the mutual posterior divergence of each dimension",
-    paper="linear VAE with KL weight β; MPD of DU-VAE, equation 2",
-    item="",
-    claim=(
-        "At the optimum MPD_i = λ_i/(β s²) − 1 nats over i.i.d. pairs in an active dimension and 0 "
-        "in a collapsed one."
-    ),
-    constants={"one": 1.0, "factor of the level": 1.0},
-    wrong={"one": 0.0, "factor of the level": 2.0},
-    checks=(_mpd_symbolic, _mpd_sampled, _mpd_search),
+V3 = stated(
+    "V3",
+    Formulas(level, active_mpd, optimum),
+    {"one": ("ratio - 1", "ratio - 0"), **_LEVEL_WRONG},
+    (_mpd_symbolic, _mpd_sampled, _mpd_search),
 )
 
 
@@ -494,12 +450,12 @@ class Weighted(NamedTuple):
     @property
     def kl(self) -> float:
         """KL(q || p), nats."""
-        return scalar_kl((self.mean, self.sd**2), (0.0, 1.0))
+        return float(gaussian_kl(self.mean, self.sd**2))
 
     @property
     def gap(self) -> float:
         """KL(q || p(z|x)), nats."""
-        return scalar_kl((self.mean, self.sd**2), self.posterior)
+        return float(gaussian_kl(self.mean, self.sd**2, *self.posterior))
 
     @property
     def chi_squared(self) -> float:
@@ -515,12 +471,6 @@ class Weighted(NamedTuple):
 
 
 WEIGHTED = Weighted((1.3,), 0.6, (0.9,), 0.4, 0.5)
-
-
-def scalar_kl(q: tuple[float, float], p: tuple[float, float]) -> float:
-    """KL(q || p) of two scalar Gaussians (mean, variance), nats."""
-    ratio = q[1] / p[1]
-    return 0.5 * (ratio + (q[0] - p[0]) ** 2 / p[1] - 1.0 - math.log(ratio))
 
 
 def chi_squared(posterior: tuple[float, float], q: tuple[float, float]) -> float:
@@ -545,27 +495,24 @@ def two_sample_bound(model: Weighted, points: int = 801) -> float:
     return float(density @ both @ density)
 
 
-def _iw_symbolic(c: Constants) -> Evidence:
+def _iw_symbolic(c: Formulas) -> Evidence:
     """Weights 1 +- d with equal chance, to second order; Gamma weights, exactly, for K to infinity.
 
     For weights ~ Gamma(a) / a the sum of K is Gamma(K a), so that the gap is
     log(K a) - digamma(K a), and chi^2 = 1 / a.
     """
     d, x = sympy.symbols("d x", positive=True)
-    half, power = sympy.Rational(c["half"]), sympy.Rational(c["power of K"])
     pairs = []
-    for k in range(1, 5):
-        terms = [
-            sympy.binomial(k, j) * sympy.log(1 + d * sympy.Rational(2 * j - k, k))
-            for j in range(k + 1)
-        ]
+    for k in map(sympy.Integer, range(1, 5)):
+        terms = (sympy.binomial(k, j) * sympy.log(1 + d * (2 * j - k) / k) for j in range(k + 1))
         second = -sympy.diff(sum(terms), d, 2).subs(d, 0) / 2 / 2**k
-        pairs.append((second, half / sympy.Integer(k) ** power))
-    pairs.append((sympy.limit(x**power * (sympy.log(x) - sympy.digamma(x)), x, sympy.oo), half))
+        pairs.append((second, c.gap(chi2=1, k=k)))
+    ratio = (sympy.log(x) - sympy.digamma(x)) / c.gap(chi2=1, k=x)
+    pairs.append((sympy.limit(ratio, x, sympy.oo), sympy.S.One))
     return equal("gap to second order in the weights, K = 1 to 4; K times it for K → ∞", *pairs)
 
 
-def _iw_sampled(c: Constants) -> Evidence:
+def _iw_sampled(c: Formulas) -> Evidence:
     """L_1 and L_2 of a Gaussian model; and 100 samples, where E[-log R] = E[R - 1 - log R]."""
     random, count, k = np.random.default_rng(4), 20_000, 100
     noise = random.normal(size=(count, k))
@@ -576,22 +523,22 @@ def _iw_sampled(c: Constants) -> Evidence:
         "L₁ and L₂ in nats; K times the gap at K = 100 against χ²/2",
         (WEIGHTED.reconstruction - WEIGHTED.kl, log_weight[:, 2]),
         (two_sample_bound(WEIGHTED), two),
-        (c["half"] * WEIGHTED.chi_squared, k ** c["power of K"] * (ratio - 1.0 - np.log(ratio))),
+        (k * c.gap(chi2=WEIGHTED.chi_squared, k=k), k * (ratio - 1.0 - np.log(ratio))),
     )
 
 
 def _finite_bounds(weights: Array, chances: Array, most: int = 4) -> list[float]:
     """L_1 to L_most of weights with finitely many values, by enumeration."""
-    found = []
+    bounds = []
     total, chance = np.zeros(1), np.ones(1)
     for k in range(1, most + 1):
         total = (total[:, None] + weights).ravel()
         chance = (chance[:, None] * chances).ravel()
-        found.append(float((chance * np.log(total / k)).sum()))
-    return found
+        bounds.append(float((chance * np.log(total / k)).sum()))
+    return bounds
 
 
-def _iw_search(c: Constants) -> Evidence:
+def _iw_search(c: Formulas) -> Evidence:
     """The chain of bounds for weights of up to three values; Gamma weights between two bounds.
 
     1/(2x) < log x - digamma(x) < 1/(2x) + 1/(12 x^2) for every x > 0.
@@ -603,38 +550,27 @@ def _iw_search(c: Constants) -> Evidence:
         weights = np.array(values[:size]) / 8.0
         chance = np.array(chances[:size]) / sum(chances[:size])
         chain = [*_finite_bounds(weights, chance), math.log(float(weights @ chance))]
-        falls = float(np.diff(chain).min() * c["sign of the growth"]) < -1e-12
         x = k * shape
-        excess = (
-            math.log(x)
-            - float(digamma(x))
-            - c["half"] * shape ** (c["power of K"] - 1.0) / (x ** c["power of K"])
-        )
+        excess = math.log(x) - float(digamma(x)) - c.gap(chi2=1.0 / shape, k=k)
+        falls = float(c.growth(steps=np.diff(chain)).min()) < -1e-12
         return falls or not -1e-12 < excess < 1.0 / (12.0 * x * x) + 1e-12
 
     some = st.lists(st.integers(1, 64), min_size=1, max_size=3)
     cases = st.tuples(some, some, st.sampled_from([0.25, 0.5, 1.0, 2.0, 4.0]), st.integers(1, 200))
-    return search(
-        "L_K above L_K+1 or log p(x), K to 4; gap of Gamma weights off χ²/(2K) by over χ⁴/(12K²)",
-        cases,
-        violated,
-        lambda case: f"weights {case[0]} / 8, chances {case[1]}, shape {case[2]:g}, K = {case[3]}",
-        draws=200,
-    )
+    text = "L_K above L_K+1 or log p(x), K to 4; gap of Gamma weights off χ²/(2K) by over χ⁴/(12K²)"
+    words = "weights {} / 8, chances {}, shape {:g}, K = {}"
+    return search(text, cases, violated, words, draws=200)
 
 
-V4 = Statement(
-    id="V4",
-    name="importance weighting",
-    paper="Burda et al. 2016, theorem 1, and the rate of the gap",
-    item="",
-    claim=(
-        "ELBO = L₁ ≤ L_K ≤ L_K+1 ≤ log p(x), and K (log p(x) − L_K) tends to χ²/2 where the "
-        "weights have a third moment and their logarithms a second."
-    ),
-    constants={"half": 0.5, "power of K": 1.0, "sign of the growth": 1.0},
-    wrong={"half": 1.0, "power of K": 2.0, "sign of the growth": -1.0},
-    checks=(_iw_symbolic, _iw_sampled, _iw_search),
+V4 = stated(
+    "V4",
+    Formulas(gap="chi2 / (2 * k)", growth="steps"),
+    {
+        "half": ("(2 * k)", "k"),
+        "power of K": ("* k)", "* k**2)"),
+        "sign of the growth": ("steps", "-steps"),
+    },
+    (_iw_symbolic, _iw_sampled, _iw_search),
 )
 
 STATEMENTS = (V1, V2, V3, V4)

@@ -8,50 +8,18 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from companion.claims.mixtures import log_normal, parts
+from companion.claims.mixtures import MEAN, SD, Array, log_normal, parts
 from companion.claims.printed import printed
 from companion.numbers import number
-from companion.scale.statements import gap, linear, scaled_mpd
+from companion.scale.statements import example, gap, scaled_mpd, unit_gap
 from companion.scale.statements_dynamics import balance, factor_bound, path, slopes, train_linear
 from companion.show.figures import COLOURS
+from companion.show.theory import Frames, canvas
 
-__all__ = [
-    "EXAMPLES",
-    "Frames",
-    "Growth",
-    "balance_table",
-    "bound_table",
-    "example_table",
-    "factor_table",
-    "gap_frames",
-    "growth",
-    "growth_frames",
-    "intervals_figure",
-    "return_figure",
-]
-
-Array = NDArray[np.float64]
-
-MEAN, SD = np.array([0.5, -0.75, 1.5, 0.0]), np.array([0.9, 0.35, 1.1, 0.64])
 _STYLES = ("-", "--", "-.", ":")
-
-
-class Frames(NamedTuple):
-    """What a slider shows."""
-
-    figures: list[Figure]
-    labels: list[str]
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 # --- the gap of the objective ---------------------------------------------------------------------
@@ -60,30 +28,23 @@ def _figure(width: float, height: float) -> Figure:
 def _gap_figure(variance: float) -> Figure:
     f = np.geomspace(0.25, 16.0, 200)
     scaled = gap(variance, f)
-    unit = 0.5 * (1.0 - f**-2.0)  # of means whose spread is 1 after scaling: E mu^2 = 1/f^2
-    figure = _figure(6.2, 3.6)
+    figure = canvas(6.2, 3.6)
     axes = figure.subplots()
     axes.fill_between(f, 0.0, scaled, where=scaled > 0, color=COLOURS["accent"], alpha=0.25)
     axes.plot(f, scaled, color=COLOURS["lagging"], label="prior N(0, f²)")
-    axes.plot(f, unit, "--", color=COLOURS["vae"], label="prior N(0, 1), Std(fμ) = 1")
+    # Means whose spread is 1 after scaling have the second moment 1/f^2.
+    axes.plot(f, unit_gap(1 / f, f), "--", color=COLOURS["vae"], label="prior N(0, 1), Std(fμ) = 1")
     axes.axhline(0.0, color=COLOURS["guide"], linewidth=0.8)
     axes.axvline(1.0, color=COLOURS["guide"], linewidth=0.8, linestyle=":")
-    axes.set(
-        xscale="log",
-        xlim=(0.25, 16.0),
-        ylim=(-1.5, 3.0),
-        xlabel="scale-up factor f",
-        ylabel="L_scale − ELBO\n(nats per dimension)",
-    )
+    axes.set(xscale="log", xlim=(0.25, 16.0), ylim=(-1.5, 3.0), xlabel="scale-up factor f")
+    axes.set_ylabel("L_scale − ELBO\n(nats per dimension)")
     axes.set_xticks([0.25, 0.5, 1, 2, 4, 8, 16], ["¼", "½", "1", "2", "4", "8", "16"])
     axes.minorticks_off()
     axes.legend(fontsize=8, loc="lower right")
     return figure
 
 
-def gap_frames(
-    variances: Sequence[float] = (0.01, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0),
-) -> Frames:
+def gap_frames(variances: Sequence[float] = (0.01, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)) -> Frames:
     """The objective's excess over a valid bound, against f; one frame a posterior variance."""
     labels = [f"posterior variance σ² = {value:g}" for value in variances]
     return Frames([_gap_figure(value) for value in variances], labels)
@@ -100,12 +61,6 @@ def example_table() -> pd.DataFrame:
 
     Each is two points ±x, with x, noise, mean, variance and factor.
     """
-    names = {
-        "x, and mean of q": lambda x, noise, mean, variance, f: f"±{x:g}, ±{mean:g}",
-        "s of the decoder N(z, s²)": lambda x, noise, mean, variance, f: number(noise, 2),
-        "σ² of q": lambda x, noise, mean, variance, f: number(variance, 2),
-        "f": lambda x, noise, mean, variance, f: number(f, 1),
-    }
     terms = {
         "L_scale": "objective",
         "ELBO, prior N(0, 1)": "elbo_unit",
@@ -113,11 +68,12 @@ def example_table() -> pd.DataFrame:
         "ELBO, prior N(0, f²)": "elbo_scaled",
         "log p(x), prior N(0, f²)": "evidence_scaled",
     }
-    columns: dict[str, list[str]] = {"quantity": [*names, *terms]}
-    for title, case in EXAMPLES.items():
-        found = linear(1.0, case[1], case[0], *case[2:])
-        values = [number(getattr(found, field), 4) for field in terms.values()]
-        columns[title] = [*(name(*case) for name in names.values()), *values]
+    names = ["x, and mean of q", "s of the decoder N(z, s²)", "σ² of q", "f", *terms]
+    columns: dict[str, list[str]] = {"quantity": names}
+    for title, (x, noise, mean, variance, f) in EXAMPLES.items():
+        values = example(x, noise, mean, variance, f)
+        given = [f"±{x:g}, ±{mean:g}", number(noise, 2), number(variance, 2), number(f, 1)]
+        columns[title] = given + [number(getattr(values, name), 4) for name in terms.values()]
     return pd.DataFrame(columns)
 
 
@@ -150,16 +106,16 @@ def _densities(axes: Axes, factor: float) -> None:
     axes.legend(fontsize=7, loc="upper right")
 
 
-def _growth_figure(found: Growth, factor: float) -> Figure:
-    figure = _figure(8.4, 3.3)
+def _growth_figure(curves: Growth, factor: float) -> Figure:
+    figure = canvas(8.4, 3.3)
     left, right = figure.subplots(1, 2)
     _densities(left, factor)
-    right.plot(found.factors, found.mpd, "--", color=COLOURS["lagging"], label="MPD")
-    right.plot(found.factors, found.information, color=COLOURS["mi"], label="MI")
+    right.plot(curves.factors, curves.mpd, "--", color=COLOURS["lagging"], label="MPD")
+    right.plot(curves.factors, curves.information, color=COLOURS["mi"], label="MI")
     right.axhline(np.log(len(MEAN)), linestyle=":", color=COLOURS["guide"], label="log N")
-    place = int(np.argmin(np.abs(found.factors - factor)))
-    right.plot(factor, found.mpd[place], "^", color=COLOURS["lagging"])
-    right.plot(factor, found.information[place], "o", color=COLOURS["mi"])
+    place = int(np.argmin(np.abs(curves.factors - factor)))
+    right.plot(factor, curves.mpd[place], "^", color=COLOURS["lagging"])
+    right.plot(factor, curves.information[place], "o", color=COLOURS["mi"])
     right.set(xlabel="scale-up factor f", ylabel="nats", yscale="log", ylim=(0.1, 300))
     right.legend(fontsize=8, loc="upper left")
     return figure
@@ -167,9 +123,9 @@ def _growth_figure(found: Growth, factor: float) -> Figure:
 
 def growth_frames(factors: Sequence[float] = (0, 0.5, 1, 1.5, 2, 3, 4, 6, 8)) -> Frames:
     """Posteriors moving apart, with MI and MPD; one frame a factor."""
-    found = growth()
+    curves = growth()
     labels = [f"factor f = {factor:g}" for factor in factors]
-    return Frames([_growth_figure(found, factor) for factor in factors], labels)
+    return Frames([_growth_figure(curves, factor) for factor in factors], labels)
 
 
 # --- the lemma ------------------------------------------------------------------------------------
@@ -187,9 +143,8 @@ def _cover(axes: Axes, factor: float, level: int) -> None:
         axes.plot(factor * centre, 5.2 + 0.5 * place, "|", color="black", markersize=8)
         count += (x >= low) & (x <= high)
     axes.step(x, count, color=COLOURS["kl"], linewidth=1)
-    axes.fill_between(
-        x, level, count, where=count > level, step="pre", color=COLOURS["accent"], alpha=0.6
-    )
+    above = {"where": count > level, "step": "pre", "color": COLOURS["accent"], "alpha": 0.6}
+    axes.fill_between(x, level, count, **above)
     axes.axhline(level, linestyle="--", color=COLOURS["guide"], linewidth=0.8)
     area = float(np.maximum(count - level, 0.0).sum() * (x[1] - x[0]))
     axes.set_title(f"f = {factor:g}: area above level {level} is {area:.1f}", fontsize=9)
@@ -199,7 +154,7 @@ def _cover(axes: Axes, factor: float, level: int) -> None:
 
 def intervals_figure(level: int = 1) -> Figure:
     """The lemma: the area above a level shrinks when the intervals' centres move apart."""
-    figure = _figure(9.0, 3.3)
+    figure = canvas(9.0, 3.3)
     panels = figure.subplots(1, 3, sharey=True)
     for axes, factor in zip(panels, (1.0, 1.3, 1.7), strict=True):
         _cover(axes, factor, level)
@@ -250,8 +205,8 @@ def _return_panel(axes: Axes, des_std: float, epochs: int) -> None:
         by_map = np.array(path(start * fixed.factor, fixed, epochs))
         trained = train_linear(start * fixed.factor, *LINEAR, des_std, epochs + 1).factors
         axes.plot(by_map / fixed.factor, "--", color=colour, linewidth=1)
-        shown = np.array(trained) / fixed.factor
-        axes.plot(shown, "o-", color=colour, markersize=4, label=f"from {start:g} f*")
+        style = {"color": colour, "markersize": 4, "label": f"from {start:g} f*"}
+        axes.plot(np.array(trained) / fixed.factor, "o-", **style)
     axes.axhline(1.0, color=COLOURS["guide"], linewidth=0.8)
     axes.set(yscale="log", xlabel="epoch with a shared factor", ylabel="f / f*")
     axes.set_yticks([0.5, 1, 2, 4], ["½", "1", "2", "4"])
@@ -261,7 +216,7 @@ def _return_panel(axes: Axes, des_std: float, epochs: int) -> None:
 
 def return_figure(des_std: float = 0.7, epochs: int = 10) -> Figure:
     """The epoch map for several r, and ways back to the fixed point from below and above."""
-    figure = _figure(8.4, 3.4)
+    figure = canvas(8.4, 3.4)
     left, right = figure.subplots(1, 2)
     _map_panel(left)
     _return_panel(right, des_std, epochs)
@@ -270,17 +225,16 @@ def return_figure(des_std: float = 0.7, epochs: int = 10) -> Figure:
 
 def balance_table(spreads: Sequence[float] = (0.3, 0.5, 0.7, 1.1, 1.5)) -> pd.DataFrame:
     """The fixed point of a linear model for several wanted spreads."""
-    found = [balance(*LINEAR, des_std) for des_std in spreads]
-    told = [slopes(one.share) for one in found]
+    points = [balance(*LINEAR, des_std) for des_std in spreads]
     return pd.DataFrame(
         {
             "des_std": [number(des_std, 1) for des_std in spreads],
-            "f*": [number(one.factor, 3) for one in found],
-            "ρ*": [number(one.rho, 3) for one in found],
-            "σ²": [number(one.variance, 3) for one in found],
-            "r": [number(one.share, 3) for one in found],
-            "slope, decoder held": [number(one.held, 2) for one in told],
-            "slope, decoder follows": [number(one.follows, 2) for one in told],
+            "f*": [number(one.factor, 3) for one in points],
+            "ρ*": [number(one.rho, 3) for one in points],
+            "σ²": [number(one.variance, 3) for one in points],
+            "r": [number(one.share, 3) for one in points],
+            "slope, decoder held": [number(slopes(one.share).held, 2) for one in points],
+            "slope, decoder follows": [number(slopes(one.share).follows, 2) for one in points],
         }
     )
 
@@ -288,15 +242,9 @@ def balance_table(spreads: Sequence[float] = (0.3, 0.5, 0.7, 1.1, 1.5)) -> pd.Da
 def bound_table(dimensions: int = 32) -> pd.DataFrame:
     """What the KLs of table 3 say of the factors; Yahoo, as printed."""
     rows = printed("scale", "table3")
-    rows = rows[rows["dataset"] == "Yahoo"]
-    columns = (rows[name].to_numpy(dtype=float) for name in ("des_std", "kl"))
-    bounds = [factor_bound(wanted, dimensions, kl) for wanted, kl in zip(*columns, strict=True)]
-    return pd.DataFrame(
-        {
-            "des_std": [number(value, 1) for value in rows["des_std"]],
-            "f_epo": [number(value, 0) for value in rows["f_epo"]],
-            "KL": [number(value, 1) for value in rows["kl"]],
-            "MI": [number(value, 1) for value in rows["mi"]],
-            "f is at least": [number(value, 2) for value in bounds],
-        }
-    )
+    rows = rows[rows["dataset"] == "Yahoo"].astype({"des_std": float, "kl": float})
+    bounds = [factor_bound(row.des_std, dimensions, row.kl) for row in rows.itertuples()]
+    digits = {"des_std": 1, "f_epo": 0, "kl": 1, "mi": 1}
+    columns = {name: [number(value, k) for value in rows[name]] for name, k in digits.items()}
+    columns["f is at least"] = [number(value, 2) for value in bounds]
+    return pd.DataFrame(columns).rename(columns={"kl": "KL", "mi": "MI"})

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from IPython.display import HTML
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from companion.claims.statements import Evidence, Examination, Standing
 from companion.numbers import number
 
-__all__ = ["statement", "summary"]
+__all__ = ["Frames", "canvas", "statement", "summary"]
+
+
+class Frames(NamedTuple):
+    """What a slider shows."""
+
+    figures: list[Figure]
+    labels: list[str]
+
+
+def canvas(width: float, height: float) -> Figure:
+    """An empty figure; width and height in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _row(evidence: Evidence, form: str) -> str:
@@ -25,13 +42,18 @@ def _row(evidence: Evidence, form: str) -> str:
     )
 
 
+def _constant(value: float | str) -> str:
+    """A number, or a piece of a formula as the code has it."""
+    return f"<code>{html.escape(value)}</code>" if isinstance(value, str) else number(value, 4)
+
+
 def _mutations(one: Examination) -> str:
     """One line a constant: the wrong value, and the checks that then fail."""
     if not one.mutations:
         return ""
     lines = [
-        f"<li>{html.escape(m.constant.replace('_', ' '))} {number(m.wrong, 4)} in place of "
-        f"{number(m.right, 4)}: {', '.join(m.noticed) or 'nothing'} fails</li>"
+        f"<li>{html.escape(m.constant.replace('_', ' '))}: {_constant(m.wrong)} in place of "
+        f"{_constant(m.right)}; {', '.join(m.noticed) or 'nothing'} fails</li>"
         for m in one.mutations
     ]
     return f"<p>With a wrong constant:</p><ul>{''.join(lines)}</ul>"
@@ -49,22 +71,22 @@ def statement(one: Examination) -> HTML:
     form = "" if one.printed is None else ", corrected"
     rows += [_row(evidence, form) for evidence in one.evidence]
     kind = {Standing.TRUE: "holds", Standing.CORRECTED: "corrected", Standing.OPEN: "fails"}
-    told = one.statement
+    about = one.statement
     return HTML(
         f'<section class="pc-verdict pc-verdict-{kind[one.standing]}">'
-        f"<p><strong>{html.escape(told.id)}, {html.escape(told.name)}: "
-        f"{_standing(one)}</strong> ({html.escape(told.paper)}). "
-        f"{html.escape(told.claim)}</p>"
-        '<div class="pc-table"><table><thead><tr><th>check</th><th>compared</th><th>found</th>'
+        f"<p><strong>{html.escape(about.id)}, {html.escape(about.name)}: "
+        f"{_standing(one)}</strong> ({html.escape(about.paper)}). "
+        f"{html.escape(about.claim)}</p>"
+        '<div class="pc-table"><table><thead><tr><th>check</th><th>compared</th><th>result</th>'
         f"<th>number</th><th>outcome</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
         f"{_mutations(one)}</section>"
     )
 
 
-def summary(found: Sequence[Examination]) -> HTML:
+def summary(examinations: Sequence[Examination]) -> HTML:
     """All statements of a page in one table."""
     rows = []
-    for one in found:
+    for one in examinations:
         draws = sum(evidence.trials for evidence in one.evidence)
         noticed = sum(bool(mutation.noticed) for mutation in one.mutations)
         rows.append(
