@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from companion.claims.mixtures import ROUNDING
-from companion.claims.statements import DRAWS, Constants, Evidence, Way, search
+from companion.claims.statements import DRAWS, Constants, Evidence, Formulas, Way, search
 
 __all__ = [
     "ALPHA",
@@ -61,9 +61,9 @@ def _numbers(formula: Callable[..., Any]) -> tuple[tuple[str, float], ...]:
     return tuple((p.name, float(p.default)) for p in given if p.kind is p.KEYWORD_ONLY)
 
 
-def numbers(*formulas: Callable[..., Any]) -> dict[str, float]:
-    """The numbers that stand in formulas, by name."""
-    return dict(itertools.chain.from_iterable(map(_numbers, formulas)))
+def numbers(*formulas: Callable[..., Any], **others: float) -> Formulas:
+    """The numbers that stand in formulas, by name, and others that limit a statement."""
+    return Formulas(**dict(itertools.chain.from_iterable(map(_numbers, formulas))), **others)
 
 
 def using(c: Constants, formula: Callable[..., Any]) -> Callable[..., Any]:

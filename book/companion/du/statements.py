@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from companion.claims import formulas as f
 from companion.claims.formulas import Array, average, log_normal, rationals, using
-from companion.claims.statements import Constants, Evidence, Statement, equal, sampled, search
+from companion.claims.statements import Constants, Evidence, equal, sampled, search, stated
 
 __all__ = ["STATEMENTS"]
 
@@ -146,16 +146,11 @@ def _definition_search(c: Constants) -> Evidence:
     return search(compared, cases, violated, lambda q: f"{shown(q[0])}, weight {q[1] / 4}")
 
 
-D1 = Statement(
-    id="D1",
-    name="definition of the mutual posterior divergence",
-    paper="DU-VAE, equation 2",
-    item="du-eq3",
-    claim="MPD is E KL(q₁‖q₂) over i.i.d. pairs, however the two directions are weighted; "
-    "over distinct pairs it is N/(N − 1) times that.",
-    constants=f.numbers(weighted, over_distinct),
-    wrong={"total": 0.5, "ddof": 0.0},
-    checks=(_definition_symbolic, _definition_sampled, _definition_search),
+D1 = stated(
+    "D1",
+    f.numbers(weighted, over_distinct),
+    {"total": 0.5, "ddof": 0.0},
+    (_definition_symbolic, _definition_sampled, _definition_search),
 )
 
 
@@ -195,16 +190,12 @@ def _mpd_search(c: Constants) -> Evidence:
     return f.agree(compared, posteriors(), lambda q: (pairwise_mpd(*q), closed(*q)), shown)
 
 
-D2 = Statement(
-    id="D2",
-    name="closed form of the mutual posterior divergence",
-    paper="DU-VAE, equation 3",
-    item="du-eq3",
-    claim="2 MPD is the sum over dimensions of E[Δ²/σ²] + E[σ²] E[1/σ²] − 1, over i.i.d. pairs.",
-    constants=f.numbers(closed_mpd),
-    wrong={"half": 0.25, "inside": 0.0, "lone": 1.0},
-    checks=(_mpd_symbolic, _mpd_sampled, _mpd_search),
-    printed=functools.partial(_mpd_search, {"inside": 0.0, "lone": 1.0}),
+D2 = stated(
+    "D2",
+    f.numbers(closed_mpd),
+    {"half": 0.25, "inside": 0.0, "lone": 1.0},
+    (_mpd_symbolic, _mpd_sampled, _mpd_search),
+    functools.partial(_mpd_search, {"inside": 0.0, "lone": 1.0}),
 )
 
 
@@ -302,17 +293,12 @@ def _bound_strict() -> Evidence:
     return search(compared, capped(), violated, Capped.shown)
 
 
-D3 = Statement(
-    id="D3",
-    name="the variance of the means bounds MPD from below",
-    paper="DU-VAE, below equation 3",
-    item="du-mpd-bound",
-    claim="If every σ² ≤ C, then MPD ≥ (1/C) Σ Var[μ]; equal where each σ² is constant, and C "
-    "where means differ.",
-    constants=f.numbers(variance_bound),
-    wrong={"numerator": 1.125, "power": 2.0, "ddof": 1.0},
-    checks=(_bound_symbolic, _bound_sampled, _bound_search),
-    printed=_bound_strict,
+D3 = stated(
+    "D3",
+    f.numbers(variance_bound),
+    {"numerator": 1.125, "power": 2.0, "ddof": 1.0},
+    (_bound_symbolic, _bound_sampled, _bound_search),
+    _bound_strict,
 )
 
 
@@ -397,17 +383,12 @@ def _entropy_search(c: Constants) -> Evidence:
     return search(compared, posteriors(), violated, shown)
 
 
-D4 = Statement(
-    id="D4",
-    name="conditional entropy, and noise of entropy 0",
-    paper="DU-VAE, equations 4 and 5",
-    item="du-eq5",
-    claim="H(z|x) = (D/2) log 2πe + ½ Σ E log σ²; N(0, α) with α = 1/(2πe) has entropy 0, so that "
-    "σ² + α has H > 0.",
-    constants=f.numbers(entropy, noise),
-    wrong={"half": 1.0, "half_log": 1.0, "two": 1.0, "exponent": 0.5}
+D4 = stated(
+    "D4",
+    f.numbers(entropy, noise),
+    {"half": 1.0, "half_log": 1.0, "two": 1.0, "exponent": 0.5}
     | {"alpha_two": 4.0, "alpha_exponent": 2.0},
-    checks=(_entropy_symbolic, _entropy_sampled, _entropy_search),
+    (_entropy_symbolic, _entropy_sampled, _entropy_search),
 )
 
 STATEMENTS = (D1, D2, D3, D4)

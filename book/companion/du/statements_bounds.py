@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from companion.claims import formulas as f
 from companion.claims.formulas import ALPHA, Array, log_normal, rationals, using
-from companion.claims.statements import Constants, Evidence, Statement, equal, sampled, search
+from companion.claims.statements import Constants, Evidence, equal, sampled, search, stated
 from companion.du.statements import pairwise_mpd
 from companion.du.statements_dropout import Dropout, kept_variance, mpd_over_masks
 from posterior_collapse.posteriors import BatchNormed, DiversityUncertainty
@@ -129,16 +129,12 @@ def _collapsed_printed() -> Evidence:
     return search(compared, cases, lambda case: dropped(case) > 1e-9, shown)
 
 
-D10 = Statement(
-    id="D10",
-    name="MPD under dropout at total collapse",
-    paper="DU-VAE, section 3.3, read for the MPD of equation 8",
-    item="du-bn",
-    claim="Where all q are N(b, σ²) the dropped MPD is D(1−p)(σ²−α)²/(2α(σ²−(1−p)α)), not 0.",
-    constants=f.numbers(collapsed_mpd),
-    wrong={"half": 0.25, "power": 1.0, "whole": 0.5},
-    checks=(_collapsed_symbolic, _collapsed_sampled, _collapsed_search),
-    printed=_collapsed_printed,
+D10 = stated(
+    "D10",
+    f.numbers(collapsed_mpd),
+    {"half": 0.25, "power": 1.0, "whole": 0.5},
+    (_collapsed_symbolic, _collapsed_sampled, _collapsed_search),
+    _collapsed_printed,
 )
 
 
@@ -245,16 +241,12 @@ def _mixture_printed() -> Evidence:
     return search(compared, _MIXTURES, violated, shown)
 
 
-D10B = Statement(
-    id="D10b",
-    name="variance dropout with the mask integrated out",
-    paper="DU-VAE, equation 7, read for the marginal posterior",
-    item="",
-    claim="The mixture's KL is at most (σ²+Δ²)/(2w) + (1−p)/2·log(w/α) − 1/2 − log p, w = kept σ̂².",
-    constants=f.numbers(mixture_bound),
-    wrong={"half": 0.25, "own": 1.0, "lost": 0.0},
-    checks=(_mixture_symbolic, _mixture_sampled, _mixture_search),
-    printed=_mixture_printed,
+D10B = stated(
+    "D10b",
+    f.numbers(mixture_bound),
+    {"half": 0.25, "own": 1.0, "lost": 0.0},
+    (_mixture_symbolic, _mixture_sampled, _mixture_search),
+    _mixture_printed,
 )
 
 
@@ -352,15 +344,11 @@ def _norm_search(c: Constants) -> Evidence:
     return f.agree(compared, batches(), sides, shown, draws=200)
 
 
-D11 = Statement(
-    id="D11",
-    name="batch norm keeps the variance of the means",
-    paper="DU-VAE, equation 9 and algorithm 1",
-    item="",
-    claim="Var of a normalised mean is γ²s²/(s²+eps), s² with ddof 0: with eps = 0, Σ Var = Dγ².",
-    constants=f.numbers(normed_variance),
-    wrong={"power": 1.0, "weight": 0.0, "ddof": 1.0},
-    checks=(_norm_symbolic, _norm_sampled, _norm_search),
+D11 = stated(
+    "D11",
+    f.numbers(normed_variance),
+    {"power": 1.0, "weight": 0.0, "ddof": 1.0},
+    (_norm_symbolic, _norm_sampled, _norm_search),
 )
 
 
@@ -442,15 +430,11 @@ def _constant_search(c: Constants) -> Evidence:
     return search(compared, cases, violated, draws=200)
 
 
-D12 = Statement(
-    id="D12",
-    name="a positive KL does not prevent collapse, and a positive MPD does",
-    paper="DU-VAE, section 3.3, equation 10",
-    item="du-bn",
-    claim="q(z|x) = N(√(2k/D), 1) for all x has KL k and MPD = I = 0; MPD > 0 iff two q differ.",
-    constants=f.numbers(constant_kl, constant_mean),
-    wrong={"half": 0.25, "inside": 0.0, "twice": 1.0},
-    checks=(_constant_symbolic, _constant_sampled, _constant_search),
+D12 = stated(
+    "D12",
+    f.numbers(constant_kl, constant_mean),
+    {"half": 0.25, "inside": 0.0, "twice": 1.0},
+    (_constant_symbolic, _constant_sampled, _constant_search),
 )
 
 
@@ -520,15 +504,11 @@ def _outlier_search(c: Constants) -> Evidence:
     return search("MPD of all pairs; information above the entropy of 1/N", cases, violated)
 
 
-D12B = Statement(
-    id="D12b",
-    name="a large MPD with little information",
-    paper="after DU-VAE, section 3.3",
-    item="",
-    claim="One of N unit Gaussians, N√(m/(N−1)) away, gives MPD m, yet I ≤ H(1/N) nats.",
-    constants=f.numbers(outlier_distance, outlier_ceiling),
-    wrong={"power": 1.0, "share": 0.5},
-    checks=(_outlier_symbolic, _outlier_sampled, _outlier_search),
+D12B = stated(
+    "D12b",
+    f.numbers(outlier_distance, outlier_ceiling),
+    {"power": 1.0, "share": 0.5},
+    (_outlier_symbolic, _outlier_sampled, _outlier_search),
 )
 
 
@@ -610,15 +590,11 @@ def _floor_search(c: Constants) -> Evidence:
     return search(compared, normed_posteriors(), violated, normed_shown, draws=200)
 
 
-D13 = Statement(
-    id="D13",
-    name="the floor under the KL of BN-VAE",
-    paper="Scale-VAE, connections with batch norm",
-    item="scale-bn-bound",
-    claim="E KL = D(γ²+β²)/2 + ½ Σ E[σ²−1−log σ²], so at least D(γ²+β²)/2; equal iff σ² ≡ 1.",
-    constants=f.numbers(floor, above_floor),
-    wrong={"half": 1.0, "power": 1.0, "inside": 0.0},
-    checks=(_floor_symbolic, _floor_sampled, _floor_search),
+D13 = stated(
+    "D13",
+    f.numbers(floor, above_floor),
+    {"half": 1.0, "power": 1.0, "inside": 0.0},
+    (_floor_symbolic, _floor_sampled, _floor_search),
 )
 
 
@@ -690,16 +666,12 @@ def _leaking_printed() -> Evidence:
     return search(compared, cases, lambda case: kl(case) < 0.5 * floor(1, case[2]), shown)
 
 
-D13B = Statement(
-    id="D13b",
-    name="the floor of the layer as it is run, with eps",
-    paper="Scale-VAE, connections with batch norm, as implemented",
-    item="scale-bn-bound",
-    claim="With eps under the root E KL is at least ½ Σ (γ²s²/(s²+eps) + β²): no floor as s → 0.",
-    constants=f.numbers(leaking_floor),
-    wrong={"half": 1.0, "weight": 0.0},
-    checks=(_leaking_symbolic, _leaking_sampled, _leaking_search),
-    printed=_leaking_printed,
+D13B = stated(
+    "D13b",
+    f.numbers(leaking_floor),
+    {"half": 1.0, "weight": 0.0},
+    (_leaking_symbolic, _leaking_sampled, _leaking_search),
+    _leaking_printed,
 )
 
 STATEMENTS = (D10, D10B, D11, D12, D12B, D13, D13B)

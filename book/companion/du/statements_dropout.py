@@ -21,7 +21,7 @@ from scipy import integrate
 
 from companion.claims import formulas as f
 from companion.claims.formulas import ALPHA, Array, average, rationals, using
-from companion.claims.statements import Constants, Evidence, Statement, equal, sampled, search
+from companion.claims.statements import Constants, Evidence, equal, sampled, search, stated
 from companion.du.statements import (
     SAMPLES,
     log_density,
@@ -252,17 +252,12 @@ def _zero_strict() -> Evidence:
     return search("H > 0 under a mask", masks(), violated, Masked.shown)
 
 
-D4b = Statement(
-    id="D4b",
-    name="what dropout leaves of H > 0",
-    paper="DU-VAE, sections 3.1 and 3.2",
-    item="",
-    claim="Under dropout H ≥ 0, and H = 0 with probability (1 − p)^D; "
-    "the average is (p/2) Σ E log(1 + (σ² − α)/(pα)) > 0.",
-    constants=f.numbers(dropped_entropy_above, chance_of_none),
-    wrong={"half": 1.0, "one": 2.0, "alpha_two": 1.0, "each": 2.0},
-    checks=(_zero_symbolic, _zero_sampled, _zero_search),
-    printed=_zero_strict,
+D4b = stated(
+    "D4b",
+    f.numbers(dropped_entropy_above, chance_of_none),
+    {"half": 1.0, "one": 2.0, "alpha_two": 1.0, "each": 2.0},
+    (_zero_symbolic, _zero_sampled, _zero_search),
+    _zero_strict,
 )
 
 
@@ -305,15 +300,11 @@ def _mean_search(c: Constants) -> Evidence:
     return search_all(violated, "average over the mask against the variance (exact fractions)")
 
 
-D5 = Statement(
-    id="D5",
-    name="dropout keeps the average variance",
-    paper="DU-VAE, equations 6 and 7, first line",
-    item="du-prop1",
-    claim="With σ̂² = g (σ² − α) + α, and g = 1/p with probability p and else 0, E σ̂² = E σ².",
-    constants=f.numbers(kept_variance),
-    wrong={"normaliser": 0.0, "floor": 0.0},
-    checks=(_mean_symbolic, _mean_sampled, _mean_search),
+D5 = stated(
+    "D5",
+    f.numbers(kept_variance),
+    {"normaliser": 0.0, "floor": 0.0},
+    (_mean_symbolic, _mean_sampled, _mean_search),
 )
 
 
@@ -379,16 +370,11 @@ def _higher_search(c: Constants) -> Evidence:
     return search_all(violated, "closed form, and MPD_B > MPD, over all masks (exact fractions)")
 
 
-D6 = Statement(
-    id="D6",
-    name="dropout raises MPD",
-    paper="DU-VAE, proposition 1, equation 7, second line",
-    item="du-prop1",
-    claim="E[1/σ̂²] = (1 − p)/α + p²/(v + pα) with v = σ² − α, and MPD_B > MPD "
-    "iff p < 1 and some v > 0.",
-    constants=f.numbers(dropped_mpd),
-    wrong={"half": 0.25, "whole": 2.0, "power": 1.0, "one": 0.0},
-    checks=(_higher_symbolic, _higher_sampled, _higher_search),
+D6 = stated(
+    "D6",
+    f.numbers(dropped_mpd),
+    {"half": 0.25, "whole": 2.0, "power": 1.0, "one": 0.0},
+    (_higher_symbolic, _higher_sampled, _higher_search),
 )
 
 
@@ -452,15 +438,11 @@ def _lower_search(c: Constants) -> Evidence:
     return search_all(violated, "closed form, and CE_B < CE, over both masks")
 
 
-D7 = Statement(
-    id="D7",
-    name="dropout lowers the conditional entropy",
-    paper="DU-VAE, proposition 1, equation 7, third line",
-    item="du-prop1",
-    claim="E log σ̂² = (1 − p) log α + p log(v/p + α), and CE_B < CE iff p < 1 and some v > 0.",
-    constants=f.numbers(dropped_entropy),
-    wrong={"half": 0.25, "whole": 2.0, "power": 2.0},
-    checks=(_lower_symbolic, _lower_sampled, _lower_search),
+D7 = stated(
+    "D7",
+    f.numbers(dropped_entropy),
+    {"half": 0.25, "whole": 2.0, "power": 2.0},
+    (_lower_symbolic, _lower_sampled, _lower_search),
 )
 
 
@@ -590,16 +572,11 @@ def _grow_search(c: Constants) -> Evidence:
     return search(compared, pairs_of_keep(), violated, Two.shown)
 
 
-D8 = Statement(
-    id="D8",
-    name="both gaps grow as p falls to 0",
-    paper="DU-VAE, proposition 1, below equation 7",
-    item="du-prop1",
-    claim="E[1/σ̂²] falls and E log σ̂² rises with p; as p → 0, CE_B → 0 and "
-    "MPD_B → ½ Σ [(2 Var[μ] + E σ²)/α − 1].",
-    constants=f.numbers(inverse_slope, log_slope, limit_mpd) | {"rest": 0.0},
-    wrong={"power": 1.0, "squared": 1.0, "unit": 2.0, "spread": 1.0, "rest": 0.5},
-    checks=(_grow_symbolic, _grow_sampled, _grow_search),
+D8 = stated(
+    "D8",
+    f.numbers(inverse_slope, log_slope, limit_mpd, rest=0.0),
+    {"power": 1.0, "squared": 1.0, "unit": 2.0, "spread": 1.0, "rest": 0.5},
+    (_grow_symbolic, _grow_sampled, _grow_search),
 )
 
 
@@ -653,15 +630,11 @@ def _floor_search(c: Constants) -> Evidence:
     return search_all(violated, "MPD_B at or below the bound, over all masks (exact fractions)")
 
 
-D9 = Statement(
-    id="D9",
-    name="a lower bound on MPD without the variances",
-    paper="DU-VAE, equation 8",
-    item="du-eq8",
-    claim="MPD_B > ((1 − p)/α) Σ Var[μ] for p < 1, unless every σ² is α and the means are equal.",
-    constants=f.numbers(dropout_bound),
-    wrong={"whole": 1.125, "power": 2.0, "ddof": 1.0},
-    checks=(_floor_symbolic, _floor_sampled, _floor_search),
+D9 = stated(
+    "D9",
+    f.numbers(dropout_bound),
+    {"whole": 1.125, "power": 2.0, "ddof": 1.0},
+    (_floor_symbolic, _floor_sampled, _floor_search),
 )
 
 STATEMENTS = (D4b, D5, D6, D7, D8, D9)

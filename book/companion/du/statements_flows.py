@@ -17,7 +17,7 @@ from torch import Tensor
 
 from companion.claims import formulas as f
 from companion.claims.formulas import Array, log_normal, rationals, using
-from companion.claims.statements import Constants, Evidence, Statement, equal, sampled, search
+from companion.claims.statements import Constants, Evidence, equal, sampled, search, stated
 from companion.du.statements import conditional_entropy, pairwise_mpd
 from companion.du.statements_bounds import eighths, integral
 from posterior_collapse.layers import initialised_by_recipe
@@ -173,16 +173,12 @@ def _entropy_printed() -> Evidence:
     return search(compared, cases, lambda scales: rise(scales) > 1e-9, shown)
 
 
-D14 = Statement(
-    id="D14",
-    name="conditional entropy falls along a flow with sigmoid gates",
-    paper="DU-VAE, section 3.4",
-    item="du-iaf",
-    claim="H(zᵀ|x) = H(z⁰|x) + Σ E log gate: with gates below 1, CE(z⁰) > CE(zᵀ).",
-    constants={"sign": 1.0, "top": 1.0},
-    wrong={"sign": -1.0, "top": 0.5},
-    checks=(_entropy_symbolic, _entropy_sampled, _entropy_search),
-    printed=_entropy_printed,
+D14 = stated(
+    "D14",
+    f.numbers(sign=1.0, top=1.0),
+    {"sign": -1.0, "top": 0.5},
+    (_entropy_symbolic, _entropy_sampled, _entropy_search),
+    _entropy_printed,
 )
 
 
@@ -239,15 +235,11 @@ def _invariance_search(c: Constants) -> Evidence:
     return search(compared, cases, violated, shown, draws=120)
 
 
-D15 = Statement(
-    id="D15",
-    name="MPD through a flow that does not depend on x",
-    paper="DU-VAE, section 3.4",
-    item="du-iaf",
-    claim="If the flow is one bijection for all x, then MPD(zᵀ) = MPD(z⁰).",
-    constants={"ratio": 1.0, "power": 2.0},
-    wrong={"ratio": 0.5, "power": 1.0},
-    checks=(_invariance_symbolic, _invariance_sampled, _invariance_search),
+D15 = stated(
+    "D15",
+    f.numbers(ratio=1.0, power=2.0),
+    {"ratio": 0.5, "power": 1.0},
+    (_invariance_symbolic, _invariance_sampled, _invariance_search),
 )
 
 
@@ -331,15 +323,11 @@ def _order_search(c: Constants) -> Evidence:
     return search("wanted MPD of z⁰ and of zᵀ not met by the library's flow", cases, violated)
 
 
-D15B = Statement(
-    id="D15b",
-    name="MPD through a flow that depends on x",
-    paper="DU-VAE, section 3.4",
-    item="",
-    claim="For all m⁰, mᵀ ≥ 0 some block with gate 1/2 has MPD(z⁰) = m⁰ and MPD(zᵀ) = mᵀ.",
-    constants=f.numbers(steering),
-    wrong={"before": 1.0, "after": 1.0},
-    checks=(_order_symbolic, _order_sampled, _order_search),
+D15B = stated(
+    "D15b",
+    f.numbers(steering),
+    {"before": 1.0, "after": 1.0},
+    (_order_symbolic, _order_sampled, _order_search),
 )
 
 STATEMENTS = (D14, D15, D15B)

@@ -32,11 +32,11 @@ from companion.claims.mixtures import apart
 from companion.claims.statements import (
     Constants,
     Evidence,
-    Statement,
     equal,
     nonnegative,
     sampled,
     search,
+    stated,
 )
 
 __all__ = ["STATEMENTS"]
@@ -180,16 +180,12 @@ def tie_printed() -> Evidence:
     return search("a lower KL after the tie", some_variances(-8, 8, 1.0), fell, shown)
 
 
-I0A = Statement(
-    id="I0a",
-    name="the tie to the smallest variance raises KL",
-    paper="IGP, theorem 1, first part",
-    item="igp-thm1",
-    claim="If every σ² is at most 1, tying them to the smallest does not lower KL(q ‖ N(0, I)).",
-    constants=numbers(kl_raised, smallest) | {"limit": 1.0},
-    wrong={"half": 0.25, "limit": 2.0, "place": 2.0},
-    checks=(_tie_symbolic, _tie_sampled, _tie_search),
-    printed=tie_printed,
+I0A = stated(
+    "I0a",
+    numbers(kl_raised, smallest, limit=1.0),
+    {"half": 0.25, "limit": 2.0, "place": 2.0},
+    (_tie_symbolic, _tie_sampled, _tie_search),
+    tie_printed,
 )
 
 
@@ -244,15 +240,11 @@ def _box_search(c: Constants) -> Evidence:
     return search("less mass near the mean after the tie", cases, violated)
 
 
-I0B = Statement(
-    id="I0b",
-    name="the tied posterior has more mass near the mean",
-    paper="IGP, theorem 1, second part",
-    item="igp-thm1",
-    claim="Tied to the smallest σ, q has at least as much mass in every box around its mean.",
-    constants=numbers(box_mass, smallest),
-    wrong={"two": 1.0, "place": 2.0},
-    checks=(_box_symbolic, _box_sampled, _box_search),
+I0B = stated(
+    "I0b",
+    numbers(box_mass, smallest),
+    {"two": 1.0, "place": 2.0},
+    (_box_symbolic, _box_sampled, _box_search),
 )
 
 
@@ -338,19 +330,11 @@ def _order_search(c: Constants) -> Evidence:
     return search("another order of the divergences under the ties", cases, violated, listed)
 
 
-I0C = Statement(
-    id="I0c",
-    name="whether a tie raises KL depends on the tie",
-    paper="IGP, theorem 1 with other ties",
-    item="igp-thm1",
-    claim=(
-        "The arithmetic and the geometric mean never raise KL; the harmonic mean never lowers it "
-        "if every σ² ≤ 1/2 and never raises it if every σ² ≥ 1/2. With mean σ² at most 1, KL "
-        "falls from the smallest to harmonic, geometric and arithmetic."
-    ),
-    constants=numbers(geometric_lowers) | {"limit": 0.5, "order": 1.0},
-    wrong={"half": 0.25, "limit": 0.75, "order": 2.0},
-    checks=(_order_symbolic, _order_sampled, _order_search),
+I0C = stated(
+    "I0c",
+    numbers(geometric_lowers, limit=0.5, order=1.0),
+    {"half": 0.25, "limit": 0.75, "order": 2.0},
+    (_order_symbolic, _order_sampled, _order_search),
 )
 
 
@@ -433,18 +417,11 @@ def _estimate_search(c: Constants) -> Evidence:
     return agree(compared, cases, sides, lambda case: f"N = {case[0]}, K = {case[1]}")
 
 
-I1 = Statement(
-    id="I1",
-    name="error of the estimated variance",
-    paper="IGP, section 3",
-    item="igp-varest",
-    claim=(
-        "N samples estimate a variance σ² with standard error σ² √(2/(N−1)), about σ² √(2/N); "
-        "K dimensions that share it divide the error by √K."
-    ),
-    constants=numbers(squared_error),
-    wrong={"two": 3.0, "ddof": 0.0, "root": 1.0},
-    checks=(_estimate_symbolic, _estimate_sampled, _estimate_search),
+I1 = stated(
+    "I1",
+    numbers(squared_error),
+    {"two": 3.0, "ddof": 0.0, "root": 1.0},
+    (_estimate_symbolic, _estimate_sampled, _estimate_search),
 )
 
 
@@ -528,20 +505,12 @@ def shared_printed() -> Evidence:
     return search(compared, _SHARED_CASES, violated, _shared_shown)
 
 
-I1B = Statement(
-    id="I1b",
-    name="the shared estimate when the variances differ",
-    paper="IGP, section 3, without equal variances",
-    item="",
-    claim=(
-        "Read without a condition, sharing serves every dimension better. If the variances differ, "
-        "its squared error is 2 Σv²/(K²(N−1)) + (mean v − v_k)² in dimension k, and its relative "
-        "error falls by the root of (Σv)²/Σv² ≤ K."
-    ),
-    constants=numbers(shared_error),
-    wrong={"two": 1.0, "ddof": 0.0, "bias": 0.0},
-    checks=(_unequal_symbolic, _unequal_sampled, _unequal_search),
-    printed=shared_printed,
+I1B = stated(
+    "I1b",
+    numbers(shared_error),
+    {"two": 1.0, "ddof": 0.0, "bias": 0.0},
+    (_unequal_symbolic, _unequal_sampled, _unequal_search),
+    shared_printed,
 )
 
 STATEMENTS = (I0A, I0B, I0C, I1, I1B)

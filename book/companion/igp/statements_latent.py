@@ -25,7 +25,7 @@ from companion.claims.formulas import (
     using,
 )
 from companion.claims.mixtures import apart
-from companion.claims.statements import Constants, Evidence, Statement, equal, sampled, search
+from companion.claims.statements import Constants, Evidence, equal, sampled, search, stated
 from posterior_collapse.gaussian import active_rank, active_units
 
 __all__ = ["STATEMENTS"]
@@ -164,15 +164,11 @@ def _bound_search(c: Constants) -> Evidence:
     return search(compared, _tables(), violated, shown, draws=200)
 
 
-I2 = Statement(
-    id="I2",
-    name="information between H − D and R",
-    paper="IGP, section 5.1",
-    item="",
-    claim="H − D ≤ I ≤ R for discrete x; the gaps are E KL(q(x|z) ‖ p(x|z)), KL(q(z) ‖ p(z)).",
-    constants=numbers(bounds),
-    wrong={"entropy": 2.0, "distortion": 0.5, "rate": 0.5},
-    checks=(_bound_symbolic, _bound_sampled, _bound_search),
+I2 = stated(
+    "I2",
+    numbers(bounds),
+    {"entropy": 2.0, "distortion": 0.5, "rate": 0.5},
+    (_bound_symbolic, _bound_sampled, _bound_search),
 )
 
 
@@ -291,18 +287,11 @@ def _turned_search(c: Constants) -> Evidence:
     return search(compared, _turned_cases(), violated, draws=200)
 
 
-I4 = Statement(
-    id="I4",
-    name="AU depends on the basis, the ELBO does not",
-    paper="IGP, section 4.1, AU as a measure",
-    item="",
-    claim=(
-        "With isotropic posterior and prior the ELBO of every x stays the same when the latent "
-        "space is turned; 45° turn AU 1 into 2, and the rank of Cov(μ) stays 1."
-    ),
-    constants={"ratio": 1.0, "share": 0.5, "before": 1.0, "after": 2.0, "rank": 1.0},
-    wrong={"ratio": 2.0, "share": 0.25, "before": 2.0, "after": 1.0, "rank": 2.0},
-    checks=(_turned_symbolic, _turned_sampled, _turned_search),
+I4 = stated(
+    "I4",
+    numbers(ratio=1.0, share=0.5, before=1.0, after=2.0, rank=1.0),
+    {"ratio": 2.0, "share": 0.25, "before": 2.0, "after": 1.0, "rank": 2.0},
+    (_turned_symbolic, _turned_sampled, _turned_search),
 )
 
 
@@ -394,18 +383,11 @@ def _aggregate_search(c: Constants) -> Evidence:
     return agree("other moments of the mixture", _mixtures(), sides, shown)
 
 
-I5 = Statement(
-    id="I5",
-    name="moments of the aggregated posterior",
-    paper="IGP, section 5.3 and table 8",
-    item="",
-    claim=(
-        "Cov[q(z)] = E[diag σ²] + Cov(μ) with ddof 0; the squared mean of M draws exceeds "
-        "‖E μ‖² by tr Cov[q(z)]/M on average."
-    ),
-    constants=numbers(aggregate, squared_mean),
-    wrong={"ddof": 1.0, "excess": 0.0},
-    checks=(_aggregate_symbolic, _aggregate_sampled, _aggregate_search),
+I5 = stated(
+    "I5",
+    numbers(aggregate, squared_mean),
+    {"ddof": 1.0, "excess": 0.0},
+    (_aggregate_symbolic, _aggregate_sampled, _aggregate_search),
 )
 
 STATEMENTS = (I2, I4, I5)

@@ -27,11 +27,11 @@ from companion.claims.formulas import (
 from companion.claims.statements import (
     Constants,
     Evidence,
-    Statement,
     equal,
     nonnegative,
     sampled,
     search,
+    stated,
 )
 
 __all__ = ["STATEMENTS"]
@@ -229,19 +229,12 @@ def some_printed() -> Evidence:
     return search(compared, _spectra(-6, 6, 1.0), violated, _active_shown)
 
 
-I3 = Statement(
-    id="I3",
-    name="the linear VAE with an isotropic posterior",
-    paper="IGP, section 3, all dimensions or none",
-    item="",
-    claim=(
-        "As printed, all dimensions are used or none. The linear VAE has w_i² = (√(λ_i c) − s²)₊ "
-        "with c = s² + mean w², posterior variance s²/c and KL = (K/2) log(c/s²)."
-    ),
-    constants=numbers(linear_igp),
-    wrong={"power": 1.0, "noise": 0.5, "share": 0.5},
-    checks=(_optimum_symbolic, _optimum_sampled, _optimum_search),
-    printed=some_printed,
+I3 = stated(
+    "I3",
+    numbers(linear_igp),
+    {"power": 1.0, "noise": 0.5, "share": 0.5},
+    (_optimum_symbolic, _optimum_sampled, _optimum_search),
+    some_printed,
 )
 
 
@@ -369,19 +362,12 @@ def fewer_printed() -> Evidence:
     return search(compared, _spectra(-4, 24, 1.0), violated, shown)
 
 
-I3B = Statement(
-    id="I3b",
-    name="an isotropic posterior opens more directions",
-    paper="IGP, section 4.1, higher AU",
-    item="",
-    claim=(
-        "Read as a rule, AU is never lower than with a diagonal posterior. In the linear VAE "
-        "w_i > 0 iff λ > s⁴/c, which is at most s², the limit for a diagonal posterior."
-    ),
-    constants=numbers(thresholds),
-    wrong={"level": 0.5, "power": 2.0},
-    checks=(_active_symbolic, _active_sampled, _active_search),
-    printed=fewer_printed,
+I3B = stated(
+    "I3b",
+    numbers(thresholds),
+    {"level": 0.5, "power": 2.0},
+    (_active_symbolic, _active_sampled, _active_search),
+    fewer_printed,
 )
 
 STATEMENTS = (I3, I3B)
