@@ -130,7 +130,7 @@ def agree(
     compared: str,
     cases: st.SearchStrategy[Any],
     sides: Callable[[Any], tuple[Any, Any]],
-    describe: Callable[[Any], str] = repr,
+    describe: Callable[[Any], str] | str = repr,
     draws: int = DRAWS,
 ) -> Evidence:
     """Search for a case in which the definition and the formula differ by more than rounding."""

@@ -18,6 +18,7 @@ from companion.du import statements_bounds as theory
 from companion.du import statements_flows as flows
 from companion.du.statements import conditional_entropy, pairwise_mpd
 from companion.show.figures import COLOURS
+from companion.show.theory import Frames, canvas
 from posterior_collapse.posteriors import DiagonalNormal, Flowed, draw
 
 __all__ = [
@@ -39,21 +40,15 @@ __all__ = [
 
 DIMENSIONS = 32  # of z, in the tables of both papers
 
-Frames = tuple[list[Figure], list[str]]
-
 
 def examined() -> dict[str, Examination]:
     """Every statement of the page by its number, with its checks run."""
     return {one.id: examine(one) for one in (*theory.STATEMENTS, *flows.STATEMENTS)}
 
 
-def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), layout="constrained")
-
-
 def _single() -> tuple[Figure, Axes]:
     """A figure of one panel."""
-    figure = _figure(5.6, 3.4)
+    figure = canvas(5.6, 3.4)
     return figure, figure.subplots()
 
 
@@ -87,7 +82,7 @@ def collapse_figure(variances: Sequence[float] = (1.0, 0.5, 0.2)) -> Figure:
 
 def mixture_figure(keep: float, variance: float = 0.5) -> Figure:
     """Divergence of two posteriors against their distance: three readings of dropout, and none."""
-    figure = _figure(5.6, 3.6)
+    figure = canvas(5.6, 3.6)
     axes = figure.subplots()
     apart = np.linspace(0.25, 8.0, 63)
     mixed = np.array([theory.mixture_kl(float(d), variance, keep) for d in apart])
@@ -108,7 +103,7 @@ def mixture_figure(keep: float, variance: float = 0.5) -> Figure:
 def mixture_frames() -> Frames:
     """Frames and labels over p."""
     keeps = (0.99, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
-    return [mixture_figure(keep) for keep in keeps], [f"p = {keep:g}" for keep in keeps]
+    return Frames([mixture_figure(keep) for keep in keeps], [f"p = {keep:g}" for keep in keeps])
 
 
 # --- a KL without information (D12, D12b) ---------------------------------------------------------
@@ -157,7 +152,7 @@ def _measure_lines(axes: Axes, lines: Measures, at: int) -> None:
 
 def abnormal_figure(same: Measures, apart: Measures, at: int) -> Figure:
     """Posteriors and their measures at one shared mean: all the same above, spread out below."""
-    figure = _figure(6.6, 4.6)
+    figure = canvas(6.6, 4.6)
     grid = figure.subplots(2, 2)
     rows = (("all posteriors equal", np.zeros(5), same), ("five apart", _OFFSETS, apart))
     for line, (title, offsets, values) in zip(grid, rows, strict=True):
@@ -179,7 +174,7 @@ def abnormal_frames() -> Frames:
         f"MPD {apart.mpd[at]:.2f} where five are apart (nats)"
         for at, shift in enumerate(_SHIFTS)
     ]
-    return frames, labels
+    return Frames(frames, labels)
 
 
 def outlier_figure(levels: Sequence[float] = (1.0, 10.0, 100.0)) -> Figure:
@@ -257,7 +252,7 @@ _SHAPES = {
 
 def floor_figure(floors: pd.DataFrame) -> Figure:
     """Printed KLs beside their floors; open markers have a printed MI of 0."""
-    figure = _figure(7.0, 0.24 * len(floors) + 0.9)
+    figure = canvas(7.0, 0.24 * len(floors) + 0.9)
     axes = figure.subplots()
     bar = {"color": COLOURS["kl"], "markersize": 11, "markeredgewidth": 2}
     seen, texts = set(), []
@@ -418,7 +413,7 @@ def _entropy_panel(axes: Axes, entropy: Array, blocks: Array, chains: Array) -> 
 
 def flow_figure(survey: Survey, chains: Array) -> Figure:
     """CE and MPD after a flow against those before it; on the dashed lines nothing changes."""
-    figure = _figure(8.0, 3.7)
+    figure = canvas(8.0, 3.7)
     left, right = figure.subplots(1, 2)
     _entropy_panel(left, survey.entropy, survey.blocks, chains)
     for rows, marker, colour, label in (
@@ -439,7 +434,7 @@ def flow_figure(survey: Survey, chains: Array) -> Figure:
 def steered_figure(mpd0: float, mpd1: float) -> Figure:
     """Two posteriors before and after a block of the library that is built to give this MPD."""
     q = flows.steered_flow(mpd0, mpd1)
-    figure, z = _figure(6.6, 2.8), np.linspace(-4.0, 6.0, 401)
+    figure, z = canvas(6.6, 2.8), np.linspace(-4.0, 6.0, 401)
     panels = (("z⁰", flows.base_of(q)), ("zᵀ", flows.gaussian_image(q)))
     for axes, (name, code) in zip(figure.subplots(1, 2), panels, strict=True):
         lines = zip(("-", "--"), ("vae", "lagging"), *code, strict=True)
@@ -454,4 +449,4 @@ def steered_frames(mpd0: float = 1.0) -> Frames:
     """Frames and labels: MPD of z^0 stays, that of z^T goes from 0 up."""
     wanted = np.arange(0.0, 4.5, 0.5)
     labels = [f"MPD of z⁰ {mpd0:g}, MPD of zᵀ {value:g}" for value in wanted]
-    return [steered_figure(mpd0, float(value)) for value in wanted], labels
+    return Frames([steered_figure(mpd0, float(value)) for value in wanted], labels)

@@ -83,7 +83,6 @@ def _collapsed_symbolic(c: Constants) -> Evidence:
 
 
 def _collapsed_sampled(c: Constants) -> Evidence:
-    """Random masks and random z for q = p in 32 dimensions, p = 0.8: the log-ratio of densities."""
     random, shape = np.random.default_rng(0), (20_000, 32)
     first, second = (
         np.where(random.random(shape) < 0.8, kept_variance(1.0, 0.8), ALPHA) for _ in range(2)
@@ -284,7 +283,6 @@ def library_norm(mean: Array, gamma: float, beta: float = 0.0, eps: float = EPS)
 
 
 def _norm_symbolic(c: Constants) -> Evidence:
-    """A batch of three in one dimension."""
     gamma, eps = sympy.symbols("gamma epsilon", positive=True)
     beta, *m = sympy.symbols("beta m:3", real=True)
     batch = np.array(m)[:, None]
@@ -299,7 +297,6 @@ def _norm_symbolic(c: Constants) -> Evidence:
 
 
 def _norm_sampled(c: Constants) -> Evidence:
-    """A point of the batch drawn at random: the square of its normalised mean."""
     random = np.random.default_rng(2)
     batch, cases = random.normal(size=(8, 1)) * 0.01, []
     for eps in (0.0, EPS, 1e-3):
@@ -337,10 +334,8 @@ def _norm_search(c: Constants) -> Evidence:
         total = (size**power).sum(), len(learned) * gamma**power
         return np.append(out.var(0), total[0]), np.append(claimed, total[1])
 
-    def shown(case: tuple[Array, Array, float, float]) -> str:
-        return f"means {case[0].tolist()}, scales {case[1].tolist()}, γ {case[2]}, eps {case[3]}"
-
     compared = "batch norm of the library's DU-VAE against γ²s²/(s²+eps)"
+    shown = "means {}, scales {}, γ {}, eps {}"
     return f.agree(compared, batches(), sides, shown, draws=200)
 
 
@@ -368,7 +363,6 @@ def constant_kl(
 
 
 def _constant_symbolic(c: Constants) -> Evidence:
-    """One dimension: log q/p at z = b + sqrt(s) t, integrated; the mean that gives a wanted KL."""
     t, b = sympy.symbols("t b", real=True)
     s, k, dims = sympy.symbols("s k D", positive=True)
     log_ratio = sympy.expand(((b + sympy.sqrt(s) * t) ** 2 - t**2 - sympy.log(s)) / 2)
@@ -384,7 +378,6 @@ def _constant_symbolic(c: Constants) -> Evidence:
 
 
 def _constant_sampled(c: Constants) -> Evidence:
-    """Log-ratios to the prior, to the aggregate and to another point's posterior."""
     random, cases = np.random.default_rng(3), []
     chosen = float(using(c, constant_mean)(7.84, 32))
     for mean, variance, dimensions in ((chosen, 1.0, 32), (0.3, 0.5, 4)):
@@ -466,7 +459,6 @@ def outlier_information(mpd: float, points: int) -> float:
 
 
 def _outlier_symbolic(c: Constants) -> Evidence:
-    """All pairs of 2, 3 and 5 points; and the limit of what tells one point in two apart."""
     m, exact, pairs = sympy.symbols("m", positive=True), rationals(c), []
     for points in (2, 3, 5):
         distance = using(exact, outlier_distance)(m, sympy.Integer(points))
@@ -477,7 +469,6 @@ def _outlier_symbolic(c: Constants) -> Evidence:
 
 
 def _outlier_sampled(c: Constants) -> Evidence:
-    """Random pairs for MPD; and log q(z|x) - log q(z) of 20 points for the information."""
     random, points, size = np.random.default_rng(4), 20, 200_000
     distance = float(using(c, outlier_distance)(40.0, points))
     first, second = (distance * (random.integers(0, points, size) == 0) for _ in range(2))
@@ -545,7 +536,6 @@ def _floor_symbolic(c: Constants) -> Evidence:
 
 
 def _floor_sampled(c: Constants) -> Evidence:
-    """log q(z|x) - log p(z) of random points: with variances, and at equality."""
     random = np.random.default_rng(5)
     batch, cases = random.normal(size=(16, 4)), []
     for variance in (random.uniform(0.2, 1.5, (16, 4)), np.ones((16, 4))):
@@ -558,6 +548,7 @@ def _floor_sampled(c: Constants) -> Evidence:
 
 
 Normed = tuple[Array, Array, float, float]
+_NORMED = "raw means {}, variances {}, γ = {}, β = {}"
 
 
 @st.composite
@@ -566,12 +557,6 @@ def normed_posteriors(draw: st.DrawFn) -> Normed:
     raw, _, gamma, _ = draw(batches())
     power = f.integers(draw, -6, 6, raw.shape)
     return raw, np.exp2(power / 2.0), gamma, draw(eighths(-16, 16))
-
-
-def normed_shown(case: Normed) -> str:
-    """A case of :func:`normed_posteriors` in words."""
-    raw, variance, gamma, beta = case
-    return f"raw means {raw.tolist()}, variances {variance.tolist()}, γ = {gamma}, β = {beta}"
 
 
 def _floor_search(c: Constants) -> Evidence:
@@ -587,7 +572,7 @@ def _floor_search(c: Constants) -> Evidence:
         return below or abs(kl - bound - using(c, above_floor)(variance)) > slack
 
     compared = "average KL of the library's BN-VAE below the floor, or on it with σ² ≠ 1"
-    return search(compared, normed_posteriors(), violated, normed_shown, draws=200)
+    return search(compared, normed_posteriors(), violated, _NORMED, draws=200)
 
 
 D13 = stated(
@@ -610,7 +595,6 @@ def leaking_floor(
 
 
 def _leaking_symbolic(c: Constants) -> Evidence:
-    """A batch of two in one dimension with unit variances; and the limit of no spread."""
     gamma, s, eps = sympy.symbols("gamma s epsilon", positive=True)
     beta, raw = sympy.symbols("beta", real=True), np.array([[s], [-s]])
     kl = (normalised(raw, gamma, beta, eps, sympy) ** 2).sum() / 4
@@ -643,7 +627,7 @@ def _leaking_search(c: Constants) -> Evidence:
         return kl < bound - slack or abs(least - bound) > slack
 
     compared = "average KL of the library's BN-VAE, eps = 1e-5, below the corrected floor"
-    return search(compared, normed_posteriors(), violated, normed_shown, draws=200)
+    return search(compared, normed_posteriors(), violated, _NORMED, draws=200)
 
 
 def _leaking_printed() -> Evidence:

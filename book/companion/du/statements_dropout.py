@@ -145,9 +145,15 @@ def _symbols() -> tuple[Any, ...]:
     With u positive, p runs over (0, 1) and SymPy knows it.
     """
     v1, v2, u, alpha = sympy.symbols("v1 v2 u alpha", positive=True)
-    p, delta = 1 / (1 + u), sympy.symbols("delta", real=True)
-    two = Dropout(np.array([[0 * u], [delta]]), np.array([[v1], [v1]]), p, alpha)
-    return v1, v2, u, p, alpha, two
+    p = 1 / (1 + u)
+    return v1, v2, u, p, alpha, _two_points(v1, p, alpha)
+
+
+def _two_points(v: Any, p: Any, alpha: Any) -> Dropout:
+    """Two points of one variance in one dimension."""
+    return Dropout(
+        np.array([[0 * v], [sympy.Symbol("delta", real=True)]]), np.array([[v], [v]]), p, alpha
+    )
 
 
 # --- D4b, what dropout leaves of H > 0 ------------------------------------------------------------
@@ -167,7 +173,6 @@ def chance_of_none(keep: Any, dimensions: int, *, each: float = 1.0) -> Any:
 
 
 def _zero_symbolic(c: Constants) -> Evidence:
-    """All masks of two dimensions."""
     v1, v2, _, p, _, _ = _symbols()
     exact, scale = rationals(c), 2 * sympy.pi * sympy.E
     entropies, none = sympy.S.Zero, sympy.S.Zero
@@ -187,13 +192,11 @@ def _zero_sampled(c: Constants) -> Evidence:
     random, case = some_dropout(5)
     surprise, variance = surprises(random, case)
     exact = using(c, dropped_entropy_above)(case.above, case.keep)
+    none = quadrature_entropy(variance).sum(-1) < 1e-9
     return sampled(
         "mean of −log q(z) under masks, nats, and share of entropies that are 0",
         (float(exact.sum(-1).mean()), surprise),
-        (
-            using(c, chance_of_none)(case.keep, 3),
-            (quadrature_entropy(variance).sum(-1) < 1e-9).astype(float),
-        ),
+        (using(c, chance_of_none)(case.keep, 3), none),
     )
 
 
@@ -246,10 +249,8 @@ def _zero_search(c: Constants) -> Evidence:
 def _zero_strict() -> Evidence:
     """H > 0 under every mask."""
 
-    def violated(case: Masked) -> bool:
-        return case.entropy(case.mask) <= 1e-12
-
-    return search("H > 0 under a mask", masks(), violated, Masked.shown)
+    compared = "H > 0 under a mask"
+    return search(compared, masks(), lambda one: one.entropy(one.mask) <= 1e-12, Masked.shown)
 
 
 D4b = stated(
@@ -339,7 +340,6 @@ def raised_mpd(case: Dropout) -> Any:
 
 
 def _higher_symbolic(c: Constants) -> Evidence:
-    """The moment over the mask, what is added to it, and a pair under its four masks."""
     v, _, _, p, alpha, two = _symbols()
     exact = rationals(c)
     moment = using(exact, inverse_moment)(v, p, alpha)
@@ -402,7 +402,6 @@ def lowered_log(above: Array, keep: float, alpha: float) -> Array:
 
 
 def _lower_symbolic(c: Constants) -> Evidence:
-    """The moment; what is taken is 0 at v = 0 and has a positive slope in v."""
     v, _, u, p, alpha, _ = _symbols()
     exact = rationals(c)
     moment = using(exact, log_moment)(v, p, alpha)
@@ -472,8 +471,7 @@ def limit_mpd(case: Dropout, *, spread: float = 2.0) -> Any:
 def _slopes_and_limits() -> tuple[Any, ...]:
     """Two points of one variance; slopes in p of both moments; limits at p = 0 of MPD and log."""
     v, p, alpha = sympy.symbols("v p alpha", positive=True)
-    delta = sympy.symbols("delta", real=True)
-    two = Dropout(np.array([[0 * v], [delta]]), np.array([[v], [v]]), p, alpha)
+    two = _two_points(v, p, alpha)
     inverse = (1 - p) / alpha + p / (v / p + alpha)
     log = (1 - p) * sympy.log(alpha) + p * sympy.log(alpha + v / p)
     mpd = sympy.limit(sympy.cancel(mpd_over_masks(two)), p, 0)
@@ -481,7 +479,6 @@ def _slopes_and_limits() -> tuple[Any, ...]:
 
 
 def _grow_symbolic(c: Constants) -> Evidence:
-    """Slopes of the moments, and limits of two points' MPD and of the moment of the logarithm."""
     two, slope, slope_of_log, mpd, log = _slopes_and_limits()
     one, exact = (two.above[0, 0], two.keep, two.alpha), rationals(c)
     return equal(

@@ -125,7 +125,6 @@ def _entropy_symbolic(c: Constants) -> Evidence:
 
 
 def _entropy_sampled(c: Constants) -> Evidence:
-    """-log density of z^T, against H(z^0|x) and the expected logarithm of the gates."""
     random = np.random.default_rng(7)
     second = [integral(partial(log_gate, flow=i), _MEAN[i, 0], _VARIANCE[i, 0]) for i in range(2)]
     gates = float((np.log(_FIRST) + second).mean())
@@ -149,11 +148,9 @@ def _entropy_search(c: Constants) -> Evidence:
         apart = np.abs(determinant - c["sign"] * gates) > 1e-9 * (1.0 + np.abs(determinant))
         return bool((apart | (determinant >= ceiling)).any())
 
-    def shown(case: tuple[int, int, int, float]) -> str:
-        return f"D = {case[0]}, {case[1]} blocks, weights of size {case[3]}, seed {case[2]}"
-
     few, seeds, scales = st.integers(1, 3), st.integers(0, 999), st.sampled_from([0.5, 0.1, 1.0])
     compared = "log-determinant of the library's flow: not the gates' sum, or not negative"
+    shown = "D = {0}, {1} blocks, weights of size {3}, seed {2}"
     return search(compared, st.tuples(few, few, seeds, scales), violated, shown, draws=120)
 
 
@@ -186,7 +183,6 @@ D14 = stated(
 
 
 def _invariance_symbolic(c: Constants) -> Evidence:
-    """One dimension: KL of two images under one affine map; and under any map, at a point."""
     m1, m2, shift, z = sympy.symbols("m1 m2 c z", real=True)
     v1, v2, gate = sympy.symbols("v1 v2 g", positive=True)
     exact, log = rationals(c), sympy.log
@@ -227,12 +223,9 @@ def _invariance_search(c: Constants) -> Evidence:
             before = (bases[0].log_prob(start) - bases[1].log_prob(start)).item()
         return abs(after - c["ratio"] * before) > 1e-8 * (1.0 + abs(before))
 
-    def shown(case: tuple[int, int, int]) -> str:
-        return f"D = {case[0]}, {case[1]} blocks, seed {case[2]}"
-
     cases = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(0, 999))
     compared = "log-ratio of two posteriors before and after the library's flow, one context"
-    return search(compared, cases, violated, shown, draws=120)
+    return search(compared, cases, violated, "D = {}, {} blocks, seed {}", draws=120)
 
 
 D15 = stated(
@@ -290,7 +283,6 @@ def gaussian_image(q: Flowed) -> tuple[Array, Array]:
 
 
 def _order_symbolic(c: Constants) -> Evidence:
-    """MPD of two Gaussians before and after, from the four pairs: two of them are apart."""
     m0, m1 = sympy.symbols("m0 m1", positive=True)
     distance, shift = using(rationals(c), steering)(m0, m1)
     before, after = distance**2 / 4, ((distance + shift) / 2) ** 2 / sympy.Rational(1, 4) / 4
@@ -298,7 +290,6 @@ def _order_symbolic(c: Constants) -> Evidence:
 
 
 def _order_sampled(c: Constants) -> Evidence:
-    """Log-ratios of random pairs before and after, up and down."""
     random, cases = np.random.default_rng(9), []
     for mpd0, mpd1 in ((1.0, 0.25), (0.25, 2.0)):
         distance, shift = using(c, steering)(mpd0, mpd1)

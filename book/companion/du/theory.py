@@ -16,6 +16,7 @@ from companion.du import statements as du
 from companion.du import statements_dropout as dropout
 from companion.du.statements_dropout import Dropout
 from companion.show.figures import COLOURS
+from companion.show.theory import Frames, canvas
 
 __all__ = [
     "Cloud",
@@ -42,10 +43,6 @@ _LINES = (("vae", "-"), ("lagging", "--"), ("mi", "-."), ("aggregate", ":"))
 def examined() -> dict[str, Examination]:
     """Every statement of the page by its number, with its checks run."""
     return {one.id: examine(one) for one in (*du.STATEMENTS, *dropout.STATEMENTS)}
-
-
-def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _line(axes: Axes, x: Array, y: Any, colour: str, style: str, label: str) -> None:
@@ -87,7 +84,7 @@ def tightness(sets: int = 60) -> list[Cloud]:
 
 def tightness_figure(clouds: Sequence[Cloud]) -> Figure:
     """MPD against its lower bound."""
-    figure = _figure(5.2, 4.0)
+    figure = canvas(5.2, 4.0)
     axes = figure.subplots()
     ends = np.array([min(cloud.bound.min() for cloud in clouds), 300.0])
     axes.plot(ends, ends, "-", color=COLOURS["kl"], linewidth=1, label="MPD equal to the bound")
@@ -125,7 +122,7 @@ def _entropies(axes: Axes) -> None:
 
 def noise_figure(dimensions: int = 4) -> Figure:
     """Entropy of one dimension against its variance, and how many dimensions a mask keeps."""
-    figure = _figure(8.4, 3.2)
+    figure = canvas(8.4, 3.2)
     left, right = figure.subplots(1, 2)
     _entropies(left)
     kept = np.arange(dimensions + 1)
@@ -183,7 +180,7 @@ def _limits(axes: Axes, before: float, limit: float) -> None:
 
 
 def _frame(one: Curves) -> Figure:
-    figure = _figure(8.4, 3.3)
+    figure = canvas(8.4, 3.3)
     left, right = figure.subplots(1, 2)
     inner = one.keep < 1.0
     _line(left, one.keep, one.mpd, "vae", "-", "MPD under dropout")
@@ -198,19 +195,19 @@ def _frame(one: Curves) -> Figure:
     return figure
 
 
-def frames() -> tuple[list[Figure], list[str]]:
+def frames() -> Frames:
     """A frame for each variance, and their labels."""
     every = {variance: curves(variance) for variance in VARIANCES}
     labels = [
         f"σ² = {variance:g}: MPD {one.mpd_before:.2f} without dropout, {one.mpd_limit:.1f} as p → 0"
         for variance, one in every.items()
     ]
-    return [_frame(one) for one in every.values()], labels
+    return Frames([_frame(one) for one in every.values()], labels)
 
 
 def gap_figure() -> Figure:
     """What dropout adds to E[1/variance] and takes from the entropy of one dimension."""
-    figure = _figure(8.4, 3.4)
+    figure = canvas(8.4, 3.4)
     left, right = figure.subplots(1, 2)
     keep = np.linspace(1e-3, 1.0, 300)
     for ratio, (colour, style) in zip(_RATIOS, _LINES, strict=True):
@@ -242,7 +239,7 @@ def bound_ratio(spread: float, variance: float, keep: float = 0.8) -> float:
 
 def bound_figure(keep: float = 0.8) -> Figure:
     """MPD under dropout in units of its bound."""
-    figure = _figure(5.2, 3.4)
+    figure = canvas(5.2, 3.4)
     axes = figure.subplots()
     spreads = np.geomspace(1e-2, 1e5, 80)
     for variance, (colour, style) in zip((0.1, 1.0, 4.0, 100.0), _LINES, strict=True):

@@ -109,15 +109,16 @@ def kl_raised(variance: Array, tie: Any, *, half: float = 0.5) -> Any:
     return half * (log(variance) - log(tie) - (variance - tie)).sum()
 
 
-def _slope_draws(level: float, random: np.random.Generator, draws: int = 200_000) -> Array:
+def _ratio_at(variance: float, noise: Array) -> Array:
+    """log q(z) - log p(z) of one dimension at the z that the noise gives."""
+    z = math.sqrt(variance) * noise
+    return np.asarray(log_normal(z, 0.0, variance) - log_normal(z, 0.0, 1.0))
+
+
+def _slope_draws(level: float, random: np.random.Generator) -> Array:
     """Draws whose mean is the derivative of KL(N(0, v) || N(0, 1)) in v, at v = level."""
-    noise, step = random.normal(size=draws), level / 64.0
-
-    def ratio(v: float) -> Array:
-        z = math.sqrt(v) * noise
-        return np.asarray(log_normal(z, 0.0, v) - log_normal(z, 0.0, 1.0))
-
-    return (ratio(level + step) - ratio(level - step)) / (2.0 * step)
+    noise, step = random.normal(size=200_000), level / 64.0
+    return (_ratio_at(level + step, noise) - _ratio_at(level - step, noise)) / (2.0 * step)
 
 
 def _falling(limit: Any) -> Any:
@@ -166,18 +167,15 @@ def _tie_search(c: Constants) -> Evidence:
 def tie_printed() -> Evidence:
     """A lower KL after the tie to the smallest variance, with no limit on the variances."""
 
-    def both(variance: Array) -> tuple[float, float]:
-        return kl_by_definition(variance), kl_tied(variance, variance.min())
-
-    def fell(variance: Array) -> bool:
-        before, after = both(variance)
-        return after < before - _CLOSE * (1.0 + before)
+    def violated(variance: Array) -> bool:
+        before = kl_by_definition(variance)
+        return kl_tied(variance, variance.min()) < before - _CLOSE * (1.0 + before)
 
     def shown(variance: Array) -> str:
-        before, after = both(variance)
+        before, after = kl_by_definition(variance), kl_tied(variance, variance.min())
         return f"{listed(variance)}: KL {before:.4g} becomes {after:.4g} nats"
 
-    return search("a lower KL after the tie", some_variances(-8, 8, 1.0), fell, shown)
+    return search("a lower KL after the tie", some_variances(-8, 8, 1.0), violated, shown)
 
 
 I0A = stated(
@@ -261,7 +259,6 @@ def arithmetic_lowers(variance: Array, *, half: float = 0.5) -> float:
 
 
 def _order_symbolic(c: Constants) -> Evidence:
-    """Two variances a^2 and b^2; concavity in the precision; the slope in v."""
     a, b, v = sympy.symbols("a b v", positive=True)
     t, exact = sympy.Symbol("t", nonnegative=True), rationals(c)
 
@@ -285,12 +282,8 @@ def _order_symbolic(c: Constants) -> Evidence:
 def _curvature_draws(level: float, random: np.random.Generator) -> Array:
     """Draws whose mean is the second derivative of KL(N(0, 1/u) || N(0, 1)) in u at 1/level."""
     noise, step, u = random.normal(size=200_000), 1.0 / 32.0, 1.0 / level
-
-    def ratio(precision: float) -> Array:
-        z = noise / math.sqrt(precision)
-        return np.asarray(log_normal(z, 0.0, 1.0 / precision) - log_normal(z, 0.0, 1.0))
-
-    return (ratio(u + step) - 2.0 * ratio(u) + ratio(u - step)) / step**2
+    low, middle, high = (_ratio_at(1.0 / (u + k * step), noise) for k in (-1, 0, 1))
+    return (high - 2.0 * middle + low) / step**2
 
 
 def _order_sampled(c: Constants) -> Evidence:
@@ -414,7 +407,7 @@ def _estimate_search(c: Constants) -> Evidence:
 
     cases = st.tuples(st.integers(2, 200), st.integers(1, 64))
     compared = "an error other than that of the chi-squared law"
-    return agree(compared, cases, sides, lambda case: f"N = {case[0]}, K = {case[1]}")
+    return agree(compared, cases, sides, "N = {}, K = {}")
 
 
 I1 = stated(
@@ -498,8 +491,8 @@ def shared_printed() -> Evidence:
     """A dimension whose variance is estimated worse when it is shared."""
 
     def violated(case: tuple[int, Array]) -> bool:
-        error = shared_error(*case)
-        return bool((error.shared > error.own * (1.0 + _CLOSE)).any())
+        shared, own, _ = shared_error(*case)
+        return bool((shared > own * (1.0 + _CLOSE)).any())
 
     compared = "a dimension that the shared estimate serves worse than its own"
     return search(compared, _SHARED_CASES, violated, _shared_shown)

@@ -18,6 +18,7 @@ from companion.claims.formulas import (
     agree,
     expected,
     gaussian,
+    integers,
     log,
     log_normal,
     numbers,
@@ -131,13 +132,8 @@ def _tables(draw: st.DrawFn) -> tuple[Array, Array, Array, Array]:
     """p(x), q(z|x), p(x|z), p(z) for two to four x and z."""
     rows, columns = draw(st.integers(2, 4)), draw(st.integers(2, 4))
 
-    def weights(*shape: int) -> Array:
-        size = math.prod(shape)
-        powers = draw(st.lists(st.integers(0, 12), min_size=size, max_size=size))
-        return np.exp2(np.reshape(powers, shape).astype(float))
-
-    data, encoder, decoder = weights(rows), weights(rows, columns), weights(rows, columns)
-    prior = weights(columns)
+    shapes = (rows,), (rows, columns), (rows, columns), (columns,)
+    data, encoder, decoder, prior = (np.exp2(integers(draw, 0, 12, shape)) for shape in shapes)
     encoder, decoder = encoder / encoder.sum(1, keepdims=True), decoder / decoder.sum(0)
     return data / data.sum(), encoder, decoder, prior / prior.sum()
 
@@ -157,11 +153,8 @@ def _bound_search(c: Constants) -> Evidence:
         wrong = apart(gaps[0], one.decoder_gap) or apart(gaps[1], one.prior_gap)
         return wrong or min(gaps) < -1e-9
 
-    def shown(case: tuple[Array, Array, Array, Array]) -> str:
-        return f"p(x) {case[0].round(4).tolist()}, q(z|x) {case[1].round(4).tolist()}"
-
     compared = "information outside [H − D, R], or another gap"
-    return search(compared, _tables(), violated, shown, draws=200)
+    return search(compared, _tables(), violated, "p(x) {}, q(z|x) {}", draws=200)
 
 
 I2 = stated(
@@ -207,7 +200,6 @@ def turned_elbo(x: float, mean: Array, variance: Array, degrees: float) -> float
 
 
 def _turned_symbolic(c: Constants) -> Evidence:
-    """Densities of turned points, and the covariance of means on a line turned by 45 degrees."""
     z, m = (sympy.Matrix(sympy.symbols(f"{name}:2", real=True)) for name in "zm")
     theta, (tau, v) = sympy.Symbol("theta", real=True), sympy.symbols("tau v", positive=True)
     exact, cos, sin = rationals(c), sympy.cos(theta), sympy.sin(theta)
@@ -241,40 +233,26 @@ def _turned_sampled(c: Constants) -> Evidence:
     line = np.zeros((100_000, 2))
     line[:, 0] = math.sqrt(0.9) * random.normal(size=len(line))
     turned = line @ turn(45.0).T
+    terms = _elbo_terms(x, z, rotation @ mean, variance, rotation)
     return sampled(
         "ELBO of the turned model against that before; variances of means turned by 45°",
-        (
-            turned_elbo(x, mean, variance, 0.0),
-            _elbo_terms(x, z, rotation @ mean, variance, rotation),
-        ),
+        (turned_elbo(x, mean, variance, 0.0), terms),
         (0.9 * c["share"], turned[:, 0] ** 2),
         (0.9 * c["share"], turned[:, 1] ** 2),
     )
 
 
-class _Turned(NamedTuple):
+def _turned_search(c: Constants) -> Evidence:
     """A model whose means lie on the first axis, and an angle."""
 
-    places: tuple[int, ...]  # halves
-    variance: float
-    x: int
-    degrees: int
-
-
-def _turned_cases() -> st.SearchStrategy[_Turned]:
-    places = st.lists(st.integers(-4, 4), min_size=2, max_size=5, unique=True).map(tuple)
-    variances = st.integers(-4, 2).map(lambda k: float(np.exp2(k)))
-    return st.builds(_Turned, places, variances, st.integers(-3, 3), st.integers(0, 360))
-
-
-def _turned_search(c: Constants) -> Evidence:
-    def violated(case: _Turned) -> bool:
-        means = np.zeros((len(case.places), 2))
-        means[:, 0] = 0.5 * np.asarray(case.places)
-        variance = case.variance * np.array([1.0, c["ratio"]])
+    def violated(case: tuple[list[int], float, int, int]) -> bool:
+        places, level, x, degrees = case
+        means = np.zeros((len(places), 2))
+        means[:, 0] = 0.5 * np.asarray(places)
+        variance = level * np.array([1.0, c["ratio"]])
         for mean in means:
-            before = turned_elbo(case.x, mean, variance, 0.0)
-            if apart(before, turned_elbo(case.x, mean, variance, case.degrees)):
+            before = turned_elbo(x, mean, variance, 0.0)
+            if apart(before, turned_elbo(x, mean, variance, degrees)):
                 return True
         turned = means @ turn(45.0).T
         wrong = active_units(torch.from_numpy(means)) != c["before"]
@@ -283,8 +261,11 @@ def _turned_search(c: Constants) -> Evidence:
         share = float(means.var(0).sum() * c["share"])
         return wrong or any(apart(float(value), share) for value in turned.var(0))
 
+    places = st.lists(st.integers(-4, 4), min_size=2, max_size=5, unique=True)
+    variances = st.integers(-4, 2).map(lambda k: float(np.exp2(k)))
+    cases = st.tuples(places, variances, st.integers(-3, 3), st.integers(0, 360))
     compared = "an ELBO or a rank that turns with the model; AU at 45° other than 2"
-    return search(compared, _turned_cases(), violated, draws=200)
+    return search(compared, cases, violated, draws=200)
 
 
 I4 = stated(
@@ -356,11 +337,8 @@ def _aggregate_sampled(c: Constants) -> Evidence:
 @st.composite
 def _mixtures(draw: st.DrawFn) -> tuple[Array, Array]:
     """Means and variances, each (N, 2)."""
-    points = draw(st.integers(2, 5))
-    mean = draw(st.lists(st.integers(-8, 8), min_size=2 * points, max_size=2 * points))
-    power = draw(st.lists(st.integers(-4, 3), min_size=2 * points, max_size=2 * points))
-    shape = (points, 2)
-    return np.reshape(mean, shape) / 4.0, np.exp2(np.reshape(power, shape).astype(float))
+    shape = draw(st.integers(2, 5)), 2
+    return integers(draw, -8, 8, shape) / 4.0, np.exp2(integers(draw, -4, 3, shape))
 
 
 def _aggregate_search(c: Constants) -> Evidence:
@@ -377,10 +355,7 @@ def _aggregate_search(c: Constants) -> Evidence:
         claimed.append(using(c, squared_mean)(moments, 1))
         return np.array([squares[0], cross, squares[1], single]), np.array(claimed)
 
-    def shown(case: tuple[Array, Array]) -> str:
-        return f"means {case[0].tolist()}, variances {case[1].tolist()}"
-
-    return agree("other moments of the mixture", _mixtures(), sides, shown)
+    return agree("other moments of the mixture", _mixtures(), sides, "means {}, variances {}")
 
 
 I5 = stated(

@@ -250,7 +250,6 @@ def thresholds(s2: Any, c: Any, *, level: float = 1.0, power: float = 1.0) -> tu
 
 
 def _active_symbolic(c: Constants) -> Evidence:
-    """Curvature of the ELBO where a direction is closed, and the order of the two thresholds."""
     w, lam, s = sympy.symbols("w lambda s", positive=True)
     level, half = s + sympy.Symbol("m", nonnegative=True), sympy.Rational(1, 2)
 
@@ -301,17 +300,12 @@ def _best(spectrum: Array, s2: float, cost: Callable[[Array], tuple[float, Array
         value = 0.5 * float((spectrum / (a + s2)).sum()) + price
         return value, by_weight - 0.5 * spectrum / (a + s2) ** 2
 
-    bounds = [(0.0, None)] * len(spectrum)
-    options = {"ftol": 1e-15, "gtol": 1e-10, "maxiter": 2000}
-    start = spectrum.copy()
-    return np.asarray(
-        scipy.optimize.minimize(
-            objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options
-        ).x
-    )
+    rules = {"ftol": 1e-15, "gtol": 1e-10, "maxiter": 2000}
+    positive = {"bounds": [(0.0, None)] * len(spectrum), "method": "L-BFGS-B", "options": rules}
+    return np.asarray(scipy.optimize.minimize(objective, spectrum, jac=True, **positive).x)
 
 
-def _active_by_optimisation(spectrum: Array, s2: float) -> tuple[Array, Array]:
+def _active_by_optimisation(spectrum: Array, s2: float) -> tuple[Array, ...]:
     """Which directions numerical optimisation opens, diagonal and isotropic; booleans (K,)."""
 
     def diagonal(a: Array) -> tuple[float, Array]:
@@ -321,9 +315,7 @@ def _active_by_optimisation(spectrum: Array, s2: float) -> tuple[Array, Array]:
         level = s2 + float(a.mean())
         return 0.5 * len(a) * math.log(level / s2), np.full(len(a), 0.5 / level)
 
-    weights = (_best(spectrum, s2, cost) for cost in (diagonal, isotropic))
-    dgp, igp = (a > 1e-5 * s2 for a in weights)
-    return dgp, igp
+    return tuple(_best(spectrum, s2, cost) > 1e-5 * s2 for cost in (diagonal, isotropic))
 
 
 def _active_search(c: Constants) -> Evidence:
@@ -346,20 +338,15 @@ ACTIVE = 0.01  # variance of the mean from which a unit is active (Burda et al. 
 def fewer_printed() -> Evidence:
     """A linear VAE in which the isotropic posterior has fewer active directions as AU counts."""
 
-    def counts(case: tuple[Array, float]) -> tuple[int, int]:
-        dgp, igp = (int((variance >= ACTIVE).sum()) for variance in mean_variances(*case))
-        return dgp, igp
+    def counts(case: tuple[Array, float]) -> list[int]:
+        return [int((variance >= ACTIVE).sum()) for variance in mean_variances(*case)]
 
     def shown(case: tuple[Array, float]) -> str:
-        dgp, igp = counts(case)
-        return f"{_eigenvalues(case)}: {dgp} diagonal, {igp} isotropic"
-
-    def violated(case: tuple[Array, float]) -> bool:
-        dgp, igp = counts(case)
-        return igp < dgp
+        return "{}: {} diagonal, {} isotropic".format(_eigenvalues(case), *counts(case))
 
     compared = "fewer directions with variance of the mean at least 0.01 than diagonal"
-    return search(compared, _spectra(-4, 24, 1.0), violated, shown)
+    cases = _spectra(-4, 24, 1.0)
+    return search(compared, cases, lambda case: counts(case)[1] < counts(case)[0], shown)
 
 
 I3B = stated(

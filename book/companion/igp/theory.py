@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from companion.claims.formulas import Array
@@ -18,6 +17,7 @@ from companion.claims.statements import Examination, examine
 from companion.igp import statements, statements_latent, statements_linear
 from companion.igp.statements_linear import ACTIVE, linear_igp, mean_variances
 from companion.show.figures import COLOURS
+from companion.show.theory import canvas
 from posterior_collapse import gaussian
 
 __all__ = [
@@ -41,12 +41,6 @@ def examined() -> dict[str, Examination]:
     """Every statement of the page by its number, with its checks run."""
     every = statements.STATEMENTS + statements_latent.STATEMENTS + statements_linear.STATEMENTS
     return {one.id: examine(one) for one in sorted(every, key=lambda one: one.id)}
-
-
-def _canvas(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _lines(axes: Axes, x: Array, lines: Iterable[tuple[str, Any, str, str]]) -> None:
@@ -99,7 +93,7 @@ def _tie_limits(axes: Axes, level: float) -> None:
 
 def tie_figure(level: float) -> Figure:
     """KL under the ties against the spread of the variances, and its change by the tie."""
-    figure = _canvas(8.0, 3.4)
+    figure = canvas(8.0, 3.4)
     whole, change = figure.subplots(1, 2)
     curves = tie_curves(level)
     whole.set(ylim=(0.0, 3.0), ylabel="KL, nats a dimension")
@@ -132,7 +126,7 @@ def channel_figure() -> Figure:
     """The three quantities of the bound against the slope of the decoder."""
     slopes = np.linspace(0.25, 24.0, 96)
     terms = channels(slopes)
-    figure = _canvas(5.6, 3.4)
+    figure = canvas(5.6, 3.4)
     axes = figure.subplots()
     lines = (
         ("rate R", [one.rate for one in terms], "kl", "--"),
@@ -189,7 +183,7 @@ def _water(axes: Axes, spectrum: Array, noise: float) -> None:
 
 def active_figure(noise: float = 0.25) -> Figure:
     """Thresholds at one noise, and numbers of active directions over the noise."""
-    figure = _canvas(8.6, 3.6)
+    figure = canvas(8.6, 3.6)
     water, count = figure.subplots(1, 2)
     _water(water, SPECTRUM, noise)
     active = active_counts()
@@ -248,7 +242,7 @@ def _cloud(axes: Axes, means: Array) -> None:
 
 def turned_figure(degrees: float) -> Figure:
     """The cloud of means at an angle; variance of both coordinates, AU and rank over the angle."""
-    figure = _canvas(8.0, 3.4)
+    figure = canvas(8.0, 3.4)
     cloud, spread, count = figure.subplots(1, 3, width_ratios=(1.2, 1, 1))
     here = turned(degrees)
     _cloud(cloud, here.means)
@@ -285,7 +279,7 @@ def basis(dimensions: int = 32, bases: int = 100, seed: int = 0) -> Array:
 
 def basis_figure(units: Array) -> Figure:
     """AU in random bases against the rank of the covariance of the means."""
-    figure = _canvas(5.6, 3.6)
+    figure = canvas(5.6, 3.6)
     axes, ranks = figure.subplots(), np.arange(len(units))
     low, middle, high = np.quantile(units, (0.0, 0.5, 1.0), axis=1)
     band = {"color": COLOURS["sky"], "alpha": 0.5, "linewidth": 0, "label": "all bases drawn"}
