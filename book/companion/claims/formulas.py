@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from companion.claims.mixtures import ROUNDING
-from companion.claims.statements import DRAWS, Constants, Evidence, Formulas, Way, search
+from companion.claims.statements import DRAWS, Constants, Evidence, Formulas, search
 
 __all__ = [
     "ALPHA",
@@ -40,7 +40,6 @@ __all__ = [
     "numbers",
     "rationals",
     "root",
-    "together",
     "using",
 ]
 
@@ -147,11 +146,3 @@ def integers(draw: st.DrawFn, low: int, high: int, shape: tuple[int, ...]) -> Ar
     size = math.prod(shape)
     values = draw(st.lists(st.integers(low, high), min_size=size, max_size=size))
     return np.reshape(values, shape).astype(float)
-
-
-def together(compared: str, *parts: Evidence) -> Evidence:
-    """Several symbolic checks as one."""
-    failed = [part for part in parts if not part.holds]
-    measure, trials = (sum(getattr(part, name) for part in parts) for name in ("measure", "trials"))
-    text = (failed or parts)[0].found
-    return Evidence(Way.SYMBOLIC, compared, not failed, text, measure, trials)

@@ -25,7 +25,6 @@ from companion.claims.formulas import (
     log_normal,
     numbers,
     rationals,
-    together,
     using,
 )
 from companion.claims.mixtures import apart
@@ -33,6 +32,7 @@ from companion.claims.statements import (
     Constants,
     Evidence,
     equal,
+    joined,
     nonnegative,
     sampled,
     search,
@@ -136,8 +136,10 @@ def _tie_symbolic(c: Constants) -> Evidence:
     pair = np.array([m, m + t])
     change = 2 * kl.subs(u, m) - kl.subs(u, m) - kl.subs(u, m + t)
     raised = using(exact, kl_raised)(pair, pair[int(c["place"]) - 1])
-    formula, sign = equal("", (change, raised)), nonnegative("", _falling(exact["limit"]))
-    return together("change of KL for two variances; KL falls in v up to the limit", formula, sign)
+    return joined(
+        equal("change of KL for two variances", (change, raised)),
+        nonnegative("KL falls in v up to the limit", _falling(exact["limit"])),
+    )
 
 
 def _tie_sampled(c: Constants) -> Evidence:
@@ -203,10 +205,10 @@ def _box_symbolic(c: Constants) -> Evidence:
     density = sympy.exp(-(z**2) / (2 * s**2)) / (s * sympy.sqrt(2 * sympy.pi))
     mass = sympy.erf(e / (s * sympy.sqrt(sympy.Rational(c["two"]))))
     tie = (s, s + t)[int(c["place"]) - 1]
-    return together(
-        "mass of an interval; it falls in sigma; the tie is no larger than any sigma",
-        equal("", (sympy.integrate(density, (z, -e, e)), mass)),
-        nonnegative("", -sympy.diff(mass, s), s - tie, s + t - tie),
+    signs = "it falls in sigma; the tie is no larger than any sigma"
+    return joined(
+        equal("mass of an interval", (sympy.integrate(density, (z, -e, e)), mass)),
+        nonnegative(signs, -sympy.diff(mass, s), s - tie, s + t - tie),
     )
 
 
@@ -268,14 +270,14 @@ def _order_symbolic(c: Constants) -> Evidence:
     mean, root = (a**2 + b**2) / 2, a * b
     before, twice = kl(a**2) + kl(b**2), 2 * exact["half"]
     concave = -sympy.diff(2 * kl(1 / v), v, 2).subs(v, 1 / exact["limit"] + t)
-    return together(
-        "what two ties save; means are ordered; KL is concave in 1/v below the limit",
+    orders = mean - root, root - root**2 / mean, concave, _falling(exact["order"])
+    return joined(
         equal(
-            "",
+            "what two ties save",
             (before - 2 * kl(root), twice * (mean - root)),
             (before - 2 * kl(mean), twice * (sympy.log(mean) - sympy.log(root))),
         ),
-        nonnegative("", mean - root, root - root**2 / mean, concave, _falling(exact["order"])),
+        nonnegative("means are ordered; KL is concave in 1/v below the limit", *orders),
     )
 
 
@@ -443,10 +445,10 @@ def shared_error(
 def _unequal_symbolic(c: Constants) -> Evidence:
     v = np.array(sympy.symbols("v:2", positive=True))
     claimed = {samples: using(rationals(c), shared_error)(samples, v) for samples in (2, 3)}
-    return together(
-        "squared error of a shared estimate by moments; two dimensions are worth at most two",
-        equal("", *((_squared_errors(N, list(v)), one.shared[0]) for N, one in claimed.items())),
-        nonnegative("", 2 - claimed[2].effective),
+    pairs = [(_squared_errors(N, list(v)), one.shared[0]) for N, one in claimed.items()]
+    return joined(
+        equal("squared error of a shared estimate by moments", *pairs),
+        nonnegative("two dimensions are worth at most two", 2 - claimed[2].effective),
     )
 
 

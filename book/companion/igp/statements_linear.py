@@ -21,13 +21,13 @@ from companion.claims.formulas import (
     log_normal,
     numbers,
     rationals,
-    together,
     using,
 )
 from companion.claims.statements import (
     Constants,
     Evidence,
     equal,
+    joined,
     nonnegative,
     sampled,
     search,
@@ -260,10 +260,10 @@ def _active_symbolic(c: Constants) -> Evidence:
         return sympy.diff(elbo, w, 2).subs(w, 0)
 
     dgp, igp = using(rationals(c), thresholds)(s, level)
-    return together(
-        "the ELBO is flat in w where λ is at the threshold; the isotropic one is lower",
-        equal("", (curvature(1).subs(lam, dgp), 0), (curvature(s / level).subs(lam, igp), 0)),
-        nonnegative("", s - igp, sympy.diff(dgp - s, s)),
+    flat = (curvature(1).subs(lam, dgp), 0), (curvature(s / level).subs(lam, igp), 0)
+    return joined(
+        equal("the ELBO is flat in w where λ is at the threshold", *flat),
+        nonnegative("the isotropic one is lower", s - igp, sympy.diff(dgp - s, s)),
     )
 
 
