@@ -30,7 +30,6 @@ CASES = {
     case["name"]: case
     for case in json.loads(Path(__file__).with_name("cases.json").read_text(encoding="utf-8"))
 }
-PRINTED = {"inside": 0.0, "lone": 1.0}
 # du_bounds has the cases in which the mask is integrated out of q.
 NAMES = sorted(
     name
@@ -50,7 +49,7 @@ def of_mpd(inputs: dict[str, Any]) -> dict[str, Any]:
     return {
         "mpd_V": mpd,
         "mpd_eq3_corrected": du.closed_mpd(mean, variance),
-        "mpd_eq3_literal_minus1": du.closed_mpd(mean, variance, **PRINTED),
+        "mpd_eq3_literal_minus1": du.printed_mpd(mean, variance),
         "mpd_U": du.over_distinct(mpd, points),
         "ce": du.conditional_entropy(variance),
         "sum_var_biased": du.mean_variance(mean),
@@ -225,7 +224,7 @@ def test_printed_forms_yield_the_counterexamples_that_the_page_shows() -> None:
 def test_a_lone_minus_one_adds_half_a_nat_a_dimension() -> None:
     random = np.random.default_rng(0)
     mean, variance = random.normal(size=(4, 7)), random.uniform(0.1, 2.0, (4, 7))
-    right, wrong = (du.closed_mpd(mean, variance, **c) for c in ({}, PRINTED))
+    right, wrong = (form(mean, variance) for form in (du.closed_mpd, du.printed_mpd))
     assert wrong - right == pytest.approx((7 - 1) / 2)
 
 

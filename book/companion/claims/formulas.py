@@ -1,18 +1,12 @@
-"""How statements write formulas, and how a check runs them with a wrong number.
+"""What the formulas and checks on posteriors are made of.
 
-A formula is a function whose numbers are keyword-only arguments with the values of the paper:
-it reads as printed and is called without them. Only a check that is to fail gives others, by
-:func:`using`. Most formulas take arrays of floats, of fractions and of SymPy symbols alike.
+Most formulas take arrays of floats, of fractions and of SymPy symbols alike.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
-import itertools
 import math
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -21,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from companion.claims.mixtures import ROUNDING
-from companion.claims.statements import DRAWS, Constants, Evidence, Formulas, search
+from companion.claims.statements import DRAWS, Evidence, search
 
 __all__ = [
     "ALPHA",
@@ -31,16 +25,12 @@ __all__ = [
     "agree",
     "average",
     "expected",
-    "fractions",
     "gaussian",
     "integers",
     "kl_of_normals",
     "log",
     "log_normal",
-    "numbers",
-    "rationals",
     "root",
-    "using",
 ]
 
 Array = NDArray[Any]  # floats, fractions or symbols
@@ -49,37 +39,6 @@ ALPHA = 1.0 / (2.0 * math.pi * math.e)  # the variance whose entropy is 0
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(8)  # exact for polynomials up to degree 15
 WEIGHTS = WEIGHTS / WEIGHTS.sum()
-
-
-# --- numbers in formulas --------------------------------------------------------------------------
-
-
-@functools.cache  # searches ask for the same formula hundreds of times
-def _numbers(formula: Callable[..., Any]) -> tuple[tuple[str, float], ...]:
-    given = inspect.signature(formula).parameters.values()
-    return tuple((p.name, float(p.default)) for p in given if p.kind is p.KEYWORD_ONLY)
-
-
-def numbers(*formulas: Callable[..., Any], **others: float) -> Formulas:
-    """The numbers that stand in formulas, by name, and others that limit a statement."""
-    return Formulas(**dict(itertools.chain.from_iterable(map(_numbers, formulas))), **others)
-
-
-def using(c: Constants, formula: Callable[..., Any]) -> Callable[..., Any]:
-    """A formula with those of the constants that stand in it."""
-    return functools.partial(
-        formula, **{name: c[name] for name, _ in _numbers(formula) if name in c}
-    )
-
-
-def fractions(c: Constants) -> dict[str, Any]:
-    """Constants as fractions, for checks without rounding."""
-    return {name: Fraction(value) for name, value in c.items()}
-
-
-def rationals(c: Constants) -> dict[str, Any]:
-    """Constants as SymPy rationals."""
-    return {name: sympy.Rational(value) for name, value in c.items()}
 
 
 # --- what formulas are made of --------------------------------------------------------------------

@@ -254,7 +254,7 @@ def floor_figure(floors: pd.DataFrame) -> Figure:
     """Printed KLs beside their floors; open markers have a printed MI of 0."""
     figure = canvas(7.0, 0.24 * len(floors) + 0.9)
     axes = figure.subplots()
-    bar = {"color": COLOURS["kl"], "markersize": 11, "markeredgewidth": 2}
+    bar: dict[str, Any] = {"color": COLOURS["kl"], "markersize": 11, "markeredgewidth": 2}
     seen, texts = set(), []
     for place, row in enumerate(floors.to_dict("records")):
         kind, silent = str(row["holds for"]), row["MI"] == 0.0
@@ -263,7 +263,10 @@ def floor_figure(floors: pd.DataFrame) -> Figure:
         axes.plot(row["floor"], place, "|", **bar)
         label = None if kind in seen or silent else name
         seen |= {kind} if label else set()
-        style = {"color": COLOURS[colour], "fillstyle": "none" if silent else "full"}
+        style: dict[str, Any] = {
+            "color": COLOURS[colour],
+            "fillstyle": "none" if silent else "full",
+        }
         axes.plot(row["KL"], place, marker, linestyle="", label=label, **style)
         texts.append(f"{str(row['method']).split(' (')[0]}, {row['dataset']} ({row['paper']})")
     axes.plot([], [], "|", label="floor", **bar)
@@ -399,7 +402,7 @@ def chain_entropies(count: int = 12) -> Array:
 
 def _entropy_panel(axes: Axes, entropy: Array, blocks: Array, chains: Array) -> None:
     """CE after against before, and the line on which nothing changes."""
-    style = {"color": COLOURS["lagging"], "fillstyle": "none"}
+    style: dict[str, Any] = {"color": COLOURS["lagging"], "fillstyle": "none"}
     axes.plot(*chains.T, "s", label="any positive scale", **style)
     for depth, marker in ((1, "o"), (2, "^"), (4, "D")):
         chosen = entropy[blocks == depth]

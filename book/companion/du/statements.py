@@ -7,6 +7,7 @@ Where no logarithm is left, searches draw fractions and compare without rounding
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -15,8 +16,8 @@ import sympy
 from hypothesis import strategies as st
 
 from companion.claims import formulas as f
-from companion.claims.formulas import Array, average, log_normal, rationals, using
-from companion.claims.statements import Constants, Evidence, equal, sampled, search, stated
+from companion.claims.formulas import Array, average, log_normal
+from companion.claims.statements import Evidence, Formulas, equal, sampled, search, stated
 
 __all__ = ["STATEMENTS"]
 
@@ -89,28 +90,28 @@ def pairwise_mpd(mean: Array, variance: Array) -> float:
     return float(pairwise_kl(mean, variance).mean())
 
 
-def weighted(table: Array, weight: Any, *, total: float = 1.0) -> Array:
+def weighted(forth: Any, back: Any, weight: Any) -> Any:
     """Each pair's two directions, weighted; the weights add up to 1."""
-    return np.asarray(weight * table + (total - weight) * table.T)
+    return weight * forth + (1 - weight) * back
 
 
-def over_distinct(mpd: Any, points: int, *, ddof: float = 1.0) -> Any:
+def over_distinct(mpd: Any, points: int) -> Any:
     """The average over pairs of different points."""
-    return mpd * points / (points - ddof)
+    return mpd * points / (points - 1)
 
 
-def _definition_symbolic(c: Constants) -> Evidence:
+def _definition_symbolic(c: Formulas) -> Evidence:
     """Any table of divergences between three points, 0 from a point to itself."""
     table = np.full((3, 3), sympy.S.Zero)
     table[~np.eye(3, dtype=bool)] = sympy.symbols("k:6", real=True)
-    weight, mpd, exact = sympy.symbols("w", real=True), average(table, 0, 1), rationals(c)
-    both = average(using(exact, weighted)(table, weight), 0, 1)
-    distinct = table.sum() / 6, using(exact, over_distinct)(mpd, 3)
+    weight, mpd = sympy.symbols("w", real=True), average(table, 0, 1)
+    both = average(c.weighted(table, table.T, weight), 0, 1)
+    distinct = table.sum() / 6, c.over_distinct(mpd, 3)
     compared = "weighted directions, and distinct pairs, for any divergence of 3 points"
     return equal(compared, (both, mpd), distinct)
 
 
-def _definition_sampled(c: Constants) -> Evidence:
+def _definition_sampled(c: Formulas) -> Evidence:
     random = np.random.default_rng(1)
     mean, variance = some_posteriors(random)
     first, second = random.integers(0, 5, (2, SAMPLES))
@@ -121,24 +122,24 @@ def _definition_sampled(c: Constants) -> Evidence:
     mpd = pairwise_mpd(mean, variance)
     return sampled(
         "mean of half of each direction, and of distinct pairs, nats",
-        (mpd, 0.5 * forth + (c["total"] - 0.5) * back),
-        (using(c, over_distinct)(mpd, 5), distinct),
+        (mpd, c.weighted(forth, back, 0.5)),
+        (c.over_distinct(mpd, 5), distinct),
     )
 
 
-def _definition_search(c: Constants) -> Evidence:
+def _definition_search(c: Formulas) -> Evidence:
     """Any weight between the directions; distinct pairs where there are two points."""
 
     def violated(case: tuple[tuple[Array, Array], int]) -> bool:
         table, points = pairwise_kl(*case[0]), len(case[0][0])
         mpd = table.mean()
         slack = 1e-9 * (1.0 + mpd)
-        if abs(using(c, weighted)(table, case[1] / 4.0).mean() - mpd) > slack:
+        if abs(c.weighted(table, table.T, case[1] / 4.0).mean() - mpd) > slack:
             return True
         if points == 1:
             return False
         distinct = table[~np.eye(points, dtype=bool)].mean()
-        return bool(abs(distinct - using(c, over_distinct)(mpd, points)) > 2.0 * slack)
+        return bool(abs(distinct - c.over_distinct(mpd, points)) > 2.0 * slack)
 
     cases = st.tuples(posteriors(), st.integers(0, 4))
     compared = "all pairs, with any weight of the directions"
@@ -147,8 +148,8 @@ def _definition_search(c: Constants) -> Evidence:
 
 D1 = stated(
     "D1",
-    f.numbers(weighted, over_distinct),
-    {"total": 0.5, "ddof": 0.0},
+    Formulas(weighted, over_distinct),
+    {"total": ("(1 - weight)", "(0.5 - weight)"), "ddof": ("(points - 1)", "(points - 0)")},
     (_definition_symbolic, _definition_sampled, _definition_search),
 )
 
@@ -156,55 +157,64 @@ D1 = stated(
 # --- D2, the closed form of MPD -------------------------------------------------------------------
 
 
-def closed_mpd(
-    mean: Array, variance: Array, *, half: float = 0.5, inside: float = 1.0, lone: float = 0.0
-) -> Any:
-    """The closed form, with a -1 in every dimension; the paper prints a lone one."""
+def closed_mpd(mean: Array, variance: Array) -> Any:
+    """The closed form, with a -1 in every dimension."""
     distances = (mean[:, None] - mean[None]) ** 2
     quadratic = average(distances / variance[None], 0, 1)
     crossed = average(variance, 0) * average(1 / variance, 0)
-    return half * ((quadratic + crossed - inside).sum() - lone)
+    twice = (quadratic + crossed - 1).sum()
+    return twice / 2
 
 
-def _mpd_symbolic(c: Constants) -> Evidence:
+def printed_mpd(mean: Array, variance: Array) -> Any:
+    """Equation 3 as printed, with a lone -1."""
+    return closed_mpd(mean, variance) + (mean.shape[1] - 1) / 2
+
+
+def _mpd_symbolic(c: Formulas) -> Evidence:
     pairs = []
     for dimensions in (1, 2):
         m = np.array(sympy.symbols(f"m:{2 * dimensions}", real=True)).reshape(2, dimensions)
         v = np.array(sympy.symbols(f"v:{2 * dimensions}", positive=True)).reshape(2, dimensions)
-        pairs.append((average(pairwise_kl(m, v), 0, 1), using(rationals(c), closed_mpd)(m, v)))
+        pairs.append((average(pairwise_kl(m, v), 0, 1), c.closed_mpd(m, v)))
     return equal("average KL of two points' pairs against the closed form, D = 1 and 2", *pairs)
 
 
-def _mpd_sampled(c: Constants) -> Evidence:
+def _mpd_sampled(c: Formulas) -> Evidence:
     random = np.random.default_rng(0)
     q = some_posteriors(random)
-    pair = using(c, closed_mpd)(*q), pair_ratios(random, *q)
+    pair = c.closed_mpd(*q), pair_ratios(random, *q)
     return sampled("mean log-ratio over random pairs, nats", pair)
 
 
-def _mpd_search(c: Constants) -> Evidence:
-    closed = using(c, closed_mpd)
+def _mpd_search(c: Formulas) -> Evidence:
+    return _all_pairs_against(c.closed_mpd)
+
+
+def _all_pairs_against(form: Callable[[Array, Array], Any]) -> Evidence:
     compared = "closed form against all pairs"
-    return f.agree(compared, posteriors(), lambda q: (pairwise_mpd(*q), closed(*q)), shown)
+    return f.agree(compared, posteriors(), lambda q: (pairwise_mpd(*q), form(*q)), shown)
 
 
 D2 = stated(
     "D2",
-    f.numbers(closed_mpd),
-    {"half": 0.25, "inside": 0.0, "lone": 1.0},
+    Formulas(closed_mpd),
+    {
+        "half": ("twice / 2", "twice / 4"),
+        "inside": ("- 1).sum()", "- 0).sum()"),
+        "lone": ("return twice", "return (twice - 1)"),
+    },
     (_mpd_symbolic, _mpd_sampled, _mpd_search),
-    functools.partial(_mpd_search, {"inside": 0.0, "lone": 1.0}),
+    functools.partial(_all_pairs_against, printed_mpd),
 )
 
 
 # --- D3, the variance of the means bounds MPD from below ------------------------------------------
 
 
-def variance_bound(
-    mean: Array, ceiling: Any, *, numerator: float = 1.0, power: float = 1.0, ddof: float = 0.0
-) -> Any:
+def variance_bound(mean: Array, ceiling: Any) -> Any:
     """The lower bound on MPD where no variance exceeds the ceiling."""
-    return numerator * mean_variance(mean, ddof) / ceiling**power
+    return ((mean - average(mean, 0)) ** 2).sum() / len(mean) / ceiling
 
 
 def quadratic_mpd(mean: Array, variance: Array) -> Any:
@@ -216,27 +226,28 @@ def quadratic_mpd(mean: Array, variance: Array) -> Any:
     return average((v1 + (m1 - m2) ** 2) / v2 - 1, 0, 1).sum() / 2
 
 
-def _bound_symbolic(c: Constants) -> Evidence:
+def _bound_symbolic(c: Formulas) -> Evidence:
     """One pair in one dimension: what its symmetrised KL exceeds the bound by is a sum of squares.
 
     Averages over pairs turn the squared distance into twice the variance of the means.
     """
     delta, *m = sympy.symbols("delta m1:4", real=True)
     a, b, ceiling = sympy.symbols("a b C", positive=True)
-    exact, mean = rationals(c), np.array(m)[:, None]
+    mean, pair = np.array(m)[:, None], np.array([[0], [delta]])
     both = ((a + delta**2) / b + (b + delta**2) / a - 2) / 4  # the logarithms cancel
-    floor = exact["numerator"] * delta**2 / (2 * ceiling ** exact["power"])
     surplus = delta**2 / 4 * (1 / a + 1 / b - 2 / ceiling) + (a - b) ** 2 / (4 * a * b)
     distances = average((mean[:, None] - mean[None]) ** 2, 0, 1).sum()
-    pairs = (both - floor, surplus), (distances, 2 * mean_variance(mean, exact["ddof"]))
+    # Var of two points is Δ²/4, and a pair has half of Δ²/C.
+    floor = 2 * c.variance_bound(pair, ceiling)
+    pairs = (both - floor, surplus), (distances, 2 * c.variance_bound(mean, sympy.Integer(1)))
     return equal("surplus of a pair, two non-negative terms, and E Δ² = 2 Var of 3 points", *pairs)
 
 
-def _bound_sampled(c: Constants) -> Evidence:
+def _bound_sampled(c: Formulas) -> Evidence:
     """Where every variance is the ceiling, MPD is the bound."""
     random = np.random.default_rng(3)
     mean, variance = random.normal(size=(5, 3)), np.full((5, 3), 0.6)
-    pair = using(c, variance_bound)(mean, 0.6), pair_ratios(random, mean, variance)
+    pair = c.variance_bound(mean, 0.6), pair_ratios(random, mean, variance)
     return sampled("the bound against the mean log-ratio at σ² = C, nats", pair)
 
 
@@ -267,13 +278,12 @@ def capped(draw: st.DrawFn) -> Capped:
     return Capped(mean, ceiling / to_fractions(f.integers(draw, 1, 8, shape)), ceiling)
 
 
-def _bound_search(c: Constants) -> Evidence:
+def _bound_search(c: Formulas) -> Evidence:
     """MPD below the bound, or equal to it elsewhere than the statement says."""
-    exact = using(f.fractions(c), variance_bound)
 
     def violated(case: Capped) -> bool:
         mpd = quadratic_mpd(case.mean, case.variance)
-        bound = exact(case.mean, case.ceiling) if len(case.mean) > 1 else 0
+        bound = c.variance_bound(case.mean, case.ceiling) if len(case.mean) > 1 else 0
         return bool(mpd < bound or (mpd == bound) != case.is_tight())
 
     compared = "MPD below the bound, or equal without σ² = C (exact fractions)"
@@ -293,8 +303,12 @@ def _bound_strict() -> Evidence:
 
 D3 = stated(
     "D3",
-    f.numbers(variance_bound),
-    {"numerator": 1.125, "power": 2.0, "ddof": 1.0},
+    Formulas(variance_bound),
+    {
+        "numerator": ("return", "return 9 / Fraction(8) *"),
+        "power": ("/ ceiling", "/ ceiling**2"),
+        "ddof": ("/ len(mean)", "/ (len(mean) - 1)"),
+    },
     (_bound_symbolic, _bound_sampled, _bound_search),
     _bound_strict,
 )
@@ -303,17 +317,9 @@ D3 = stated(
 # --- D4, the conditional entropy and the noise ----------------------------------------------------
 
 
-def entropy(
-    variance: Any,
-    m: Any = np,
-    *,
-    half: float = 0.5,
-    half_log: float = 0.5,
-    two: float = 2.0,
-    exponent: float = 1.0,
-) -> Any:
+def entropy(variance: Any, m: Any = np) -> Any:
     """Of one dimension, nats; ``m`` is numpy or sympy."""
-    return half * m.log(two * m.pi * m.exp(exponent)) + half_log * m.log(variance)
+    return m.log(2 * m.pi * m.exp(1)) / 2 + m.log(variance) / 2
 
 
 def conditional_entropy(variance: Array) -> float:
@@ -321,9 +327,9 @@ def conditional_entropy(variance: Array) -> float:
     return float(entropy(variance).sum(-1).mean())
 
 
-def noise(m: Any = np, *, alpha_two: float = 2.0, alpha_exponent: float = 1.0) -> Any:
+def noise(m: Any = np) -> Any:
     """Variance of the noise."""
-    return 1 / (alpha_two * m.pi * m.exp(alpha_exponent))
+    return 1 / (m.pi * m.exp(1) * 2)
 
 
 @functools.lru_cache(maxsize=1)
@@ -336,22 +342,22 @@ def _entropy_integral() -> tuple[sympy.Symbol, sympy.Expr]:
     return v, sympy.expand_log(sympy.simplify(integral))
 
 
-def _entropy_symbolic(c: Constants) -> Evidence:
-    (v, integral), exact = _entropy_integral(), rationals(c)
-    closed = sympy.expand_log(using(exact, entropy)(v, sympy))
-    at_noise = sympy.expand_log(integral.subs(v, using(exact, noise)(sympy)), force=True)
+def _entropy_symbolic(c: Formulas) -> Evidence:
+    v, integral = _entropy_integral()
+    closed = sympy.expand_log(c.entropy(v, sympy))
+    at_noise = sympy.expand_log(integral.subs(v, c.noise(sympy)), force=True)
     compared = "−∫ q log q against the closed form, and 0 at α"
     return equal(compared, (integral, closed), (at_noise, 0))
 
 
-def _entropy_sampled(c: Constants) -> Evidence:
+def _entropy_sampled(c: Formulas) -> Evidence:
     random = np.random.default_rng(4)
     mean, variance = some_posteriors(random)
     point = random.integers(0, 5, SAMPLES)
     z = f.gaussian(random, mean[point], variance[point])
-    alpha = np.full((SAMPLES, 1), using(c, noise)())
+    alpha = np.full((SAMPLES, 1), c.noise())
     epsilon = f.gaussian(random, 0.0 * alpha, alpha)
-    exact, surprise = using(c, entropy)(variance), -log_density(z, mean[point], variance[point])
+    exact, surprise = c.entropy(variance), -log_density(z, mean[point], variance[point])
     return sampled(
         "mean of −log q(z) over points, and of the noise against 0, nats",
         (float(exact.sum(-1).mean()), surprise),
@@ -364,15 +370,14 @@ def quadrature_entropy(variance: Array) -> Array:
     return np.asarray(f.expected(lambda z: -log_normal(z, 0.0, variance[..., None]), 0.0, variance))
 
 
-def _entropy_search(c: Constants) -> Evidence:
+def _entropy_search(c: Formulas) -> Evidence:
     """Closed form against quadrature; with noise no entropy is 0 or less."""
-    closed, alpha = using(c, entropy), using(c, noise)()
 
     def violated(case: tuple[Array, Array]) -> bool:
         variance = 1e-3 * case[1]
         exact = quadrature_entropy(variance).sum(-1).mean()
-        wrong = abs(exact - closed(variance).sum(-1).mean()) > 1e-9 * (1.0 + abs(exact))
-        return bool(wrong or (quadrature_entropy(variance + alpha) <= 0.0).any())
+        wrong = abs(exact - c.entropy(variance).sum(-1).mean()) > 1e-9 * (1.0 + abs(exact))
+        return bool(wrong or (quadrature_entropy(variance + c.noise()) <= 0.0).any())
 
     compared = "quadrature against the closed form, H > 0 with noise"
     return search(compared, posteriors(), violated, shown)
@@ -380,9 +385,15 @@ def _entropy_search(c: Constants) -> Evidence:
 
 D4 = stated(
     "D4",
-    f.numbers(entropy, noise),
-    {"half": 1.0, "half_log": 1.0, "two": 1.0, "exponent": 0.5}
-    | {"alpha_two": 4.0, "alpha_exponent": 2.0},
+    Formulas(entropy, noise),
+    {
+        "half": ("m.exp(1)) / 2 +", "m.exp(1)) +"),
+        "half_log": ("m.log(variance) / 2", "m.log(variance)"),
+        "two": ("m.log(2 *", "m.log(1 *"),
+        "exponent": ("m.exp(1)) /", "m.sqrt(m.exp(1))) /"),
+        "alpha_two": ("* 2)", "* 4)"),
+        "alpha_exponent": ("m.exp(1) *", "m.exp(2) *"),
+    },
     (_entropy_symbolic, _entropy_sampled, _entropy_search),
 )
 

@@ -18,8 +18,8 @@ import torch
 from hypothesis import strategies as st
 
 from companion.claims import formulas as f
-from companion.claims.formulas import ALPHA, Array, log_normal, rationals, using
-from companion.claims.statements import Constants, Evidence, equal, sampled, search, stated
+from companion.claims.formulas import ALPHA, Array, log_normal
+from companion.claims.statements import Evidence, Formulas, equal, sampled, search, stated
 from companion.du.statements import pairwise_mpd
 from companion.du.statements_dropout import Dropout, kept_variance, mpd_over_masks
 from posterior_collapse.posteriors import BatchNormed, DiversityUncertainty
@@ -60,36 +60,28 @@ def equal_posteriors(points: int, dimensions: int, b: float, above: float, *mask
     return Dropout(np.full(shape, b), np.full(shape, above), *mask)
 
 
-def collapsed_mpd(
-    variance: Any,
-    keep: Any,
-    alpha: Any = ALPHA,
-    dimensions: int = 1,
-    *,
-    half: float = 0.5,
-    power: float = 2.0,
-    whole: float = 1.0,
-) -> Any:
+def collapsed_mpd(variance: Any, keep: Any, alpha: Any = ALPHA, dimensions: int = 1) -> Any:
     """Closed form of the dropped MPD where every posterior is N(b, variance) in each dimension."""
-    lost = (variance - alpha) ** power / (alpha * (variance - (whole - keep) * alpha))
-    return half * dimensions * (1 - keep) * lost
+    dropped = 1 - keep
+    ratio = (variance - alpha) ** 2 / (alpha * (variance - dropped * alpha))
+    return dimensions * dropped * ratio / 2
 
 
-def _collapsed_symbolic(c: Constants) -> Evidence:
+def _collapsed_symbolic(c: Formulas) -> Evidence:
     p, alpha, above = sympy.symbols("p alpha v", positive=True)
     one = Dropout(np.array([[0 * p]]), np.array([[above]]), p, alpha)
-    closed = using(rationals(c), collapsed_mpd)(above + alpha, p, alpha)
+    closed = c.collapsed_mpd(above + alpha, p, alpha)
     return equal("average over the masks of both members", (mpd_over_masks(one), closed))
 
 
-def _collapsed_sampled(c: Constants) -> Evidence:
+def _collapsed_sampled(c: Formulas) -> Evidence:
     random, shape = np.random.default_rng(0), (20_000, 32)
     first, second = (
         np.where(random.random(shape) < 0.8, kept_variance(1.0, 0.8), ALPHA) for _ in range(2)
     )
     z = f.gaussian(random, 0.0, first, shape)
     draws = (log_normal(z, 0.0, first) - log_normal(z, 0.0, second)).sum(-1)
-    exact = float(using(c, collapsed_mpd)(1.0, 0.8, dimensions=32))
+    exact = float(c.collapsed_mpd(1.0, 0.8, dimensions=32))
     return sampled("mean log-ratio at total collapse, D = 32, p = 0.8, nats", (exact, draws))
 
 
@@ -102,11 +94,11 @@ def collapsed(draw: st.DrawFn) -> tuple[int, int, float, float, float, float]:
     return points, dimensions, draw(eighths(-8, 8)), alpha, above, draw(keeps())
 
 
-def _collapsed_search(c: Constants) -> Evidence:
+def _collapsed_search(c: Formulas) -> Evidence:
     def sides(case: tuple[int, int, float, float, float, float]) -> tuple[float, float]:
         points, dimensions, b, alpha, above, keep = case
         exact = mpd_over_masks(equal_posteriors(points, dimensions, b, above, keep, alpha))
-        return exact, using(c, collapsed_mpd)(alpha + above, keep, alpha, dimensions)
+        return exact, c.collapsed_mpd(alpha + above, keep, alpha, dimensions)
 
     return f.agree("closed form against all pairs and masks", collapsed(), sides, draws=200)
 
@@ -130,8 +122,12 @@ def _collapsed_printed() -> Evidence:
 
 D10 = stated(
     "D10",
-    f.numbers(collapsed_mpd),
-    {"half": 0.25, "power": 1.0, "whole": 0.5},
+    Formulas(collapsed_mpd),
+    {
+        "half": ("ratio / 2", "ratio / 4"),
+        "power": ("** 2", ""),
+        "whole": ("- dropped", "+ (1 / 2 - dropped)"),
+    },
     (_collapsed_symbolic, _collapsed_sampled, _collapsed_search),
     _collapsed_printed,
 )
@@ -168,23 +164,15 @@ def mixture_kl(distance: float, variance: float, keep: float) -> float:
     return sum(p * integral(log_ratio, 0.0, v) for p, v in states)
 
 
-def mixture_bound(
-    distance: Any,
-    variance: Any,
-    keep: Any,
-    alpha: Any = ALPHA,
-    *,
-    half: float = 0.5,
-    own: float = 0.5,
-    lost: float = 1.0,
-) -> Any:
+def mixture_bound(distance: Any, variance: Any, keep: Any, alpha: Any = ALPHA) -> Any:
     """A bound on :func:`mixture_kl` that grows with distance more slowly than the plain KL."""
-    wide = kept_variance(variance, keep, alpha, normaliser=1, floor=1)
-    entropy = own * ((1 - keep) * (f.log(wide) - f.log(alpha)) - 1)
-    return half * (variance + distance**2) / wide + entropy - lost * f.log(keep)
+    wide = kept_variance(variance, keep, alpha)
+    twice = (variance + distance**2) / wide
+    entropy = ((1 - keep) * (f.log(wide) - f.log(alpha)) - 1) / 2
+    return twice / 2 + entropy - f.log(keep)
 
 
-def _mixture_symbolic(c: Constants) -> Evidence:
+def _mixture_symbolic(c: Formulas) -> Evidence:
     """Gaussian moments: E log of the own component minus E log of the other's wide one."""
     p, alpha, above, distance = sympy.symbols("p alpha v Delta", positive=True)
     s, wide = above + alpha, above / p + alpha
@@ -193,12 +181,12 @@ def _mixture_symbolic(c: Constants) -> Evidence:
         weight * (-(1 + log(v)) / 2 - log(p) + log(wide) / 2 + (v + distance**2) / (2 * wide))
         for weight, v in ((p, wide), (1 - p, alpha))
     )
-    bound = using(rationals(c), mixture_bound)(distance, s, p, alpha)
+    bound = c.mixture_bound(distance, s, p, alpha)
     slopes = 1 / s - 1 / wide, (1 - p) * above / (p * s * wide)
     return equal("the bound from Gaussian moments; slopes in Δ²", (moments, bound), slopes)
 
 
-def _mixture_sampled(c: Constants) -> Evidence:
+def _mixture_sampled(c: Formulas) -> Evidence:
     """The bound is the mean of log q(z | own mask) - log(p N(z; the other, kept))."""
     random, cases = np.random.default_rng(1), []
     for distance, variance, keep in ((4.0, 0.5, 0.8), (1.0, 1.0, 0.3)):
@@ -206,17 +194,17 @@ def _mixture_sampled(c: Constants) -> Evidence:
         own = np.where(random.random(200_000) < keep, wide, ALPHA)
         z = f.gaussian(random, 0.0, own, own.size)
         draws = log_normal(z, 0.0, own) - log_normal(z, distance, wide) - math.log(keep)
-        cases.append((float(using(c, mixture_bound)(distance, variance, keep)), draws))
+        cases.append((float(c.mixture_bound(distance, variance, keep)), draws))
     return sampled("mean log-ratio to the other's kept component, nats", *cases)
 
 
 _MIXTURES = st.tuples(eighths(0, 64), eighths(1, 16), keeps())  # distance, variance and p
 
 
-def _mixture_search(c: Constants) -> Evidence:
+def _mixture_search(c: Formulas) -> Evidence:
     def violated(case: tuple[float, float, float]) -> bool:
         exact = mixture_kl(*case)
-        return exact > float(using(c, mixture_bound)(*case)) + 1e-9 * (1.0 + exact)
+        return exact > float(c.mixture_bound(*case)) + 1e-9 * (1.0 + exact)
 
     return search("KL of the mixtures by quadrature above the bound", _MIXTURES, violated)
 
@@ -242,8 +230,12 @@ def _mixture_printed() -> Evidence:
 
 D10B = stated(
     "D10b",
-    f.numbers(mixture_bound),
-    {"half": 0.25, "own": 1.0, "lost": 0.0},
+    Formulas(mixture_bound),
+    {
+        "half": ("twice / 2", "twice / 4"),
+        "own": ("- 1) / 2", "- 1)"),
+        "lost": ("- f.log(keep)", ""),
+    },
     (_mixture_symbolic, _mixture_sampled, _mixture_search),
     _mixture_printed,
 )
@@ -260,18 +252,10 @@ def normalised(mean: Array, gamma: Any, beta: Any = 0.0, eps: Any = 0.0, m: Any 
     return np.asarray(gamma * centred / root + beta)
 
 
-def normed_variance(
-    mean: Array,
-    gamma: Any,
-    eps: Any = 0.0,
-    *,
-    power: float = 2.0,
-    weight: float = 1.0,
-    ddof: float = 0.0,
-) -> Any:
+def normed_variance(mean: Array, gamma: Any, eps: Any = 0.0) -> Any:
     """Variance of normalised means by dimension: gamma^2 s^2 / (s^2 + eps), s^2 with ddof 0."""
-    variance = ((mean - f.average(mean, 0)) ** 2).sum(0) / (len(mean) - ddof)
-    return gamma**power * variance / (variance + weight * eps)
+    variance = ((mean - f.average(mean, 0)) ** 2).sum(0) / len(mean)
+    return gamma**2 * variance / (variance + eps)
 
 
 def library_norm(mean: Array, gamma: float, beta: float = 0.0, eps: float = EPS) -> Array:
@@ -282,12 +266,12 @@ def library_norm(mean: Array, gamma: float, beta: float = 0.0, eps: float = EPS)
         return np.asarray(norm.norm(torch.from_numpy(mean), scale))
 
 
-def _norm_symbolic(c: Constants) -> Evidence:
+def _norm_symbolic(c: Formulas) -> Evidence:
     gamma, eps = sympy.symbols("gamma epsilon", positive=True)
     beta, *m = sympy.symbols("beta m:3", real=True)
     batch = np.array(m)[:, None]
     out = normalised(batch, gamma, beta, eps, sympy)
-    claimed = using(rationals(c), normed_variance)(batch, gamma, eps)[0]
+    claimed = c.normed_variance(batch, gamma, eps)[0]
     level = out.sum() / 3, beta
     return equal(
         "mean and variance of three normalised means",
@@ -296,12 +280,12 @@ def _norm_symbolic(c: Constants) -> Evidence:
     )
 
 
-def _norm_sampled(c: Constants) -> Evidence:
+def _norm_sampled(c: Formulas) -> Evidence:
     random = np.random.default_rng(2)
     batch, cases = random.normal(size=(8, 1)) * 0.01, []
     for eps in (0.0, EPS, 1e-3):
         out = normalised(batch, 0.6, 0.2, eps)[random.integers(0, 8, 100_000), 0]
-        cases.append((float(using(c, normed_variance)(batch, 0.6, eps)[0]), (out - 0.2) ** 2))
+        cases.append((float(c.normed_variance(batch, 0.6, eps)[0]), (out - 0.2) ** 2))
     return sampled("mean square about β of a random point of the batch", *cases)
 
 
@@ -319,7 +303,7 @@ def batches(draw: st.DrawFn) -> tuple[Array, Array, float, float]:
     return raw, np.array(learned), gamma, draw(st.sampled_from([1e-30, 1e-8, EPS, 1e-2]))
 
 
-def _norm_search(c: Constants) -> Evidence:
+def _norm_search(c: Formulas) -> Evidence:
     """The layer of the library's DU-VAE, with its scales brought to gamma."""
 
     def sides(case: tuple[Array, Array, float, float]) -> tuple[Array, Array]:
@@ -329,9 +313,9 @@ def _norm_search(c: Constants) -> Evidence:
             head.scale.weight.copy_(torch.from_numpy(learned))
             scale = head.scale()
             out = head.norm(torch.from_numpy(raw), scale).numpy()
-        size, power = np.abs(scale.numpy()), c["power"]
-        claimed = using(c, normed_variance)(raw, size, eps)
-        total = (size**power).sum(), len(learned) * gamma**power
+        size = np.abs(scale.numpy())
+        claimed = c.normed_variance(raw, size, eps)
+        total = (size**2).sum(), len(learned) * gamma**2
         return np.append(out.var(0), total[0]), np.append(claimed, total[1])
 
     compared = "batch norm of the library's DU-VAE against γ²s²/(s²+eps)"
@@ -341,8 +325,12 @@ def _norm_search(c: Constants) -> Evidence:
 
 D11 = stated(
     "D11",
-    f.numbers(normed_variance),
-    {"power": 1.0, "weight": 0.0, "ddof": 1.0},
+    Formulas(normed_variance),
+    {
+        "power": ("gamma**2", "gamma"),
+        "weight": ("(variance + eps)", "variance"),
+        "ddof": ("/ len(mean)", "/ (len(mean) - 1)"),
+    },
     (_norm_symbolic, _norm_sampled, _norm_search),
 )
 
@@ -350,19 +338,17 @@ D11 = stated(
 # --- D12, a positive KL without information -------------------------------------------------------
 
 
-def constant_mean(kl: Any, dimensions: Any, *, twice: float = 2.0) -> Any:
+def constant_mean(kl: Any, dimensions: Any) -> Any:
     """The mean, in every dimension, of the constant posterior N(b, 1) with this KL."""
-    return f.root(twice * kl / dimensions)
+    return f.root(2 * kl / dimensions)
 
 
-def constant_kl(
-    mean: Any, variance: Any, dimensions: Any, *, half: float = 0.5, inside: float = 1.0
-) -> Any:
+def constant_kl(mean: Any, variance: Any, dimensions: Any) -> Any:
     """KL of the constant posterior N(mean, variance) in each of D dimensions."""
-    return half * dimensions * (mean**2 + variance - inside - f.log(variance))
+    return dimensions * (mean**2 + variance - 1 - f.log(variance)) / 2
 
 
-def _constant_symbolic(c: Constants) -> Evidence:
+def _constant_symbolic(c: Formulas) -> Evidence:
     t, b = sympy.symbols("t b", real=True)
     s, k, dims = sympy.symbols("s k D", positive=True)
     log_ratio = sympy.expand(((b + sympy.sqrt(s) * t) ** 2 - t**2 - sympy.log(s)) / 2)
@@ -370,20 +356,18 @@ def _constant_symbolic(c: Constants) -> Evidence:
     # One integral for each power of t is quicker than one of the whole.
     moments = [sympy.integrate(weight * t**n, (t, -sympy.oo, sympy.oo)) for n in range(3)]
     definition = sum(log_ratio.coeff(t, n) * moments[n] for n in range(3))
-    exact = rationals(c)
-    closed = using(exact, constant_kl)(b, s, 1)
-    wanted = dims * using(exact, constant_mean)(k, dims) ** 2 / 2
+    closed, wanted = c.constant_kl(b, s, 1), dims * c.constant_mean(k, dims) ** 2 / 2
     compared = "KL of N(b, s) by integration; KL of the mean chosen"
     return equal(compared, (definition, closed), (wanted, k))
 
 
-def _constant_sampled(c: Constants) -> Evidence:
+def _constant_sampled(c: Formulas) -> Evidence:
     random, cases = np.random.default_rng(3), []
-    chosen = float(using(c, constant_mean)(7.84, 32))
+    chosen = float(c.constant_mean(7.84, 32))
     for mean, variance, dimensions in ((chosen, 1.0, 32), (0.3, 0.5, 4)):
         z = f.gaussian(random, mean, variance, (20_000, dimensions))
         own, prior = log_normal(z, mean, variance), log_normal(z, 0.0, 1.0)
-        exact = float(using(c, constant_kl)(mean, variance, dimensions))
+        exact = float(c.constant_kl(mean, variance, dimensions))
         cases.append((7.84 if dimensions == 32 else exact, (own - prior).sum(-1)))
     same = np.logaddexp.reduce([own.sum(-1)] * 5) - math.log(5.0)  # the mixture of five
     return sampled("log-ratio to prior and to aggregate, nats", *cases, (0.0, own.sum(-1) - same))
@@ -400,14 +384,14 @@ def information(mean: Array, variance: Array) -> float:
     return float(np.mean(parts))
 
 
-def _constant_search(c: Constants) -> Evidence:
+def _constant_search(c: Formulas) -> Evidence:
     """A wanted KL is met with MPD = I = 0; another mean or variance makes both positive."""
 
     def violated(case: tuple[float, int, int, float, float]) -> bool:
         wanted, dimensions, points, moved, widened = case
-        b = float(using(c, constant_mean)(wanted, dimensions))
+        b = float(c.constant_mean(wanted, dimensions))
         own = integral(lambda z: log_normal(z, b, 1.0) - log_normal(z, 0.0, 1.0), b, 1.0)
-        closed = float(using(c, constant_kl)(b, 1.0, dimensions))
+        closed = float(c.constant_kl(b, 1.0, dimensions))
         if max(abs(dimensions * own - wanted), abs(closed - wanted)) > 1e-9 * (1.0 + wanted):
             return True
         mean, variance = np.full(points, b), np.ones(points)
@@ -425,8 +409,8 @@ def _constant_search(c: Constants) -> Evidence:
 
 D12 = stated(
     "D12",
-    f.numbers(constant_kl, constant_mean),
-    {"half": 0.25, "inside": 0.0, "twice": 1.0},
+    Formulas(constant_kl, constant_mean),
+    {"half": (") / 2", ") / 4"), "inside": ("- 1 - f", "- f"), "twice": ("2 * kl", "kl")},
     (_constant_symbolic, _constant_sampled, _constant_search),
 )
 
@@ -434,15 +418,15 @@ D12 = stated(
 # --- D12b, a large MPD with hardly any information ------------------------------------------------
 
 
-def outlier_distance(mpd: Any, points: Any, *, power: float = 2.0) -> Any:
+def outlier_distance(mpd: Any, points: Any) -> Any:
     """How far one of N unit Gaussians must lie from the others for this MPD."""
-    return f.root(mpd * points**power / (points - 1))
+    return f.root(mpd * points**2 / (points - 1))
 
 
-def outlier_ceiling(points: Any, *, share: float = 1.0) -> Any:
+def outlier_ceiling(points: Any) -> Any:
     """Most information that one point apart from N - 1 others can give: entropy of 1/N, nats."""
     rare = 1 / points
-    return -share * (rare * f.log(rare) + (1 - rare) * f.log(1 - rare))
+    return -(rare * f.log(rare) + (1 - rare) * f.log(1 - rare))
 
 
 def outlier_information(mpd: float, points: int) -> float:
@@ -458,36 +442,36 @@ def outlier_information(mpd: float, points: int) -> float:
     return float(np.exp(weights) @ [near, far])
 
 
-def _outlier_symbolic(c: Constants) -> Evidence:
-    m, exact, pairs = sympy.symbols("m", positive=True), rationals(c), []
+def _outlier_symbolic(c: Formulas) -> Evidence:
+    m, pairs = sympy.symbols("m", positive=True), []
     for points in (2, 3, 5):
-        distance = using(exact, outlier_distance)(m, sympy.Integer(points))
+        distance = c.outlier_distance(m, sympy.Integer(points))
         places = [sympy.S.Zero] * (points - 1) + [distance]
         pairs.append((sum((a - b) ** 2 / 2 for a in places for b in places) / points**2, m))
-    halves = using(exact, outlier_ceiling)(sympy.Integer(2)), sympy.log(2)
+    halves = c.outlier_ceiling(sympy.Integer(2)), sympy.log(2)
     return equal("MPD of N = 2, 3, 5; entropy of one in two", *pairs, halves)
 
 
-def _outlier_sampled(c: Constants) -> Evidence:
+def _outlier_sampled(c: Formulas) -> Evidence:
     random, points, size = np.random.default_rng(4), 20, 200_000
-    distance = float(using(c, outlier_distance)(40.0, points))
+    distance = float(c.outlier_distance(40.0, points))
     first, second = (distance * (random.integers(0, points, size) == 0) for _ in range(2))
     z = first + random.normal(size=size)
     own = log_normal(z, first, 1.0)
     weights = (0.0, math.log(0.95)), (distance, math.log(0.05))
     gained = own - np.logaddexp(*(log_normal(z, m, 1.0) + weight for m, weight in weights))
     # 29 deviations apart, so that the ceiling is reached
-    ceiling = float(using(c, outlier_ceiling)(points))
+    ceiling = float(c.outlier_ceiling(points))
     pairs = (40.0, own - log_normal(z, second, 1.0)), (ceiling, gained)
     return sampled("log-ratio of pairs and to the aggregate, nats", *pairs)
 
 
-def _outlier_search(c: Constants) -> Evidence:
+def _outlier_search(c: Formulas) -> Evidence:
     def violated(case: tuple[float, int]) -> bool:
         mpd, points = case
         mean = np.zeros((points, 1))
-        mean[0] = float(using(c, outlier_distance)(mpd, points))
-        ceiling = float(using(c, outlier_ceiling)(points))
+        mean[0] = float(c.outlier_distance(mpd, points))
+        ceiling = float(c.outlier_ceiling(points))
         above = outlier_information(mpd, points) > ceiling + 1e-9
         return above or abs(pairwise_mpd(mean, np.ones_like(mean)) - mpd) > 1e-9 * (1.0 + mpd)
 
@@ -497,8 +481,8 @@ def _outlier_search(c: Constants) -> Evidence:
 
 D12B = stated(
     "D12b",
-    f.numbers(outlier_distance, outlier_ceiling),
-    {"power": 1.0, "share": 0.5},
+    Formulas(outlier_distance, outlier_ceiling),
+    {"power": ("points**2", "points"), "share": ("-(rare", "-0.5 * (rare")},
     (_outlier_symbolic, _outlier_sampled, _outlier_search),
 )
 
@@ -506,27 +490,29 @@ D12B = stated(
 # --- D13, the floor of batch norm under the KL ----------------------------------------------------
 
 
-def floor(
-    dimensions: Any, gamma: Any, beta: Any = 0.0, *, half: float = 0.5, power: float = 2.0
-) -> Any:
+def floor(dimensions: Any, gamma: Any, beta: Any = 0.0) -> Any:
     """The bound on the average KL of BN-VAE: D (gamma^2 + beta^2) / 2, nats."""
-    return half * dimensions * (gamma**power + beta**2)
+    return dimensions * (gamma**2 + beta**2) / 2
 
 
-def above_floor(variance: Array, *, inside: float = 1.0) -> Any:
+def above(variance: Any) -> Any:
+    """Twice what a dimension of this variance adds to the floor."""
+    return variance - 1 - f.log(variance)
+
+
+def above_floor(variance: Array) -> Any:
     """What variances (N, D) add to the floor: half of the sum of E[s - 1 - log s]."""
-    return f.average((variance - inside - f.log(variance)).sum(-1), 0) / 2
+    return above(variance).sum() / (2 * len(variance))
 
 
-def _floor_symbolic(c: Constants) -> Evidence:
+def _floor_symbolic(c: Formulas) -> Evidence:
     """A batch of two in one dimension; and s - 1 - log s falls until s = 1, where it is 0."""
     gamma, s1, s2, distance = sympy.symbols("gamma s1 s2 Delta", positive=True)
-    beta, exact = sympy.symbols("beta", real=True), rationals(c)
+    beta = sympy.symbols("beta", real=True)
     out = normalised(np.array([[distance], [-distance]]), gamma, beta, 0, sympy)
     variance = np.array([[s1], [s2]])
     kl = f.average(f.kl_of_normals(out, variance, 0, 1), 0)[0]
-    bound = using(exact, floor)(1, gamma, beta) + using(exact, above_floor)(variance)
-    each = s1 - exact["inside"] - sympy.log(s1)
+    bound, each = c.floor(1, gamma, beta) + c.above_floor(variance), c.above(s1)
     return equal(
         "average KL of two; slope of σ² − 1 − log σ²; its value at 1",
         (kl, bound),
@@ -535,14 +521,14 @@ def _floor_symbolic(c: Constants) -> Evidence:
     )
 
 
-def _floor_sampled(c: Constants) -> Evidence:
+def _floor_sampled(c: Formulas) -> Evidence:
     random = np.random.default_rng(5)
     batch, cases = random.normal(size=(16, 4)), []
     for variance in (random.uniform(0.2, 1.5, (16, 4)), np.ones((16, 4))):
         mean, point = normalised(batch, 0.6, 0.2), random.integers(0, 16, 50_000)
         z = f.gaussian(random, mean[point], variance[point])
         draws = log_normal(z, mean[point], variance[point]) - log_normal(z, 0.0, 1.0)
-        exact = using(c, floor)(4, 0.6, 0.2) + using(c, above_floor)(variance)
+        exact = c.floor(4, 0.6, 0.2) + c.above_floor(variance)
         cases.append((float(exact), draws.sum(-1)))
     return sampled("mean log-ratio to the prior, nats", *cases)
 
@@ -559,17 +545,17 @@ def normed_posteriors(draw: st.DrawFn) -> Normed:
     return raw, np.exp2(power / 2.0), gamma, draw(eighths(-16, 16))
 
 
-def _floor_search(c: Constants) -> Evidence:
+def _floor_search(c: Formulas) -> Evidence:
     """The library's layer with eps next to nothing."""
 
     def violated(case: Normed) -> bool:
         raw, variance, gamma, beta = case
         mean = library_norm(raw, gamma, beta, eps=1e-30)
-        kl, bound = average_kl(mean, variance), float(using(c, floor)(raw.shape[1], gamma, beta))
+        kl, bound = average_kl(mean, variance), float(c.floor(raw.shape[1], gamma, beta))
         slack = 1e-9 * (1.0 + kl)
         strict = bool((np.abs(np.log2(variance)) >= 0.5).any())
         below = kl <= bound + slack if strict else abs(kl - bound) > slack
-        return below or abs(kl - bound - using(c, above_floor)(variance)) > slack
+        return below or abs(kl - bound - c.above_floor(variance)) > slack
 
     compared = "average KL of the library's BN-VAE below the floor, or on it with σ² ≠ 1"
     return search(compared, normed_posteriors(), violated, _NORMED, draws=200)
@@ -577,8 +563,12 @@ def _floor_search(c: Constants) -> Evidence:
 
 D13 = stated(
     "D13",
-    f.numbers(floor, above_floor),
-    {"half": 1.0, "power": 1.0, "inside": 0.0},
+    Formulas(floor, above, above_floor),
+    {
+        "half": ("beta**2) / 2", "beta**2)"),
+        "power": ("gamma**2", "gamma"),
+        "inside": ("- 1 - f", "- f"),
+    },
     (_floor_symbolic, _floor_sampled, _floor_search),
 )
 
@@ -586,42 +576,39 @@ D13 = stated(
 # --- D13b, the floor of the layer as it is run ----------------------------------------------------
 
 
-def leaking_floor(
-    raw: Array, gamma: Any, beta: Any, eps: Any, *, half: float = 0.5, weight: float = 1.0
-) -> Any:
+def leaking_floor(raw: Array, gamma: Any, beta: Any, eps: Any) -> Any:
     """The floor with eps under the root: half of the sum of gamma^2 s^2 / (s^2 + eps) + beta^2."""
-    kept = normed_variance(raw, gamma, eps, power=2, weight=weight, ddof=0)
-    return half * (kept + beta**2).sum()
+    return (normed_variance(raw, gamma, eps) + beta**2).sum() / 2
 
 
-def _leaking_symbolic(c: Constants) -> Evidence:
+def _leaking_symbolic(c: Formulas) -> Evidence:
     gamma, s, eps = sympy.symbols("gamma s epsilon", positive=True)
     beta, raw = sympy.symbols("beta", real=True), np.array([[s], [-s]])
     kl = (normalised(raw, gamma, beta, eps, sympy) ** 2).sum() / 4
-    bound = using(rationals(c), leaking_floor)(raw, gamma, beta, eps)
+    bound = c.leaking_floor(raw, gamma, beta, eps)
     none = (sympy.limit(bound, s, 0), beta**2 / 2)
     return equal("average KL of two with σ² = 1; its limit as s falls to 0", (kl, bound), none)
 
 
-def _leaking_sampled(c: Constants) -> Evidence:
+def _leaking_sampled(c: Formulas) -> Evidence:
     """log q(z|x) - log p(z) of random points of a nearly collapsed batch, unit variances."""
     random = np.random.default_rng(6)
     raw = np.array([[-2e-3], [-1e-3], [1e-3], [2e-3]])
     mean = normalised(raw, 0.6, 0.0, EPS)[random.integers(0, 4, 200_000), 0]
     z = f.gaussian(random, mean, 1.0)
-    pair = using(c, leaking_floor)(raw, 0.6, 0.0, EPS), log_normal(z, mean, 1.0)
+    pair = c.leaking_floor(raw, 0.6, 0.0, EPS), log_normal(z, mean, 1.0)
     return sampled(
         "mean log-ratio to the prior, nats", (pair[0], pair[1] - log_normal(z, 0.0, 1.0))
     )
 
 
-def _leaking_search(c: Constants) -> Evidence:
+def _leaking_search(c: Formulas) -> Evidence:
     """The library's layer as it is run."""
 
     def violated(case: Normed) -> bool:
         raw, variance, gamma, beta = case
         mean = library_norm(raw, gamma, beta)
-        bound = float(using(c, leaking_floor)(raw, gamma, beta, EPS))
+        bound = float(c.leaking_floor(raw, gamma, beta, EPS))
         kl, least = average_kl(mean, variance), average_kl(mean, np.ones_like(mean))
         slack = 1e-9 * (1.0 + bound)
         return kl < bound - slack or abs(least - bound) > slack
@@ -652,8 +639,8 @@ def _leaking_printed() -> Evidence:
 
 D13B = stated(
     "D13b",
-    f.numbers(leaking_floor),
-    {"half": 1.0, "weight": 0.0},
+    Formulas(normed_variance, leaking_floor),
+    {"half": (".sum() / 2", ".sum()"), "weight": ("(variance + eps)", "variance")},
     (_leaking_symbolic, _leaking_sampled, _leaking_search),
     _leaking_printed,
 )

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from scipy import integrate
 
 from companion.claims import formulas as f
-from companion.claims.formulas import ALPHA, Array, average, rationals, using
-from companion.claims.statements import Constants, Evidence, equal, sampled, search, stated
+from companion.claims.formulas import ALPHA, Array, average
+from companion.claims.statements import Evidence, Formulas, equal, sampled, search, stated
 from companion.du.statements import (
     SAMPLES,
     log_density,
@@ -159,22 +159,19 @@ def _two_points(v: Any, p: Any, alpha: Any) -> Dropout:
 # --- D4b, what dropout leaves of H > 0 ------------------------------------------------------------
 
 
-def dropped_entropy_above(
-    above: Array, keep: float, *, half: float = 0.5, one: float = 1.0, alpha_two: float = 2.0
-) -> Array:
+def dropped_entropy_above(above: Any, keep: Any, scale: Any = math.pi * math.e) -> Any:
     """Average entropy over the mask, each point and dimension, at alpha = 1/(2 pi e)."""
-    ratio = above * (alpha_two * math.pi * math.e) / keep
-    return np.asarray(half * keep * np.log(one + ratio))
+    return keep * f.log(1 + 2 * scale * above / keep) / 2
 
 
-def chance_of_none(keep: Any, dimensions: int, *, each: float = 1.0) -> Any:
+def chance_of_none(keep: Any, dimensions: int) -> Any:
     """Probability that no dimension is kept."""
-    return (1 - keep) ** (each * dimensions)
+    return (1 - keep) ** dimensions
 
 
-def _zero_symbolic(c: Constants) -> Evidence:
+def _zero_symbolic(c: Formulas) -> Evidence:
     v1, v2, _, p, _, _ = _symbols()
-    exact, scale = rationals(c), 2 * sympy.pi * sympy.E
+    scale = 2 * sympy.pi * sympy.E
     entropies, none = sympy.S.Zero, sympy.S.Zero
     for mask in itertools.product((0, 1), repeat=2):
         chance = sympy.prod([p if kept else 1 - p for kept in mask])
@@ -182,21 +179,20 @@ def _zero_symbolic(c: Constants) -> Evidence:
         entropy = sum(sympy.log(sympy.expand(scale * variance)) for variance in variances) / 2
         entropies += chance * entropy
         none += chance if entropy == 0 else 0
-    own = exact["alpha_two"] * sympy.pi * sympy.E / p
-    closed = [exact["half"] * p * sympy.log(sympy.expand(exact["one"] + own * v)) for v in (v1, v2)]
-    pairs = (entropies, sum(closed)), (none, using(exact, chance_of_none)(p, 2))
+    closed = sum(c.dropped_entropy_above(v, p, scale / 2) for v in (v1, v2))
+    pairs = (entropies, closed), (none, c.chance_of_none(p, 2))
     return equal("average entropy, and chance of entropy 0, over the masks of D = 2", *pairs)
 
 
-def _zero_sampled(c: Constants) -> Evidence:
+def _zero_sampled(c: Formulas) -> Evidence:
     random, case = some_dropout(5)
     surprise, variance = surprises(random, case)
-    exact = using(c, dropped_entropy_above)(case.above, case.keep)
+    exact = c.dropped_entropy_above(case.above, case.keep)
     none = quadrature_entropy(variance).sum(-1) < 1e-9
     return sampled(
         "mean of −log q(z) under masks, nats, and share of entropies that are 0",
         (float(exact.sum(-1).mean()), surprise),
-        (using(c, chance_of_none)(case.keep, 3), none),
+        (c.chance_of_none(case.keep, 3), none),
     )
 
 
@@ -228,7 +224,7 @@ def masks(draw: st.DrawFn) -> Masked:
     return Masked(tuple(2.0**k for k in power), draw(st.integers(1, 9)) / 10.0, tuple(mask))
 
 
-def _zero_search(c: Constants) -> Evidence:
+def _zero_search(c: Formulas) -> Evidence:
     """All masks: none has a negative entropy, and only the empty one has entropy 0."""
 
     def violated(case: Masked) -> bool:
@@ -239,8 +235,8 @@ def _zero_search(c: Constants) -> Evidence:
             wrong |= value < -1e-12 or (value < 1e-12) == any(mask)
             total += chance * value
             none += chance if value < 1e-12 else 0.0
-        claimed = using(c, dropped_entropy_above)(np.array(case.above), case.keep).sum()
-        empty = using(c, chance_of_none)(case.keep, len(case.above))
+        claimed = c.dropped_entropy_above(np.array(case.above), case.keep).sum()
+        empty = c.chance_of_none(case.keep, len(case.above))
         return wrong or abs(total - claimed) > 1e-9 * (1.0 + total) or abs(none - empty) > 1e-9
 
     return search("entropies under all masks, up to 4 dimensions", masks(), violated, Masked.shown)
@@ -255,8 +251,13 @@ def _zero_strict() -> Evidence:
 
 D4b = stated(
     "D4b",
-    f.numbers(dropped_entropy_above, chance_of_none),
-    {"half": 1.0, "one": 2.0, "alpha_two": 1.0, "each": 2.0},
+    Formulas(dropped_entropy_above, chance_of_none),
+    {
+        "half": ("/ keep) / 2", "/ keep)"),
+        "one": ("log(1 +", "log(2 +"),
+        "alpha_two": ("2 * scale", "scale"),
+        "each": ("** dimensions", "** (2 * dimensions)"),
+    },
     (_zero_symbolic, _zero_sampled, _zero_search),
     _zero_strict,
 )
@@ -265,36 +266,32 @@ D4b = stated(
 # --- D5, dropout keeps the average variance -------------------------------------------------------
 
 
-def kept_variance(
-    variance: Any, keep: Any, alpha: Any = ALPHA, *, normaliser: float = 1.0, floor: float = 1.0
-) -> Any:
+def kept_variance(variance: Any, keep: Any, alpha: Any = ALPHA) -> Any:
     """Equation 6 where the mask is 1."""
-    return (variance - floor * alpha) / keep**normaliser + alpha
+    return (variance - alpha) / keep + alpha
 
 
-def _mean_symbolic(c: Constants) -> Evidence:
+def _mean_symbolic(c: Formulas) -> Evidence:
     variance, p, alpha = sympy.symbols("s p alpha", positive=True)
-    mean = p * using(rationals(c), kept_variance)(variance, p, alpha) + (1 - p) * alpha
+    mean = p * c.kept_variance(variance, p, alpha) + (1 - p) * alpha
     return equal("average over the mask against the variance", (mean, variance))
 
 
-def _mean_sampled(c: Constants) -> Evidence:
+def _mean_sampled(c: Formulas) -> Evidence:
     random, case = some_dropout(6)
     point = random.integers(0, len(case.mean), SAMPLES)
     kept = random.uniform(size=SAMPLES) < case.keep
     cases = []
     for d, variance in enumerate(case.variance.T):
-        left = using(c, kept_variance)(variance[point], case.keep)
+        left = c.kept_variance(variance[point], case.keep)
         cases.append((float(variance.mean()), np.where(kept, left, ALPHA)))
         kept = np.roll(kept, d + 1)
     return sampled("mean of the variance under masks", *cases)
 
 
-def _mean_search(c: Constants) -> Evidence:
-    exact = using(f.fractions(c), kept_variance)
-
+def _mean_search(c: Formulas) -> Evidence:
     def violated(case: Dropout) -> bool:
-        kept = exact(case.variance, case.keep, case.alpha)
+        kept = c.kept_variance(case.variance, case.keep, case.alpha)
         mean = case.keep * kept + (1 - case.keep) * case.alpha
         return bool((mean != case.variance).any())
 
@@ -303,8 +300,8 @@ def _mean_search(c: Constants) -> Evidence:
 
 D5 = stated(
     "D5",
-    f.numbers(kept_variance),
-    {"normaliser": 0.0, "floor": 0.0},
+    Formulas(kept_variance),
+    {"normaliser": ("/ keep", ""), "floor": ("- alpha", "")},
     (_mean_symbolic, _mean_sampled, _mean_search),
 )
 
@@ -312,20 +309,16 @@ D5 = stated(
 # --- D6, dropout raises MPD -----------------------------------------------------------------------
 
 
-def inverse_moment(
-    above: Any, keep: Any, alpha: Any, *, whole: float = 1.0, power: float = 2.0
-) -> Any:
+def inverse_moment(above: Any, keep: Any, alpha: Any) -> Any:
     """E[1 / variance] over the mask."""
-    return (whole - keep) / alpha + keep**power / (above + keep * alpha)
+    return (1 - keep) / alpha + keep**2 / (above + keep * alpha)
 
 
-def dropped_mpd(
-    case: Dropout, *, half: float = 0.5, whole: float = 1.0, power: float = 2.0, one: float = 1.0
-) -> Any:
+def dropped_mpd(case: Dropout) -> Any:
     """MPD averaged over masks, in closed form."""
-    inverse = inverse_moment(case.above, case.keep, case.alpha, whole=whole, power=power)
+    inverse = inverse_moment(case.above, case.keep, case.alpha)
     crossed = average(case.variance, 0) * average(inverse, 0)
-    return half * (average(case.distances * inverse[None], 0, 1) + crossed - one).sum()
+    return (average(case.distances * inverse[None], 0, 1) + crossed - 1).sum() / 2
 
 
 def raised_inverse(above: Any, keep: Any, alpha: Any) -> Any:
@@ -339,32 +332,30 @@ def raised_mpd(case: Dropout) -> Any:
     return average((case.variance[:, None] + case.distances) * added[None], 0, 1).sum() / 2
 
 
-def _higher_symbolic(c: Constants) -> Evidence:
+def _higher_symbolic(c: Formulas) -> Evidence:
     v, _, _, p, alpha, two = _symbols()
-    exact = rationals(c)
-    moment = using(exact, inverse_moment)(v, p, alpha)
+    moment = c.inverse_moment(v, p, alpha)
     return equal(
         "E 1/σ̂² over the mask, what dropout adds to 1/σ², and two points' MPD",
         (moment, (1 - p) / alpha + p / (v / p + alpha)),
         (moment - 1 / (v + alpha), raised_inverse(v, p, alpha)),
-        (mpd_over_masks(two), using(exact, dropped_mpd)(two)),
+        (mpd_over_masks(two), c.dropped_mpd(two)),
     )
 
 
-def _higher_sampled(c: Constants) -> Evidence:
+def _higher_sampled(c: Formulas) -> Evidence:
     random, case = some_dropout(7)
-    pair = using(c, dropped_mpd)(case), pair_ratios(random, case)
+    pair = c.dropped_mpd(case), pair_ratios(random, case)
     return sampled("mean log-ratio over pairs and masks, nats", pair)
 
 
-def _higher_search(c: Constants) -> Evidence:
+def _higher_search(c: Formulas) -> Evidence:
     """Closed forms against all masks, and MPD raised exactly where the statement says."""
-    exact = using(f.fractions(c), dropped_mpd)
 
     def violated(case: Dropout) -> bool:
         mpd, before = mpd_over_masks(case), quadratic_mpd(case.mean, case.variance)
         strict = bool(case.keep < 1 and (case.above > 0).any())
-        wrong = mpd != exact(case) or mpd - before != raised_mpd(case)
+        wrong = mpd != c.dropped_mpd(case) or mpd - before != raised_mpd(case)
         return bool(wrong or mpd < before or (mpd > before) != strict)
 
     return search_all(violated, "closed form, and MPD_B > MPD, over all masks (exact fractions)")
@@ -372,8 +363,13 @@ def _higher_search(c: Constants) -> Evidence:
 
 D6 = stated(
     "D6",
-    f.numbers(dropped_mpd),
-    {"half": 0.25, "whole": 2.0, "power": 1.0, "one": 0.0},
+    Formulas(inverse_moment, dropped_mpd),
+    {
+        "half": (".sum() / 2", ".sum() / 4"),
+        "whole": ("(1 - keep)", "(2 - keep)"),
+        "power": ("keep**2", "keep"),
+        "one": ("- 1)", ")"),
+    },
     (_higher_symbolic, _higher_sampled, _higher_search),
 )
 
@@ -381,18 +377,19 @@ D6 = stated(
 # --- D7, dropout lowers the conditional entropy ---------------------------------------------------
 
 
-def log_moment(above: Any, keep: Any, alpha: Any, *, whole: float = 1.0, power: float = 1.0) -> Any:
+def log_moment(above: Any, keep: Any, alpha: Any) -> Any:
     """E[log variance] over the mask."""
-    return (whole - keep) * f.log(alpha) + keep * f.log(above / keep**power + alpha)
+    return (1 - keep) * f.log(alpha) + keep * f.log(above / keep + alpha)
 
 
-def dropped_entropy(
-    case: Dropout, *, half: float = 0.5, whole: float = 1.0, power: float = 1.0
-) -> float:
+def entropy_of(log_variance: Any, constant: float = math.log(2.0 * math.pi * math.e)) -> Any:
+    """Of one dimension, from the average of its log variance."""
+    return (log_variance + constant) / 2
+
+
+def dropped_entropy(case: Dropout) -> float:
     """Conditional entropy averaged over masks, in closed form, nats."""
-    logs = log_moment(case.above, case.keep, case.alpha, whole=whole, power=power)
-    constant = case.above.shape[1] * math.log(2.0 * math.pi * math.e)
-    return float(half * (constant + logs.sum(-1).mean()))
+    return float(entropy_of(log_moment(case.above, case.keep, case.alpha)).sum(-1).mean())
 
 
 def lowered_log(above: Array, keep: float, alpha: float) -> Array:
@@ -401,27 +398,26 @@ def lowered_log(above: Array, keep: float, alpha: float) -> Array:
     return np.asarray(np.log1p(ratio) - keep * np.log1p(ratio / keep))
 
 
-def _lower_symbolic(c: Constants) -> Evidence:
+def _lower_symbolic(c: Formulas) -> Evidence:
     v, _, u, p, alpha, _ = _symbols()
-    exact = rationals(c)
-    moment = using(exact, log_moment)(v, p, alpha)
+    moment = c.log_moment(v, p, alpha)
     definition = (1 - p) * sympy.log(alpha) + p * sympy.log(alpha + v / p)
     taken = sympy.log(v + alpha) - moment
     return equal(
         "E log σ̂² over the mask; what is taken is 0 at v = 0 and grows with v",
-        (exact["half"] * moment, definition / 2),
+        (c.entropy_of(moment, 0), definition / 2),
         (taken.subs(v, 0), 0),
         (sympy.diff(taken, v), v * u / ((v + alpha) * (alpha + v * (1 + u)))),
     )
 
 
-def _lower_sampled(c: Constants) -> Evidence:
+def _lower_sampled(c: Formulas) -> Evidence:
     random, case = some_dropout(8)
-    pair = using(c, dropped_entropy)(case), surprises(random, case)[0]
+    pair = c.dropped_entropy(case), surprises(random, case)[0]
     return sampled("mean of −log q(z) under masks, nats", pair)
 
 
-def _lower_search(c: Constants) -> Evidence:
+def _lower_search(c: Formulas) -> Evidence:
     """Closed forms against both masks, and an entropy lowered exactly where it is said to be."""
 
     def violated(case: Dropout) -> bool:
@@ -430,7 +426,7 @@ def _lower_search(c: Constants) -> Evidence:
         taken = 0.5 * lowered_log(one.above, one.keep, one.alpha).sum(-1).mean()
         strict = one.keep < 1.0 and bool((one.above > 0.0).any())
         slack = 1e-11 * (1.0 + abs(before))
-        wrong = abs(mean - using(c, dropped_entropy)(one)) > slack
+        wrong = abs(mean - c.dropped_entropy(one)) > slack
         wrong = wrong or abs(before - mean - taken) > slack
         return bool(wrong or taken < -slack or (taken > 0.0) != strict)
 
@@ -439,8 +435,12 @@ def _lower_search(c: Constants) -> Evidence:
 
 D7 = stated(
     "D7",
-    f.numbers(dropped_entropy),
-    {"half": 0.25, "whole": 2.0, "power": 2.0},
+    Formulas(log_moment, entropy_of, dropped_entropy),
+    {
+        "half": ("constant) / 2", "constant) / 4"),
+        "whole": ("(1 - keep)", "(2 - keep)"),
+        "power": ("above / keep", "above / keep**2"),
+    },
     (_lower_symbolic, _lower_sampled, _lower_search),
 )
 
@@ -448,22 +448,20 @@ D7 = stated(
 # --- D8, both gaps grow as p falls ----------------------------------------------------------------
 
 
-def inverse_slope(
-    above: Any, keep: Any, alpha: Any, *, power: float = 2.0, squared: float = 2.0
-) -> Any:
+def inverse_slope(above: Any, keep: Any, alpha: Any) -> Any:
     """d/dp E[1 / variance]; negative."""
-    return -(above**power) / (alpha * (above + keep * alpha) ** squared)
+    return -(above**2) / (alpha * (above + keep * alpha) ** 2)
 
 
-def log_slope(above: Any, keep: Any, alpha: Any, *, unit: float = 1.0) -> Any:
+def log_slope(above: Any, keep: Any, alpha: Any) -> Any:
     """d/dp E[log variance]; positive."""
-    t = above / (keep * alpha)
-    return f.log(unit + t) - t / (unit + t)
+    u = 1 + above / (keep * alpha)
+    return f.log(u) - (u - 1) / u
 
 
-def limit_mpd(case: Dropout, *, spread: float = 2.0) -> Any:
+def limit_mpd(case: Dropout) -> Any:
     """MPD as p falls to 0."""
-    moments = spread * mean_variance(case.mean) + average(case.variance, 0).sum()
+    moments = 2 * mean_variance(case.mean) + average(case.variance, 0).sum()
     return (moments / case.alpha - case.mean.shape[1]) / 2
 
 
@@ -478,19 +476,19 @@ def _slopes_and_limits() -> tuple[Any, ...]:
     return two, sympy.diff(inverse, p), sympy.diff(log, p), mpd, sympy.limit(log, p, 0)
 
 
-def _grow_symbolic(c: Constants) -> Evidence:
+def _grow_symbolic(c: Formulas) -> Evidence:
     two, slope, slope_of_log, mpd, log = _slopes_and_limits()
-    one, exact = (two.above[0, 0], two.keep, two.alpha), rationals(c)
+    one, rest = (two.above[0, 0], two.keep, two.alpha), sympy.Rational(c.rest)
     return equal(
         "slopes of E 1/σ̂² and E log σ̂² in p, and limits at p = 0",
-        (slope, using(exact, inverse_slope)(*one)),
-        (sympy.expand_log(slope_of_log, force=True), using(exact, log_slope)(*one)),
-        (mpd, using(exact, limit_mpd)(two)),
-        (log, sympy.log(two.alpha) + exact["rest"]),
+        (slope, c.inverse_slope(*one)),
+        (sympy.expand_log(slope_of_log, force=True), c.log_slope(*one)),
+        (mpd, c.limit_mpd(two)),
+        (log, sympy.log(two.alpha) + rest),
     )
 
 
-def _grow_sampled(c: Constants) -> Evidence:
+def _grow_sampled(c: Formulas) -> Evidence:
     """The same masks, drawn by one uniform number, at two p; exact is the integral of the slope."""
     random, case = some_dropout(9)
     above = random.choice(case.above.ravel(), SAMPLES)
@@ -499,14 +497,14 @@ def _grow_sampled(c: Constants) -> Evidence:
 
     def integral(slope: Callable[..., Any]) -> float:
         def mean(keep: float) -> float:
-            return float(np.mean(using(c, slope)(case.above, keep, ALPHA)))
+            return float(np.mean(slope(case.above, keep, ALPHA)))
 
         return float(integrate.quad(mean, 0.3, 0.9, epsabs=1e-11)[0])
 
     return sampled(
         "change of 1/σ̂² and of log σ̂² from p = 0.3 to 0.9, against integrated slopes",
-        (integral(inverse_slope), 1.0 / high - 1.0 / low),
-        (integral(log_slope), np.log(high) - np.log(low)),
+        (integral(c.inverse_slope), 1.0 / high - 1.0 / low),
+        (integral(c.log_slope), np.log(high) - np.log(low)),
     )
 
 
@@ -531,30 +529,28 @@ def pairs_of_keep(draw: st.DrawFn) -> Two:
     return Two(case._replace(above=above, keep=keep), lower)
 
 
-def _slopes_wrong(case: Dropout, c: Constants) -> bool:
+def _slopes_wrong(case: Dropout, c: Formulas) -> bool:
     """Closed slopes against derivatives of both moments' definitions, by a complex step."""
     above, alpha, p = case.above, case.alpha, case.keep + 1e-30j
     by_step = np.imag((1 - p) / alpha + p / (above / p + alpha)) / 1e-30
     logs = np.imag(p * np.log1p(above / (p * alpha))) / 1e-30
-    inverse, log = (
-        using(c, slope)(above, case.keep, alpha) for slope in (inverse_slope, log_slope)
-    )
+    inverse, log = (slope(above, case.keep, alpha) for slope in (c.inverse_slope, c.log_slope))
     wrong = abs(by_step - inverse) > 1e-9 * abs(by_step)
     # log(1 + t) - t / (1 + t) loses digits where t is small.
     wrong_log = abs(logs - log) > 1e-9 * abs(logs) + 1e-14
     return bool((wrong | wrong_log | (by_step >= 0) | (logs <= 0)).any())
 
 
-def _limits_wrong(case: Dropout, c: Constants) -> bool:
+def _limits_wrong(case: Dropout, c: Formulas) -> bool:
     """Closed limits against all masks at p = 10^-40."""
     last = case._replace(keep=Fraction(1, 10**40))
-    mpd, claimed = mpd_over_masks(last), using(f.fractions(c), limit_mpd)(case)
+    mpd, claimed = mpd_over_masks(last), c.limit_mpd(case)
     one = last._replace(alpha=Fraction(ALPHA)).floats()
-    rest = c["rest"] * one.above.shape[1]
+    rest = c.rest * one.above.shape[1]
     return bool(abs(mpd - claimed) > abs(mpd) * 1e-9 or abs(entropy_over_masks(one) - rest) > 1e-9)
 
 
-def _grow_search(c: Constants) -> Evidence:
+def _grow_search(c: Formulas) -> Evidence:
     """A smaller p has a greater MPD and a smaller entropy; slopes and limits."""
 
     def violated(two: Two) -> bool:
@@ -571,8 +567,14 @@ def _grow_search(c: Constants) -> Evidence:
 
 D8 = stated(
     "D8",
-    f.numbers(inverse_slope, log_slope, limit_mpd, rest=0.0),
-    {"power": 1.0, "squared": 1.0, "unit": 2.0, "spread": 1.0, "rest": 0.5},
+    Formulas(inverse_slope, log_slope, limit_mpd, rest=0.0),
+    {
+        "power": ("(above**2)", "above"),
+        "squared": (" ** 2)", ")"),
+        "unit": ("u = 1 +", "u = 2 +"),
+        "spread": ("= 2 * mean_variance", "= mean_variance"),
+        "rest": 0.5,
+    },
     (_grow_symbolic, _grow_sampled, _grow_search),
 )
 
@@ -580,11 +582,10 @@ D8 = stated(
 # --- D9, a lower bound without the variances ------------------------------------------------------
 
 
-def dropout_bound(
-    case: Dropout, *, whole: float = 1.0, power: float = 1.0, ddof: float = 0.0
-) -> Any:
+def dropout_bound(case: Dropout) -> Any:
     """Equation 8's right side."""
-    return (whole - case.keep) / case.alpha**power * mean_variance(case.mean, ddof)
+    squares = (case.mean - average(case.mean, 0)) ** 2
+    return (1 - case.keep) / case.alpha * squares.sum() / len(squares)
 
 
 def surplus(case: Dropout) -> Any:
@@ -595,32 +596,31 @@ def surplus(case: Dropout) -> Any:
     return (distant + average(case.variance, 0) * average(inverse, 0) - 1).sum() / 2
 
 
-def _floor_symbolic(c: Constants) -> Evidence:
+def _floor_symbolic(c: Formulas) -> Evidence:
     """Two points of one variance: definition minus bound, in terms that are visibly positive."""
     v, _, u, _, alpha, two = _symbols()
     delta = two.mean[1, 0]
     distant = delta**2 / (4 * (1 + u) * (v * (1 + u) + alpha))
     crossed = v**2 * u / (2 * alpha * (alpha + v * (1 + u)))
-    gap = mpd_over_masks(two) - using(rationals(c), dropout_bound)(two)
+    gap = mpd_over_masks(two) - c.dropout_bound(two)
     return equal(
         "surplus of two points over the bound, two positive terms", (gap, distant + crossed)
     )
 
 
-def _floor_sampled(c: Constants) -> Evidence:
+def _floor_sampled(c: Formulas) -> Evidence:
     random, case = some_dropout(10)
-    pair = using(c, dropout_bound)(case) + surplus(case), pair_ratios(random, case)
+    pair = c.dropout_bound(case) + surplus(case), pair_ratios(random, case)
     return sampled("bound plus surplus against the mean log-ratio, nats", pair)
 
 
-def _floor_search(c: Constants) -> Evidence:
+def _floor_search(c: Formulas) -> Evidence:
     """MPD at or below the bound, unless nothing varies at all."""
-    exact = using(f.fractions(c), dropout_bound)
 
     def violated(case: Dropout) -> bool:
         if case.keep == 1:
             return False
-        gap = mpd_over_masks(case) - (exact(case) if len(case.mean) > 1 else 0)
+        gap = mpd_over_masks(case) - (c.dropout_bound(case) if len(case.mean) > 1 else 0)
         varies = bool((case.above > 0).any() or (case.mean != case.mean[0]).any())
         return bool(gap < 0 or (gap > 0) != varies or gap != surplus(case))
 
@@ -629,8 +629,12 @@ def _floor_search(c: Constants) -> Evidence:
 
 D9 = stated(
     "D9",
-    f.numbers(dropout_bound),
-    {"whole": 1.125, "power": 2.0, "ddof": 1.0},
+    Formulas(dropout_bound),
+    {
+        "whole": ("(1 - case.keep)", "(Fraction(9, 8) - case.keep)"),
+        "power": ("/ case.alpha", "/ case.alpha**2"),
+        "ddof": ("/ len(squares)", "/ (len(squares) - 1)"),
+    },
     (_floor_symbolic, _floor_sampled, _floor_search),
 )
 

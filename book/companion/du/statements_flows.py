@@ -6,6 +6,7 @@ They are also checked on the library's own flow, which is the one that trains.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,8 +17,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from companion.claims import formulas as f
-from companion.claims.formulas import Array, log_normal, rationals, using
-from companion.claims.statements import Constants, Evidence, equal, sampled, search, stated
+from companion.claims.formulas import Array, log_normal
+from companion.claims.statements import Evidence, Formulas, equal, sampled, search, stated
 from companion.du.statements import conditional_entropy, pairwise_mpd
 from companion.du.statements_bounds import eighths, integral
 from posterior_collapse.layers import initialised_by_recipe
@@ -109,32 +110,32 @@ def small_flow_density(z: Array, source: Any, flow: Any, power: float = 2.0) -> 
     return np.asarray(log_normal(image, centre, gates**power * _VARIANCE[source]).sum(-1))
 
 
-def _entropy_symbolic(c: Constants) -> Evidence:
+def _entropy_symbolic(c: Formulas) -> Evidence:
     """A block in two dimensions whose gates and shifts are any functions; then the sigmoid."""
     z1, z2, raw = sympy.symbols("z1 z2 u", real=True)
     gate1, shift1 = sympy.symbols("g1 m1", positive=True)
     gate2, shift2 = sympy.Function("g2", positive=True)(z1), sympy.Function("m2")(z1)
     image = sympy.Matrix([gate1 * z1 + (1 - gate1) * shift1, gate2 * z2 + (1 - gate2) * shift2])
-    exact, sigmoid = rationals(c), 1 / (1 + sympy.exp(-raw))
+    sigmoid = 1 / (1 + sympy.exp(-raw))
     return equal(
         "Jacobian determinant against the product of gates; largest gate of a sigmoid; its slope",
-        (image.jacobian([z1, z2]).det(), (gate1 * gate2) ** exact["sign"]),
-        (sympy.limit(sigmoid, raw, sympy.oo), exact["top"]),
+        (image.jacobian([z1, z2]).det(), (gate1 * gate2) ** int(c.sign)),
+        (sympy.limit(sigmoid, raw, sympy.oo), sympy.Rational(c.top)),
         (sympy.diff(sigmoid, raw), sympy.exp(-raw) * sigmoid**2),
     )
 
 
-def _entropy_sampled(c: Constants) -> Evidence:
+def _entropy_sampled(c: Formulas) -> Evidence:
     random = np.random.default_rng(7)
     second = [integral(partial(log_gate, flow=i), _MEAN[i, 0], _VARIANCE[i, 0]) for i in range(2)]
     gates = float((np.log(_FIRST) + second).mean())
     point = random.integers(0, 2, 200_000)
     z = f.gaussian(random, _MEAN[point], _VARIANCE[point])
-    exact = conditional_entropy(_VARIANCE) + c["sign"] * gates
+    exact = conditional_entropy(_VARIANCE) + c.sign * gates
     return sampled("−log q(zᵀ|x), nats", (exact, -small_flow_density(z, point, point)))
 
 
-def _entropy_search(c: Constants) -> Evidence:
+def _entropy_search(c: Formulas) -> Evidence:
     """The library's flow: determinant by autograd, gates from the layer."""
 
     def violated(case: tuple[int, int, int, float]) -> bool:
@@ -144,8 +145,8 @@ def _entropy_search(c: Constants) -> Evidence:
         determinant = log_determinant(q, start).numpy()
         with torch.no_grad():
             gates = q._bijection(start, q._context)[1].sum(-1).numpy()
-        ceiling = blocks * dimensions * math.log(c["top"])
-        apart = np.abs(determinant - c["sign"] * gates) > 1e-9 * (1.0 + np.abs(determinant))
+        ceiling = blocks * dimensions * math.log(c.top)
+        apart = np.abs(determinant - c.sign * gates) > 1e-9 * (1.0 + np.abs(determinant))
         return bool((apart | (determinant >= ceiling)).any())
 
     few, seeds, scales = st.integers(1, 3), st.integers(0, 999), st.sampled_from([0.5, 0.1, 1.0])
@@ -172,7 +173,7 @@ def _entropy_printed() -> Evidence:
 
 D14 = stated(
     "D14",
-    f.numbers(sign=1.0, top=1.0),
+    Formulas(sign=1.0, top=1.0),
     {"sign": -1.0, "top": 0.5},
     (_entropy_symbolic, _entropy_sampled, _entropy_search),
     _entropy_printed,
@@ -182,31 +183,31 @@ D14 = stated(
 # --- D15, MPD through a flow without context ------------------------------------------------------
 
 
-def _invariance_symbolic(c: Constants) -> Evidence:
+def _invariance_symbolic(c: Formulas) -> Evidence:
     m1, m2, shift, z = sympy.symbols("m1 m2 c z", real=True)
     v1, v2, gate = sympy.symbols("v1 v2 g", positive=True)
-    exact, log = rationals(c), sympy.log
-    scale = gate ** exact["power"]
+    ratio, log = sympy.Rational(c.ratio), sympy.log
+    scale = gate ** int(c.power)
     after = f.kl_of_normals(gate * m1 + shift, scale * v1, gate * m2 + shift, scale * v2)
-    before = exact["ratio"] * f.kl_of_normals(m1, v1, m2, v2)
+    before = ratio * f.kl_of_normals(m1, v1, m2, v2)
     slope, one, two = (sympy.Function(name, positive=True)(z) for name in ("J", "q1", "q2"))
-    sides = log(one / slope) - log(two / slope), exact["ratio"] * (log(one) - log(two))
+    sides = log(one / slope) - log(two / slope), ratio * (log(one) - log(two))
     point = sympy.expand_log(sides[0]), sympy.expand_log(sides[1])
     pairs = (sympy.expand_log(after), before), point
     return equal("KL after one affine map; log-ratio after any map", *pairs)
 
 
-def _invariance_sampled(c: Constants) -> Evidence:
+def _invariance_sampled(c: Formulas) -> Evidence:
     """Log-ratios at z^T of random pairs that go through one flow with gates that depend on z."""
     random = np.random.default_rng(8)
     first, second = random.integers(0, 2, (2, 200_000))
     z = f.gaussian(random, _MEAN[first], _VARIANCE[first])
-    own, other = (small_flow_density(z, point, 0, c["power"]) for point in (first, second))
-    exact = c["ratio"] * pairwise_mpd(_MEAN, _VARIANCE)
+    own, other = (small_flow_density(z, point, 0, c.power) for point in (first, second))
+    exact = c.ratio * pairwise_mpd(_MEAN, _VARIANCE)
     return sampled("mean log-ratio of pairs at zᵀ, nats", (exact, own - other))
 
 
-def _invariance_search(c: Constants) -> Evidence:
+def _invariance_search(c: Formulas) -> Evidence:
     """The library's flow with one context for all x: log-ratios through its inverse."""
 
     def violated(case: tuple[int, int, int]) -> bool:
@@ -221,7 +222,7 @@ def _invariance_search(c: Constants) -> Evidence:
             image = one.push(start)
             after = (one.log_prob(image) - two.log_prob(image)).item()
             before = (bases[0].log_prob(start) - bases[1].log_prob(start)).item()
-        return abs(after - c["ratio"] * before) > 1e-8 * (1.0 + abs(before))
+        return abs(after - c.ratio * before) > 1e-8 * (1.0 + abs(before))
 
     cases = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(0, 999))
     compared = "log-ratio of two posteriors before and after the library's flow, one context"
@@ -230,7 +231,7 @@ def _invariance_search(c: Constants) -> Evidence:
 
 D15 = stated(
     "D15",
-    f.numbers(ratio=1.0, power=2.0),
+    Formulas(ratio=1.0, power=2.0),
     {"ratio": 0.5, "power": 1.0},
     (_invariance_symbolic, _invariance_sampled, _invariance_search),
 )
@@ -239,22 +240,22 @@ D15 = stated(
 # --- D15b, MPD through a flow with context --------------------------------------------------------
 
 
-def steering(mpd0: Any, mpd1: Any, *, before: float = 2.0, after: float = 2.0) -> tuple[Any, Any]:
+def steering(mpd0: Any, mpd1: Any) -> tuple[Any, Any]:
     """Differences of two points that take MPD from one value to another, with unit variances.
 
     Returns:
         Of the means of z^0, and of the shifts of a block with gate 1/2; one dimension.
     """
-    distance = before * f.root(mpd0)
-    return distance, after * f.root(mpd1) - distance
+    distance = 2 * f.root(mpd0)
+    return distance, 2 * f.root(mpd1) - distance
 
 
-def steered_flow(mpd0: float, mpd1: float, **c: float) -> Flowed:
+def steered_flow(mpd0: float, mpd1: float, steer: Callable[..., Any] = steering) -> Flowed:
     """The library's flow, one block in one dimension, built as :func:`steering` says.
 
     The two points have one-hot features, which the block's networks hand on as gate and shift.
     """
-    distance, shift = steering(mpd0, mpd1, **c)
+    distance, shift = steer(mpd0, mpd1)
     head: Any = Flow(blocks=1, width=2, base=Diagonal()).build(2, 1).double().eval()
     made = head.chain.blocks[0].made
     with torch.no_grad():
@@ -282,17 +283,17 @@ def gaussian_image(q: Flowed) -> tuple[Array, Array]:
     return middle.numpy(), step.numpy() ** 2
 
 
-def _order_symbolic(c: Constants) -> Evidence:
+def _order_symbolic(c: Formulas) -> Evidence:
     m0, m1 = sympy.symbols("m0 m1", positive=True)
-    distance, shift = using(rationals(c), steering)(m0, m1)
+    distance, shift = c.steering(m0, m1)
     before, after = distance**2 / 4, ((distance + shift) / 2) ** 2 / sympy.Rational(1, 4) / 4
     return equal("MPD of z⁰ and of zᵀ of two points", (before, m0), (after, m1))
 
 
-def _order_sampled(c: Constants) -> Evidence:
+def _order_sampled(c: Formulas) -> Evidence:
     random, cases = np.random.default_rng(9), []
     for mpd0, mpd1 in ((1.0, 0.25), (0.25, 2.0)):
-        distance, shift = using(c, steering)(mpd0, mpd1)
+        distance, shift = c.steering(mpd0, mpd1)
         first, second = random.integers(0, 2, (2, 100_000))
         z = first * distance + random.normal(size=first.size)
         start = [log_normal(z, i * distance, 1.0) for i in (first, second)]
@@ -302,11 +303,11 @@ def _order_sampled(c: Constants) -> Evidence:
     return sampled("mean log-ratio of pairs at z⁰ and at zᵀ, nats", *cases)
 
 
-def _order_search(c: Constants) -> Evidence:
+def _order_search(c: Formulas) -> Evidence:
     """The library's flow, built to take MPD from one wanted value to another."""
 
     def violated(case: tuple[float, float]) -> bool:
-        q = steered_flow(*case, **c)
+        q = steered_flow(*case, c.steering)
         mpd = pairwise_mpd(*base_of(q)), pairwise_mpd(*gaussian_image(q))
         return any(abs(a - b) > 1e-9 * (1.0 + b) for a, b in zip(mpd, case, strict=True))
 
@@ -316,8 +317,8 @@ def _order_search(c: Constants) -> Evidence:
 
 D15B = stated(
     "D15b",
-    f.numbers(steering),
-    {"before": 1.0, "after": 1.0},
+    Formulas(steering),
+    {"before": ("= 2 *", "="), "after": (", 2 *", ",")},
     (_order_symbolic, _order_sampled, _order_search),
 )
 

@@ -89,7 +89,10 @@ def tightness_figure(clouds: Sequence[Cloud]) -> Figure:
     ends = np.array([min(cloud.bound.min() for cloud in clouds), 300.0])
     axes.plot(ends, ends, "-", color=COLOURS["kl"], linewidth=1, label="MPD equal to the bound")
     for cloud, (colour, _), marker in zip(clouds, _LINES, "o^sx", strict=True):
-        style = {"color": COLOURS[colour], "markersize": 3.5 if marker == "o" else 5}
+        style: dict[str, Any] = {
+            "color": COLOURS[colour],
+            "markersize": 3.5 if marker == "o" else 5,
+        }
         axes.plot(cloud.bound, cloud.mpd, marker, label=cloud.label, **style)
     axes.set(xscale="log", yscale="log")
     axes.set(xlabel="Σ Var[μ] / C with C = 1 (nats)", ylabel="MPD (nats)")
@@ -128,7 +131,7 @@ def noise_figure(dimensions: int = 4) -> Figure:
     kept = np.arange(dimensions + 1)
     bars = zip((*PRINTED_KEEP, 0.5), _LINES, ("", "///", "..."), strict=False)
     for place, (keep, (colour, _), hatch) in enumerate(bars):
-        style = {"color": COLOURS[colour], "hatch": hatch, "edgecolor": "white"}
+        style: dict[str, Any] = {"color": COLOURS[colour], "hatch": hatch, "edgecolor": "white"}
         shares, at = zero_shares(keep, dimensions), kept + 0.27 * (place - 1)
         right.bar(at, shares, 0.25, label=f"p = {keep:g}", **style)
     right.set_xticks(kept, ["0\nH = 0", *(str(k) for k in kept[1:])])

@@ -16,21 +16,11 @@ import scipy.stats
 import sympy
 from hypothesis import strategies as st
 
-from companion.claims.formulas import (
-    Array,
-    agree,
-    expected,
-    gaussian,
-    log,
-    log_normal,
-    numbers,
-    rationals,
-    using,
-)
+from companion.claims.formulas import Array, agree, expected, gaussian, log, log_normal, root
 from companion.claims.mixtures import apart
 from companion.claims.statements import (
-    Constants,
     Evidence,
+    Formulas,
     equal,
     joined,
     nonnegative,
@@ -99,14 +89,15 @@ def _log_ratio(variance: Array, draws: int, random: np.random.Generator) -> Arra
     return np.asarray((log_normal(z, 0.0, variance) - log_normal(z, 0.0, 1.0)).sum(-1))
 
 
-def smallest(variance: Array, *, place: float = 1.0) -> Any:
-    """The tie of theorem 1: the smallest variance, or that in another place."""
-    return np.sort(variance)[min(int(place), len(variance)) - 1]
+def smallest(values: Array) -> Any:
+    """What theorem 1 ties all variances to."""
+    return np.sort(values)[:1].max()
 
 
-def kl_raised(variance: Array, tie: Any, *, half: float = 0.5) -> Any:
+def kl_raised(variance: Array) -> Any:
     """KL of the tied posterior minus KL of the diagonal one, nats."""
-    return half * (log(variance) - log(tie) - (variance - tie)).sum()
+    tie = smallest(variance)
+    return (log(variance) - log(tie) - (variance - tie)).sum() / 2
 
 
 def _ratio_at(variance: float, noise: Array) -> Array:
@@ -124,45 +115,41 @@ def _slope_draws(level: float, random: np.random.Generator) -> Array:
 def _falling(limit: Any) -> Any:
     """Minus twice the derivative of v - 1 - log v, anywhere up to the limit."""
     v, t = sympy.Symbol("v", positive=True), sympy.Symbol("t", nonnegative=True)
-    return -sympy.diff(v - 1 - sympy.log(v), v).subs(v, limit / (1 + t))
+    return -sympy.diff(v - 1 - sympy.log(v), v).subs(v, sympy.Rational(limit) / (1 + t))
 
 
-def _tie_symbolic(c: Constants) -> Evidence:
-    exact = rationals(c)
+def _tie_symbolic(c: Formulas) -> Evidence:
     z, (m, t, u) = sympy.Symbol("z", real=True), sympy.symbols("m t u", positive=True)
     density = sympy.exp(-(z**2) / (2 * u)) / sympy.sqrt(2 * sympy.pi * u)
     log_ratio = z**2 / 2 - z**2 / (2 * u) - sympy.log(u) / 2
     kl = sympy.integrate(density * log_ratio, (z, -sympy.oo, sympy.oo))
     pair = np.array([m, m + t])
     change = 2 * kl.subs(u, m) - kl.subs(u, m) - kl.subs(u, m + t)
-    raised = using(exact, kl_raised)(pair, pair[int(c["place"]) - 1])
     return joined(
-        equal("change of KL for two variances", (change, raised)),
-        nonnegative("KL falls in v up to the limit", _falling(exact["limit"])),
+        equal("change of KL for two variances", (change, c.kl_raised(pair))),
+        nonnegative("KL falls in v up to the limit", _falling(c.limit)),
     )
 
 
-def _tie_sampled(c: Constants) -> Evidence:
+def _tie_sampled(c: Formulas) -> Evidence:
     random = np.random.default_rng(1)
     variance = np.array([0.5, 0.9, 0.1])
     tied = _log_ratio(np.full(3, variance.min()), 200_000, random)
     change = tied - _log_ratio(variance, 200_000, random)
     return sampled(
         "change of KL for variances 0.5, 0.9, 0.1, and slope 0 of KL at the limit, nats",
-        (using(c, kl_raised)(variance, using(c, smallest)(variance)), change),
-        (0.0, _slope_draws(c["limit"], random)),
+        (c.kl_raised(variance), change),
+        (0.0, _slope_draws(c.limit, random)),
     )
 
 
-def _tie_search(c: Constants) -> Evidence:
-    raised, least = using(c, kl_raised), using(c, smallest)
-
+def _tie_search(c: Formulas) -> Evidence:
     def violated(variance: Array) -> bool:
-        tied, before = kl_tied(variance, least(variance)), kl_by_definition(variance)
+        tied, before = kl_tied(variance, c.smallest(variance)), kl_by_definition(variance)
         lower = tied < before - _CLOSE * (1.0 + before)
-        return lower or apart(raised(variance, least(variance)), tied - before)
+        return lower or apart(c.kl_raised(variance), tied - before)
 
-    cases = some_variances(-24, 0, 0.25, c["limit"])
+    cases = some_variances(-24, 0, 0.25, c.limit)
     return search("a lower KL after the tie, variances up to the limit", cases, violated, listed)
 
 
@@ -182,16 +169,16 @@ def tie_printed() -> Evidence:
 
 I0A = stated(
     "I0a",
-    numbers(kl_raised, smallest, limit=1.0),
-    {"half": 0.25, "limit": 2.0, "place": 2.0},
+    Formulas(smallest, kl_raised, limit=1.0),
+    {"half": ("/ 2", "/ 4"), "limit": 2.0, "place": ("[:1]", "[:2]")},
     (_tie_symbolic, _tie_sampled, _tie_search),
     tie_printed,
 )
 
 
-def box_mass(sigma: Array, width: Array | float, *, two: float = 2.0) -> Array:
-    """P(|z_k - mu_k| < width) for each dimension (K,)."""
-    return np.asarray(scipy.special.erf(width / (sigma * math.sqrt(two))))
+def box_mass(sigma: Any, width: Any, erf: Any = scipy.special.erf) -> Any:
+    """P(|z_k - mu_k| < width) for each dimension (K,); ``erf`` may be SymPy's."""
+    return erf(width / root(2 * sigma**2))
 
 
 def box_slope(sigma: Array, width: float) -> Array:
@@ -200,11 +187,10 @@ def box_slope(sigma: Array, width: float) -> Array:
     return -math.sqrt(2.0 / math.pi) * ratio / sigma * np.exp(-0.5 * ratio**2)
 
 
-def _box_symbolic(c: Constants) -> Evidence:
+def _box_symbolic(c: Formulas) -> Evidence:
     z, (e, s, t) = sympy.Symbol("z", real=True), sympy.symbols("epsilon s t", positive=True)
     density = sympy.exp(-(z**2) / (2 * s**2)) / (s * sympy.sqrt(2 * sympy.pi))
-    mass = sympy.erf(e / (s * sympy.sqrt(sympy.Rational(c["two"]))))
-    tie = (s, s + t)[int(c["place"]) - 1]
+    mass, tie = c.box_mass(s, e, sympy.erf), c.smallest(np.array([s, s + t]))
     signs = "it falls in sigma; the tie is no larger than any sigma"
     return joined(
         equal("mass of an interval", (sympy.integrate(density, (z, -e, e)), mass)),
@@ -212,28 +198,27 @@ def _box_symbolic(c: Constants) -> Evidence:
     )
 
 
-def _box_sampled(c: Constants) -> Evidence:
+def _box_sampled(c: Formulas) -> Evidence:
     noise = np.random.default_rng(2).normal(size=(2, 200_000, 3))
     sigma, width = np.array([0.8, 0.3, 1.0]), np.array([0.5, 0.25, 0.75])
     before = np.all(np.abs(sigma * noise[0]) < width, axis=-1)
     after = np.all(np.abs(sigma.min() * noise[1]) < width, axis=-1)
-    mass, tie = using(c, box_mass), using(c, smallest)(sigma)
+    tied = np.full(3, c.smallest(sigma))
     return sampled(
         "mass of a box under the diagonal and the tied posterior",
-        (float(mass(sigma, width).prod()), before),
-        (float(mass(np.full(3, tie), width).prod()), after),
+        (float(c.box_mass(sigma, width).prod()), before),
+        (float(c.box_mass(tied, width).prod()), after),
     )
 
 
-def _box_search(c: Constants) -> Evidence:
+def _box_search(c: Formulas) -> Evidence:
     """Masses of intervals by scipy's distribution function, against the formula."""
 
     def violated(case: tuple[Array, int]) -> bool:
         sigma, width = case[0], 2.0 ** case[1]
-        own, tied = (
-            1.0 - 2.0 * scipy.special.ndtr(-width / s) for s in (sigma, using(c, smallest)(sigma))
-        )
-        wrong = np.abs(own - using(c, box_mass)(sigma, width)).max() > _CLOSE
+        ties = sigma, c.smallest(sigma)
+        own, tied = (1.0 - 2.0 * scipy.special.ndtr(-width / s) for s in ties)
+        wrong = np.abs(own - c.box_mass(sigma, width)).max() > _CLOSE
         return bool((tied < own - _CLOSE).any() or wrong)
 
     cases = st.tuples(some_variances(-8, 8, 0.5), st.integers(-6, 6))
@@ -242,40 +227,34 @@ def _box_search(c: Constants) -> Evidence:
 
 I0B = stated(
     "I0b",
-    numbers(box_mass, smallest),
-    {"two": 1.0, "place": 2.0},
+    Formulas(smallest, box_mass),
+    {"two": ("2 * sigma", "1 * sigma"), "place": ("[:1]", "[:2]")},
     (_box_symbolic, _box_sampled, _box_search),
 )
 
 
-def geometric_lowers(variance: Array, *, half: float = 0.5) -> float:
-    """KL of the diagonal posterior minus that with the geometric mean, nats."""
-    means = ties(variance)
-    return half * len(variance) * (means.arithmetic - means.geometric)
+def lowered(dimensions: int, arithmetic: Any, geometric: Any) -> Any:
+    """What the geometric and the arithmetic mean take from KL of the diagonal posterior, nats."""
+    saved = arithmetic - geometric, log(arithmetic) - log(geometric)
+    return np.array([dimensions * one / 2 for one in saved])
 
 
-def arithmetic_lowers(variance: Array, *, half: float = 0.5) -> float:
-    """KL of the diagonal posterior minus that with the arithmetic mean, nats."""
-    means = ties(variance)
-    return half * len(variance) * math.log(means.arithmetic / means.geometric)
-
-
-def _order_symbolic(c: Constants) -> Evidence:
+def _order_symbolic(c: Formulas) -> Evidence:
     a, b, v = sympy.symbols("a b v", positive=True)
-    t, exact = sympy.Symbol("t", nonnegative=True), rationals(c)
+    t = sympy.Symbol("t", nonnegative=True)
 
     def kl(variance: Any) -> Any:
         return (variance - 1 - sympy.log(variance)) / 2
 
     mean, root = (a**2 + b**2) / 2, a * b
-    before, twice = kl(a**2) + kl(b**2), 2 * exact["half"]
-    concave = -sympy.diff(2 * kl(1 / v), v, 2).subs(v, 1 / exact["limit"] + t)
-    orders = mean - root, root - root**2 / mean, concave, _falling(exact["order"])
+    before, saved = kl(a**2) + kl(b**2), c.lowered(2, mean, root)
+    concave = -sympy.diff(2 * kl(1 / v), v, 2).subs(v, 1 / sympy.Rational(c.limit) + t)
+    orders = mean - root, root - root**2 / mean, concave, _falling(c.order)
     return joined(
         equal(
             "what two ties save",
-            (before - 2 * kl(root), twice * (mean - root)),
-            (before - 2 * kl(mean), twice * (sympy.log(mean) - sympy.log(root))),
+            (before - 2 * kl(root), saved[0]),
+            (before - 2 * kl(mean), saved[1]),
         ),
         nonnegative("means are ordered; KL is concave in 1/v below the limit", *orders),
     )
@@ -288,7 +267,7 @@ def _curvature_draws(level: float, random: np.random.Generator) -> Array:
     return (high - 2.0 * middle + low) / step**2
 
 
-def _order_sampled(c: Constants) -> Evidence:
+def _order_sampled(c: Formulas) -> Evidence:
     random = np.random.default_rng(3)
     variance = np.array([0.4, 1.5, 3.0])
     means = ties(variance)
@@ -296,39 +275,42 @@ def _order_sampled(c: Constants) -> Evidence:
         _log_ratio(one, 200_000, random)
         for one in (variance, np.full(3, means.geometric), np.full(3, means.arithmetic))
     )
+    saved = c.lowered(3, means.arithmetic, means.geometric)
     return sampled(
         "KL saved by two ties; no curvature in 1/v and no slope in v at the limits, nats",
-        (using(c, geometric_lowers)(variance), before - geometric),
-        (using(c, arithmetic_lowers)(variance), before - arithmetic),
-        (0.0, _curvature_draws(c["limit"], random)),
-        (0.0, _slope_draws(c["order"], random)),
+        (saved[0], before - geometric),
+        (saved[1], before - arithmetic),
+        (0.0, _curvature_draws(c.limit, random)),
+        (0.0, _slope_draws(c.order, random)),
     )
 
 
-def _order_search(c: Constants) -> Evidence:
+def _order_search(c: Formulas) -> Evidence:
     def violated(variance: Array) -> bool:
         before = kl_by_definition(variance)
         tied = Ties(*(kl_tied(variance, tie) for tie in ties(variance)))
         slack = _CLOSE * (1.0 + before)
-        wrong = apart(before - tied.geometric, using(c, geometric_lowers)(variance))
-        wrong |= apart(before - tied.arithmetic, using(c, arithmetic_lowers)(variance))
+        means = ties(variance)
+        saved = c.lowered(len(variance), means.arithmetic, means.geometric)
+        wrong = apart(before - tied.geometric, saved[0])
+        wrong |= apart(before - tied.arithmetic, saved[1])
         wrong |= max(tied.geometric, tied.arithmetic) > before + slack
-        if variance.max() <= c["limit"]:
+        if variance.max() <= c.limit:
             wrong |= tied.harmonic < before - slack
-        if variance.min() >= c["limit"]:
+        if variance.min() >= c.limit:
             wrong |= tied.harmonic > before + slack
         if variance.mean() <= c["order"]:
             wrong |= any(left < right - slack for left, right in itertools.pairwise(tied[:4]))
         return bool(wrong)
 
-    cases = st.one_of(some_variances(-16, 16, 0.25), some_variances(-4, 0, 0.125, c["limit"]))
+    cases = st.one_of(some_variances(-16, 16, 0.25), some_variances(-4, 0, 0.125, c.limit))
     return search("another order of the divergences under the ties", cases, violated, listed)
 
 
 I0C = stated(
     "I0c",
-    numbers(geometric_lowers, limit=0.5, order=1.0),
-    {"half": 0.25, "limit": 0.75, "order": 2.0},
+    Formulas(lowered, limit=0.5, order=1.0),
+    {"half": ("/ 2", "/ 4"), "limit": 0.75, "order": 2.0},
     (_order_symbolic, _order_sampled, _order_search),
 )
 
@@ -336,11 +318,9 @@ I0C = stated(
 # --- the estimate of the variance -----------------------------------------------------------------
 
 
-def squared_error(
-    samples: Any, dimensions: Any, *, two: float = 2.0, ddof: float = 1.0, root: float = 0.5
-) -> Any:
+def squared_error(samples: Any, dimensions: Any) -> Any:
     """Expected squared error of the estimate of a variance 1 that K dimensions share."""
-    return two / (samples - ddof) / dimensions ** (2 * root)
+    return 2 / ((samples - 1) * dimensions)
 
 
 def estimate_error(samples: int, dimensions: int) -> float:
@@ -371,12 +351,11 @@ def _squared_errors(samples: int, variances: list[Any]) -> Any:
     return _expected(sympy.expand((shared - variances[0]) ** 2), of)
 
 
-def _estimate_symbolic(c: Constants) -> Evidence:
+def _estimate_symbolic(c: Formulas) -> Evidence:
     v, n = sympy.symbols("v N", positive=True)
-    claimed = using(rationals(c), squared_error)
-    sizes = ((2, 1), (3, 1), (2, 2))
-    pairs = [(_squared_errors(N, [v] * K), v**2 * claimed(N, K)) for N, K in sizes]
-    large = sympy.limit(sympy.sqrt(claimed(n, 1)) / sympy.sqrt(2 / n), n, sympy.oo)
+    sizes = [(sympy.Integer(N), K) for N, K in ((2, 1), (3, 1), (2, 2))]
+    pairs = [(_squared_errors(N, [v] * K), v**2 * c.squared_error(N, K)) for N, K in sizes]
+    large = sympy.limit(sympy.sqrt(c.squared_error(n, 1)) / sympy.sqrt(2 / n), n, sympy.oo)
     return equal(
         "squared error of the estimate by moments; its ratio to the printed form for large N",
         *pairs,
@@ -390,22 +369,22 @@ def _estimates(samples: int, variance: Array, seed: int) -> Array:
     return np.asarray((np.sqrt(variance) * noise).var(axis=1, ddof=1))
 
 
-def _estimate_sampled(c: Constants) -> Evidence:
-    own, claimed = _estimates(4, np.full(3, 0.7), 4), using(c, squared_error)
+def _estimate_sampled(c: Formulas) -> Evidence:
+    own = _estimates(4, np.full(3, 0.7), 4)
     return sampled(
         "squared error of one dimension's and of three dimensions' estimate, N = 4",
-        (0.7**2 * claimed(4, 1), (own[:, 0] - 0.7) ** 2),
-        (0.7**2 * claimed(4, 3), (own.mean(1) - 0.7) ** 2),
+        (0.7**2 * c.squared_error(4, 1), (own[:, 0] - 0.7) ** 2),
+        (0.7**2 * c.squared_error(4, 3), (own.mean(1) - 0.7) ** 2),
     )
 
 
-def _estimate_search(c: Constants) -> Evidence:
+def _estimate_search(c: Formulas) -> Evidence:
     """Against the law of the estimate: chi-squared with K (N - 1) degrees of freedom."""
 
     def sides(case: tuple[int, int]) -> tuple[float, float]:
         freedom = case[1] * (case[0] - 1)
         exact = float(scipy.stats.chi2.std(freedom)) / freedom
-        return exact, math.sqrt(using(c, squared_error)(*case))
+        return exact, math.sqrt(c.squared_error(*case))
 
     cases = st.tuples(st.integers(2, 200), st.integers(1, 64))
     compared = "an error other than that of the chi-squared law"
@@ -414,8 +393,8 @@ def _estimate_search(c: Constants) -> Evidence:
 
 I1 = stated(
     "I1",
-    numbers(squared_error),
-    {"two": 3.0, "ddof": 0.0, "root": 1.0},
+    Formulas(squared_error),
+    {"two": ("2 /", "3 /"), "ddof": ("- 1", "- 0"), "root": ("dimensions)", "dimensions**2)")},
     (_estimate_symbolic, _estimate_sampled, _estimate_search),
 )
 
@@ -428,23 +407,21 @@ class SharedError(NamedTuple):
     effective: Any
 
 
-def shared_error(
-    samples: int, variance: Array, *, two: float = 2.0, ddof: float = 1.0, bias: float = 1.0
-) -> SharedError:
+def shared_error(samples: Any, variance: Array) -> SharedError:
     """Squared error of the shared and of the own estimate of each variance (K,).
 
     The shared one is off by the distance of a variance from the mean of all.
     Its relative standard error falls by the root of (sum v)^2 / sum v^2, at most K.
     """
     squares, dimensions = (variance**2).sum(), len(variance)
-    noise = two * squares / dimensions**2 / (samples - ddof)
-    shared = noise + bias * (variance.sum() / dimensions - variance) ** 2
-    return SharedError(shared, two * variance**2 / (samples - ddof), variance.sum() ** 2 / squares)
+    scale = 2 / (samples - 1)
+    shared = scale * squares / dimensions**2 + (variance.sum() / dimensions - variance) ** 2
+    return SharedError(shared, scale * variance**2, variance.sum() ** 2 / squares)
 
 
-def _unequal_symbolic(c: Constants) -> Evidence:
+def _unequal_symbolic(c: Formulas) -> Evidence:
     v = np.array(sympy.symbols("v:2", positive=True))
-    claimed = {samples: using(rationals(c), shared_error)(samples, v) for samples in (2, 3)}
+    claimed = {N: c.shared_error(sympy.Integer(N), v) for N in (2, 3)}
     pairs = [(_squared_errors(N, list(v)), one.shared[0]) for N, one in claimed.items()]
     return joined(
         equal("squared error of a shared estimate by moments", *pairs),
@@ -452,10 +429,10 @@ def _unequal_symbolic(c: Constants) -> Evidence:
     )
 
 
-def _unequal_sampled(c: Constants) -> Evidence:
+def _unequal_sampled(c: Formulas) -> Evidence:
     variance = np.array([0.5, 1.0, 1.5])
     mean = _estimates(4, variance, 5).mean(1)
-    exact = using(c, shared_error)(4, variance).shared
+    exact = c.shared_error(4, variance).shared
     cases = [(float(exact[k]), (mean - variance[k]) ** 2) for k in range(3)]
     return sampled("squared error of the shared estimate, variances 0.5, 1, 1.5, N = 4", *cases)
 
@@ -472,7 +449,7 @@ def _shared_shown(case: tuple[int, Array]) -> str:
     )
 
 
-def _unequal_search(c: Constants) -> Evidence:
+def _unequal_search(c: Formulas) -> Evidence:
     """Against sums of chi-squared variables: their means and variances from scipy."""
 
     def violated(case: tuple[int, Array]) -> bool:
@@ -481,7 +458,7 @@ def _unequal_search(c: Constants) -> Evidence:
         mean, spread = scipy.stats.chi2.stats(freedom, moments="mv")
         parts = variance / freedom / len(variance)
         exact = (parts**2 * spread).sum() + ((parts * mean).sum() - variance) ** 2
-        claimed = using(c, shared_error)(samples, variance)
+        claimed = c.shared_error(samples, variance)
         beyond = claimed.effective > len(variance) * (1.0 + _CLOSE)
         return bool(beyond or not np.allclose(exact, claimed.shared, rtol=_CLOSE, atol=_CLOSE))
 
@@ -502,8 +479,12 @@ def shared_printed() -> Evidence:
 
 I1B = stated(
     "I1b",
-    numbers(shared_error),
-    {"two": 1.0, "ddof": 0.0, "bias": 0.0},
+    Formulas(shared_error),
+    {
+        "two": ("scale = 2", "scale = 1"),
+        "ddof": ("- 1", "- 0"),
+        "bias": ("dimensions - variance)", "dimensions - variance) * 0"),
+    },
     (_unequal_symbolic, _unequal_sampled, _unequal_search),
     shared_printed,
 )

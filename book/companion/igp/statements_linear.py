@@ -15,17 +15,10 @@ import scipy.optimize
 import sympy
 from hypothesis import strategies as st
 
-from companion.claims.formulas import (
-    Array,
-    gaussian,
-    log_normal,
-    numbers,
-    rationals,
-    using,
-)
+from companion.claims.formulas import Array, gaussian, log_normal, root
 from companion.claims.statements import (
-    Constants,
     Evidence,
+    Formulas,
     equal,
     joined,
     nonnegative,
@@ -52,21 +45,32 @@ class LinearIgp(NamedTuple):
         return float(np.log(self.mean_variance + self.variance).sum())
 
 
+def open_weight(lam: Any, c: Any, s2: Any) -> Any:
+    """sqrt(lambda c) - s^2, the squared weight of an active direction."""
+    return c * root(lam / c) - s2  # exact where the two are equal
+
+
+def level_of(mean_weight: Any, s2: Any) -> Any:
+    """c, by the mean of the squared weights."""
+    return s2 + mean_weight
+
+
 def linear_igp(
-    spectrum: Array, s2: float, *, power: float = 0.5, noise: float = 1.0, share: float = 1.0
+    spectrum: Array,
+    s2: float,
+    weight: Callable[..., Any] = open_weight,
+    level_at: Callable[..., Any] = level_of,
 ) -> LinearIgp:
     """The optimum for eigenvalues (K,) of the data covariance and noise variance s^2.
 
     The squared weights are (sqrt(lambda c) - s^2)_+ with c = s^2 + their mean over all K.
-    With the power 1 in place of 1/2 they are those of a diagonal posterior.
     """
 
     def weights(level: float) -> Array:
-        root = level * (spectrum / level) ** power  # exact where the two are equal
-        return np.maximum(root - noise * s2, 0.0)
+        return np.maximum(weight(spectrum, level, s2), 0.0)
 
     def excess(level: float) -> float:
-        return level - s2 - share * float(weights(level).mean())
+        return level - float(level_at(weights(level).mean(), s2))
 
     level = s2
     if excess(s2) < 0.0:
@@ -146,9 +150,9 @@ def train(spectrum: Array, s2: float, seed: int = 0) -> Trained:
 # --- I3, the optimum ------------------------------------------------------------------------------
 
 
-def _optimum_symbolic(c: Constants) -> Evidence:
+def _optimum_symbolic(c: Formulas) -> Evidence:
     """Two directions: the best encoder and posterior variance, then the best weights."""
-    v, half, exact = sympy.Symbol("v", real=True), sympy.Rational(1, 2), rationals(c)
+    v, half = sympy.Symbol("v", real=True), sympy.Rational(1, 2)
     w, s, k, m, lam = sympy.symbols("w s k m lambda", positive=True)
     a, r, level, t = sympy.symbols("a r c t", positive=True)
     # One direction with encoder v; K directions share t = tau^2 and have mean squared weight m.
@@ -159,20 +163,24 @@ def _optimum_symbolic(c: Constants) -> Evidence:
     # For K = 2, a is one squared weight and r the other; r is then written by means of c.
     reduced = -half * lam / (a + s) - sympy.log(1 + (a + r) / (2 * s))
     slope = sympy.diff(reduced, a).subs(r, 2 * (level - s) - a)
-    claimed = lam ** exact["power"] * level ** (1 - exact["power"]) - exact["noise"] * s
+    claimed = c.open_weight(lam, level, s)
     return equal(
         "no slope of the ELBO in encoder, posterior variance and weight at the optimum",
         (sympy.diff(direction, v).subs(v, best), 0),
         (direction.subs(v, best), half * lam / (w**2 + s)),
-        (sympy.diff(shared, t).subs(t, s / (s + exact["share"] * m)), 0),
+        (sympy.diff(shared, t).subs(t, s / c.level_of(m, s)), 0),
         (sympy.expand_log(shared.subs(t, s / (s + m))), value),
         (slope.subs(a, claimed), 0),
     )
 
 
-def _optimum_sampled(c: Constants) -> Evidence:
+def _claimed(c: Formulas, spectrum: Array, s2: float) -> LinearIgp:
+    return linear_igp(spectrum, s2, c.open_weight, c.level_of)
+
+
+def _optimum_sampled(c: Formulas) -> Evidence:
     spectrum, s2 = np.array([2.0, 0.5, 0.125]), 0.25
-    random, optimum = np.random.default_rng(7), using(c, linear_igp)(spectrum, s2)
+    random, optimum = np.random.default_rng(7), _claimed(c, spectrum, s2)
     a, root = optimum.weights, np.sqrt(optimum.weights)
     x = np.sqrt(spectrum) * random.normal(size=(200_000, 3))
     mean = root / (a + s2) * x
@@ -207,11 +215,11 @@ def _active_shown(case: tuple[Array, float]) -> str:
     )
 
 
-def _optimum_search(c: Constants) -> Evidence:
+def _optimum_search(c: Formulas) -> Evidence:
     """Training from a random start: does it end better, or elsewhere?"""
 
     def violated(case: tuple[Array, float]) -> bool:
-        here = loss_at(using(c, linear_igp)(*case), *case)
+        here = loss_at(_claimed(c, *case), *case)
         return abs(here - train(*case).loss) > 1e-6 * (1.0 + abs(here))
 
     compared = "a linear VAE that trains to another ELBO than the formula's"
@@ -231,8 +239,12 @@ def some_printed() -> Evidence:
 
 I3 = stated(
     "I3",
-    numbers(linear_igp),
-    {"power": 1.0, "noise": 0.5, "share": 0.5},
+    Formulas(open_weight, level_of),
+    {
+        "power": ("root(lam / c)", "(lam / c)"),
+        "noise": ("- s2", "- s2 / 2"),
+        "share": ("+ mean_weight", "+ mean_weight / 2"),
+    },
     (_optimum_symbolic, _optimum_sampled, _optimum_search),
     some_printed,
 )
@@ -241,15 +253,15 @@ I3 = stated(
 # --- I3b, which directions are active -------------------------------------------------------------
 
 
-def thresholds(s2: Any, c: Any, *, level: float = 1.0, power: float = 1.0) -> tuple[Any, Any]:
+def thresholds(s2: Any, c: Any) -> tuple[Any, Any]:
     """Eigenvalue above which a direction is active, with diagonal and isotropic posterior.
 
     They are s^2, and s^4 / c for the level c of the isotropic optimum.
     """
-    return level * s2, s2 * (s2 / c) ** power
+    return s2, s2 * (s2 / c)
 
 
-def _active_symbolic(c: Constants) -> Evidence:
+def _active_symbolic(c: Formulas) -> Evidence:
     w, lam, s = sympy.symbols("w lambda s", positive=True)
     level, half = s + sympy.Symbol("m", nonnegative=True), sympy.Rational(1, 2)
 
@@ -259,7 +271,7 @@ def _active_symbolic(c: Constants) -> Evidence:
         elbo = -half * (squares / s + lam * v**2 + variance)
         return sympy.diff(elbo, w, 2).subs(w, 0)
 
-    dgp, igp = using(rationals(c), thresholds)(s, level)
+    dgp, igp = c.thresholds(s, level)
     flat = (curvature(1).subs(lam, dgp), 0), (curvature(s / level).subs(lam, igp), 0)
     return joined(
         equal("the ELBO is flat in w where λ is at the threshold", *flat),
@@ -281,10 +293,10 @@ def _opened(variance: float, power: float, s2: float, random: np.random.Generato
     return (elbo(step) - 2.0 * elbo(0.0) + elbo(-step)) / step**2
 
 
-def _active_sampled(c: Constants) -> Evidence:
+def _active_sampled(c: Formulas) -> Evidence:
     random, s2 = np.random.default_rng(8), 0.5
     optimum = linear_igp(np.array([4.0, 1.0, 0.03125]), s2)
-    dgp, igp = using(c, thresholds)(s2, optimum.level)
+    dgp, igp = c.thresholds(s2, optimum.level)
     return sampled(
         "curvature 0 of the ELBO in a closed direction's weight at both thresholds",
         (0.0, _opened(1.0, dgp, s2, random)),
@@ -318,10 +330,10 @@ def _active_by_optimisation(spectrum: Array, s2: float) -> tuple[Array, ...]:
     return tuple(_best(spectrum, s2, cost) > 1e-5 * s2 for cost in (diagonal, isotropic))
 
 
-def _active_search(c: Constants) -> Evidence:
+def _active_search(c: Formulas) -> Evidence:
     def violated(case: tuple[Array, float]) -> bool:
         spectrum, s2 = case
-        limits = using(c, thresholds)(s2, linear_igp(*case).level)
+        limits = c.thresholds(s2, linear_igp(*case).level)
         for limit, active in zip(limits, _active_by_optimisation(*case), strict=True):
             clear = np.abs(spectrum / limit - 1.0) > 0.02  # at the limit the weight is nearly 0
             if ((spectrum > limit) != active)[clear].any():
@@ -351,8 +363,8 @@ def fewer_printed() -> Evidence:
 
 I3B = stated(
     "I3b",
-    numbers(thresholds),
-    {"level": 0.5, "power": 2.0},
+    Formulas(thresholds),
+    {"level": ("return s2", "return s2 / 2"), "power": ("(s2 / c)", "(s2 / c) ** 2")},
     (_active_symbolic, _active_sampled, _active_search),
     fewer_printed,
 )

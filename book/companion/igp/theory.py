@@ -106,7 +106,12 @@ def tie_figure(level: float) -> Figure:
     change.text(1.1, -0.93, "lowered", fontsize=8)
     for name, values in curves.items():
         colour, line, marker = _STYLES[name]
-        style = {"color": COLOURS[colour], "linestyle": line, "marker": marker, "markevery": 16}
+        style: dict[str, Any] = {
+            "color": COLOURS[colour],
+            "linestyle": line,
+            "marker": marker,
+            "markevery": 16,
+        }
         whole.plot(_RATIOS, values, markersize=4, label=name, **style)
         change.plot(_RATIOS, values - curves["no tie"], markersize=4, **style)
     figure.legend(loc="outside lower center", ncols=5, fontsize=8)
@@ -282,7 +287,12 @@ def basis_figure(units: Array) -> Figure:
     figure = canvas(5.6, 3.6)
     axes, ranks = figure.subplots(), np.arange(len(units))
     low, middle, high = np.quantile(units, (0.0, 0.5, 1.0), axis=1)
-    band = {"color": COLOURS["sky"], "alpha": 0.5, "linewidth": 0, "label": "all bases drawn"}
+    band: dict[str, Any] = {
+        "color": COLOURS["sky"],
+        "alpha": 0.5,
+        "linewidth": 0,
+        "label": "all bases drawn",
+    }
     axes.fill_between(ranks, low, high, **band)
     axes.plot(ranks, middle, "o-", color=COLOURS["vae"], markersize=3, label="median")
     _lines(axes, ranks, [("AU = rank", ranks, "lagging", "--")])
