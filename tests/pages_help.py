@@ -9,6 +9,8 @@ from typing import Any
 
 import nbformat
 
+from companion import show
+
 ROOT = Path(__file__).resolve().parents[1]
 
 PARAMETERS = 'scale = "quick"\nseeds = [0, 1]\ndevice = "auto"'
@@ -69,3 +71,12 @@ def small_book(folder: Path, pages: dict[str, Any]) -> Path:
         toc.append(f"  - file: notebooks/{name}")
     (folder / "_toc.yml").write_text("\n".join(toc) + "\n")
     return folder
+
+
+def run_cell(name: str, id: str) -> dict[str, Any]:
+    """The names that a cell of a page defines, run by itself with nothing but ``show``."""
+    book = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    (source,) = (cell.source for cell in book.cells if cell["id"] == id)
+    names: dict[str, Any] = {"show": show}
+    exec(source, names)
+    return names

@@ -18,6 +18,7 @@ from scipy.optimize import approx_fprime
 from companion.claims.statements import Standing, examine, findings
 from companion.methods import linear_vae as pictures
 from companion.methods import statements as linear
+from pages_help import run_cell
 from posterior_collapse.networks import linear_optimum
 
 CASES = {
@@ -255,7 +256,7 @@ def test_trained_thresholds_are_the_closed_ones() -> None:
 
 
 def test_generated_variances_follow_the_weight() -> None:
-    table = pictures.generated_table((0.5, 1.0))
+    table = run_cell("methods/linear-vae", "linear-vae-11")["generated"]
     assert table["β = 0.5"][:2].tolist() == pytest.approx([4.125, 1.125])
     assert table["β = 1"][:2].tolist() == pytest.approx([4.0, 1.0])
     gap = table.set_index("direction").loc["log p(x) − ELBO"]

@@ -20,6 +20,7 @@ from companion.claims.statements import Standing, examine
 from companion.scale import statements as scale
 from companion.scale import statements_dynamics as scale_dynamics
 from companion.scale import theory as pictures
+from pages_help import run_cell
 from posterior_collapse import gaussian
 from posterior_collapse.layers import Progress
 from posterior_collapse.objectives import ScaledELBO
@@ -285,7 +286,8 @@ def test_pictures() -> None:
 def test_table_of_the_average_factor() -> None:
     """Against simulation for batches of eight."""
     std = np.random.default_rng(2).normal(size=(100_000, 8)).std(1, ddof=1)
-    found = pictures.factor_table((8,))["mean Std(f̄ μ) / des_std"][0]
+    table = run_cell("scale/theory", "scale-theory-24")["factors"].set_index("batch size")
+    found = table["mean Std(f̄ μ) / des_std"]["8"]
     assert (1.0 / std).mean() * std.mean() == pytest.approx(found, rel=5e-3)
 
 
@@ -360,11 +362,11 @@ def test_a_stopped_gradient_pulls_along_the_scale() -> None:
 
 
 def test_factors_that_table_3_needs() -> None:
-    found = pictures.bound_table()
-    shown = [float(value) for value in found["f is at least"]]
+    found = run_cell("scale/theory", "scale-theory-35")["table3"]
+    shown = found["f is at least"].tolist()
     expected = [
         d * math.sqrt(16.0 / kl)
-        for d, kl in zip(found["des_std"].astype(float), found["KL"].astype(float), strict=True)
+        for d, kl in zip(found["des_std"].astype(float), found["kl"].astype(float), strict=True)
     ]
     assert len(shown) == 9 and shown == pytest.approx(expected, abs=0.006)
 
@@ -375,5 +377,6 @@ def test_pictures_of_the_way_back() -> None:
     lines = figure.axes[1].get_lines()
     starts = sorted(float(np.asarray(line.get_ydata())[0]) for line in lines[:4])
     assert starts == pytest.approx([0.5, 0.5, 4.0, 4.0])
-    table = pictures.balance_table((0.3, 0.7))
-    assert float(table["f*"][1]) * float(table["ρ*"][1]) == pytest.approx(0.7, abs=2e-3)
+    table = run_cell("scale/theory", "scale-theory-32")["fixed_points"]
+    wanted = table["des_std"].astype(float).tolist()
+    assert (table["f*"] * table["ρ*"]).tolist() == pytest.approx(wanted, rel=1e-9)

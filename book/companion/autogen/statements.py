@@ -477,8 +477,10 @@ def _beta_search(c: Formulas) -> Evidence:
             gradients(objective, model, x, seed, Progress(0, 1))
             for objective in (AutoGen(m), ELBO(Constant(c.beta(m=m))))
         )
+        factor = c.scale(m=m)
         return any(
-            (value - c.scale(m=m) * right[name]).abs().max() > 1e-10 * max(1e-12, value.abs().max())
+            (value - factor * right[name]).abs().max()
+            > 1e-10 * max(1e-12, value.abs().max().item())
             for name, value in left.items()
         )
 

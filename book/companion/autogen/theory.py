@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from companion.autogen import statements as autogen
@@ -16,7 +14,7 @@ from companion.numbers import number
 from companion.show.figures import COLOURS
 from companion.show.theory import Frames, canvas
 from posterior_collapse.layers import Progress
-from posterior_collapse.objectives import ELBO, AutoGen, Constant, Linear
+from posterior_collapse.objectives import ELBO, Linear
 
 _ORDERS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0)  # m of the slider
 
@@ -47,8 +45,7 @@ def readings(toy: Toy, m: float) -> Readings:
 
 def _moment_frame(m: float) -> Figure:
     """The curve log M_k, its chord and its tangent, read at k = 1 + m."""
-    figure = canvas(6.2, 3.6)
-    axes = figure.subplots()
+    figure, axes = canvas(6.2, 3.6)
     k = np.linspace(0.5, 6.3, 117)
     lines = Readings(*np.array([readings(TOY, order - 1.0) for order in k.tolist()]).T)
     axes.plot(k, lines.shared, **_style("vae", label="log M, one code for all"))
@@ -78,29 +75,9 @@ def moment_frames() -> Frames:
     return Frames([_moment_frame(m) for m in _ORDERS], labels)
 
 
-def orders_table(toy: Toy = TOY) -> pd.DataFrame:
-    """The best encoder for each m, the three readings, and the ELBO that is left; nats."""
-    rows = []
-    for m in (0, 1, 2, 4, 8):
-        best, three = autogen.tilted(toy, 1.0 + m), readings(toy, m)
-        rows.append(
-            {
-                "m": str(m),
-                "best q: mean": best.mean,
-                "best q: sd": best.variance**0.5,
-                "L at the best q": three.shared,
-                "own codes": three.own,
-                "L at the posterior": three.at_posterior,
-                "ELBO at the best q": autogen.bound(toy, best, 1.0),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def encoder_figure(toy: Toy = TOY) -> Figure:
     """Left: the best encoders. Right: L_m along the tilted encoders, against both objectives."""
-    figure = canvas(9.2, 3.3)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = canvas(9.2, 3.3, 2)
     z, k = np.linspace(-1.5, 2.0, 401), np.linspace(0.6, 6.0, 109)
     styles = [("prior", 0.0, ":", "guide"), ("posterior, m = 0", 1.0, "-", "kl")]
     styles += [(f"m = {m}", 1.0 + m, style, colour) for m, style, colour in _PAIR]
@@ -120,26 +97,6 @@ def encoder_figure(toy: Toy = TOY) -> Figure:
     right.set(xlabel="tilt k of the encoder, q ∝ p(x|z)ᵏ p(z)", ylabel="nats", ylim=(-3.5, -2.0))
     right.legend(fontsize=8, loc="lower right")
     return figure
-
-
-# --- A3 -------------------------------------------------------------------------------------------
-
-
-def gradient_table(orders: Sequence[float] = (0.5, 1.0, 2.0, 5.0), seed: int = 0) -> pd.DataFrame:
-    """AutoGen against (1 + m) times the beta-VAE: largest difference of the two gradients."""
-    model, x = autogen.small_model(seed)
-    sizes = {name: str(value.numel()) for name, value in model.named_parameters()}
-    columns: dict[str, list[Any]] = {"parameter": list(sizes), "entries": list(sizes.values())}
-    for m in orders:
-        one, other = (
-            autogen.gradients(objective, model, x, seed, Progress(0, 1))
-            for objective in (AutoGen(m), ELBO(Constant(1.0 / (1.0 + m))))
-        )
-        columns[f"m = {m:g}"] = [
-            float((one[name] - (1.0 + m) * other[name]).abs().max() / one[name].abs().max())
-            for name in sizes
-        ]
-    return pd.DataFrame(columns)
 
 
 # --- A4 -------------------------------------------------------------------------------------------
@@ -177,8 +134,7 @@ def excess() -> Excess:
 
 def excess_figure(families: Excess) -> Figure:
     """How far the best encoder lifts L over log p(x): a density, and discrete x."""
-    figure = canvas(9.2, 3.2)
-    left, right = figure.subplots(1, 2, sharey=True)
+    figure, (left, right) = canvas(9.2, 3.2, 2, sharey=True)
     for m, style, colour in _PAIR:
         left.plot(families.noise, families.density[m], style, **_style(colour, label=f"m = {m}"))
         right.plot(families.slope, families.bits[m], style, **_style(colour, label=f"m = {m}"))
@@ -224,8 +180,7 @@ def annealing(updates: int = 150, rate: float = 0.01, seed: int = 5) -> Annealin
 
 def annealing_figure(paths: Annealing) -> Figure:
     """Left: beta and m over training. Right: one weight under the three ways to train."""
-    figure = canvas(9.2, 3.4)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = canvas(9.2, 3.4, 2)
     step = np.arange(1, len(paths.beta) + 1)
     left.plot(step, paths.beta, **_style("vae", label="β, weight of the KL"))
     other = left.twinx()

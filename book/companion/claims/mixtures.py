@@ -18,30 +18,6 @@ from scipy.special import log_expit, logsumexp
 
 from companion.claims.statements import log
 
-__all__ = [
-    "BITS",
-    "DRAWS",
-    "MEAN",
-    "SD",
-    "Bits",
-    "Densities",
-    "Parts",
-    "apart",
-    "densities",
-    "derivative",
-    "divergence",
-    "divergences",
-    "drawn",
-    "gaussian_kl",
-    "grid",
-    "log_normal",
-    "outcomes",
-    "parts",
-    "sets",
-    "shown",
-    "steps",
-]
-
 Array = NDArray[np.float64]
 Set = tuple[Array, Array]
 

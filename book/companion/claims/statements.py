@@ -29,27 +29,6 @@ from companion.claims.printed import (
 )
 from posterior_collapse.errors import BadInput
 
-__all__ = [
-    "Constants",
-    "Evidence",
-    "Examination",
-    "Formulas",
-    "Mutation",
-    "Standing",
-    "Statement",
-    "Way",
-    "equal",
-    "examine",
-    "exp",
-    "findings",
-    "joined",
-    "log",
-    "nonnegative",
-    "sampled",
-    "search",
-    "stated",
-]
-
 Constants = Mapping[str, float]
 Wrong = float | tuple[str, str]  # another number, or a piece of a formula and what replaces it
 
@@ -117,7 +96,8 @@ class Formulas(dict[str, float]):
     def changed(self, name: str, wrong: Wrong) -> Formulas:
         """The same with one constant wrong; a piece of text has to stand in one place."""
         if not isinstance(wrong, tuple):
-            return Formulas(*self.functions, **{**self.texts, **self, name: wrong})
+            named: dict[str, float | str] = {**self.texts, **self, name: wrong}
+            return Formulas(*self.functions, **named)
         sources = [textwrap.dedent(inspect.getsource(one)) for one in self.functions]
         places = sum(text.count(wrong[0]) for text in (*sources, *self.texts.values()))
         if places != 1:
@@ -184,8 +164,9 @@ def stated(
     printed: Callable[[], Evidence] | None = None,
 ) -> Statement:
     """The statement whose name, place and claim stand in ``data/papers/statements.yml``."""
-    rest = {"constants": constants, "wrong": wrong, "checks": checks, "printed": printed}
-    return Statement(id=id, **_texts()[id], **rest)
+    text = _texts()[id]
+    place = text["name"], text["paper"], text["item"], text["claim"]
+    return Statement(id, *place, constants, wrong, checks, printed)
 
 
 class Mutation(NamedTuple):
@@ -213,7 +194,7 @@ class Examination:
         The corrected form passes where all three checks hold and each wrong constant is noticed.
         It is needed where a counter-example to the printed form was found.
         """
-        sound = all(found.holds for found in self.evidence)
+        sound = all(one.holds for one in self.evidence)
         if not sound or not all(mutation.noticed for mutation in self.mutations):
             return Standing.OPEN
         refuted = self.printed is not None and not self.printed.holds
@@ -233,8 +214,8 @@ def _mutation(statement: Statement, name: str) -> Mutation:
     other = right.changed(name, wrong) if isinstance(right, Formulas) else {**right, name: wrong}
     results = [check(other) for check in statement.checks]
     noticed = tuple(result.way for result in results if not result.holds)
-    pair = wrong if isinstance(wrong, tuple) else (right[name], wrong)
-    return Mutation(name, *pair, noticed)
+    old, new = wrong if isinstance(wrong, tuple) else (right[name], wrong)
+    return Mutation(name, old, new, noticed)
 
 
 # --- checks ---------------------------------------------------------------------------------------
@@ -260,16 +241,16 @@ def equal(compared: str, *pairs: tuple[Any, Any]) -> Evidence:
     """
     left_over = [sympy.simplify(sympy.sympify(left) - right) for left, right in pairs]
     wrong = [str(rest) for rest in left_over if rest != 0]
-    found = f"difference {wrong[0]}" if wrong else "difference 0"
-    return Evidence(Way.SYMBOLIC, compared, not wrong, found, len(wrong), len(pairs))
+    result = f"difference {wrong[0]}" if wrong else "difference 0"
+    return Evidence(Way.SYMBOLIC, compared, not wrong, result, len(wrong), len(pairs))
 
 
 def nonnegative(compared: str, *expressions: Any) -> Evidence:
     """Symbolic check: each expression is non-negative by the assumptions on its symbols."""
     simple = [sympy.factor(sympy.simplify(expression)) for expression in expressions]
     undecided = [str(e) for e in simple if e.is_nonnegative is not True]
-    found = f"{undecided[0]} is not" if undecided else f"{simple[0]} is not negative"
-    return Evidence(Way.SYMBOLIC, compared, not undecided, found, len(undecided), len(simple))
+    result = f"{undecided[0]} is not" if undecided else f"{simple[0]} is not negative"
+    return Evidence(Way.SYMBOLIC, compared, not undecided, result, len(undecided), len(simple))
 
 
 def joined(*parts: Evidence) -> Evidence:
@@ -297,9 +278,9 @@ def sampled(compared: str, *cases: tuple[float, np.ndarray]) -> Evidence:
         apart.append(abs(float(values.mean()) - exact) / error)
         errors.append(error)
     worst = max(apart)
-    found = f"{worst:.1f} standard errors apart (one is {max(errors):.1e})"
+    result = f"{worst:.1f} standard errors apart (one is {max(errors):.1e})"
     count = sum(np.size(draws) for _, draws in cases)
-    return Evidence(Way.SAMPLED, compared, worst <= STANDARD_ERRORS, found, worst, count)
+    return Evidence(Way.SAMPLED, compared, worst <= STANDARD_ERRORS, result, worst, count)
 
 
 def search(
@@ -332,9 +313,9 @@ def search(
         case = hypothesis.find(cases, counted, settings=rules)
     except NoSuchExample:
         return Evidence(Way.SEARCH, compared, True, f"none in {tried} draws", 0, tried)
-    found = f"one found, the smallest after {tried} draws"
+    result = f"one found, the smallest after {tried} draws"
     words = describe.format(*case) if isinstance(describe, str) else describe(case)
-    return Evidence(Way.SEARCH, compared, False, found, 1, tried, words)
+    return Evidence(Way.SEARCH, compared, False, result, 1, tried, words)
 
 
 _PHASES = (hypothesis.Phase.generate, hypothesis.Phase.shrink)
@@ -347,9 +328,9 @@ def _check(id: str, evidence: Evidence, form: str) -> Check:
     """A piece of evidence as a check of a verdict."""
     outcome = Outcome.HOLDS if evidence.holds else Outcome.FAILS
     measured = Interval(evidence.measure, evidence.measure, evidence.measure, evidence.trials)
-    found = evidence.found + (f": {evidence.counterexample}" if evidence.counterexample else "")
+    result = evidence.found + (f": {evidence.counterexample}" if evidence.counterexample else "")
     rule = f"{evidence.way}, {form}"
-    return Check(f"{id}: {evidence.compared}", rule, measured, outcome, found)
+    return Check(f"{id}: {evidence.compared}", rule, measured, outcome, result)
 
 
 def findings(examinations: Iterable[Examination]) -> list[Finding]:
@@ -362,13 +343,15 @@ def findings(examinations: Iterable[Examination]) -> list[Finding]:
     grouped: dict[str, list[Examination]] = {}
     for one in examinations:
         grouped.setdefault(one.statement.item or one.statement.id, []).append(one)
-    found = []
+    verdicts = []
     for members in grouped.values():
         checks = [check for one in members for check in _checks(one)]
         item = members[0].statement.item
         question = f"{members[0].statement.id}: {members[0].statement.claim}"
-        found.append(decide(item, "exact", checks) if item else answer(question, "exact", checks))
-    return found
+        verdicts.append(
+            decide(item, "exact", checks) if item else answer(question, "exact", checks)
+        )
+    return verdicts
 
 
 def _checks(one: Examination) -> list[Check]:

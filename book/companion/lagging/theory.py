@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from companion.claims.mixtures import Array, log_normal, parts
+from companion.claims.mixtures import Array, parts
 from companion.lagging import statements as lagging
-from companion.lagging.statements import INTERVAL, STRIDE
-from companion.numbers import number
 from companion.show.figures import COLOURS
 from companion.show.theory import Frames, canvas
 
@@ -25,8 +22,7 @@ def gap_figure() -> Figure:
     """ELBO and log p(x) while the mean of q moves, for two standard deviations of q."""
     decoder = (1.0, -0.5, 2.0), 0.7, (0.0, 0.0, 0.0), (0.8, -1.1, 1.6)
     mean = np.linspace(-0.2, 1.8, 161)
-    figure = canvas(8.4, 3.2)
-    panels = figure.subplots(1, 2, sharey=True)
+    figure, panels = canvas(8.4, 3.2, 2, sharey=True)
     posterior = lagging.linear_gap(*decoder, 0.0, 1.0)
     top, right = posterior.evidence, math.sqrt(posterior.posterior_variance)
     for axes, (name, sd) in zip(panels, (("the right sd", right), ("sd 0.6", 0.6)), strict=True):
@@ -41,6 +37,8 @@ def gap_figure() -> Figure:
     panels[0].legend(fontsize=8, loc="lower center")
     return figure
 
+
+_SHARES = [tenths / 10 for tenths in range(11)]  # of the way from the prior to the posterior
 
 # --- the two forces -------------------------------------------------------------------------------
 
@@ -63,8 +61,7 @@ def average_forces(
 def _force_figure(share: float) -> Figure:
     weight = np.linspace(0.0, 2.0, 101)
     pull = average_forces(weight, share)
-    figure = canvas(6.2, 3.7)
-    axes = figure.subplots()
+    figure, axes = canvas(6.2, 3.7)
     axes.axhline(0.0, color=COLOURS["guide"], linewidth=0.8)
     axes.plot(weight, pull.evidence, "--", color=COLOURS["vae"], label="of log p(x)")
     axes.plot(weight, pull.divergence, ":", color=COLOURS["lagging"], label="of −KL(q‖p(z|x))")
@@ -81,7 +78,7 @@ def _force_figure(share: float) -> Figure:
     return figure
 
 
-def force_frames(shares: Sequence[float] = tuple(k / 10 for k in range(11))) -> Frames:
+def force_frames(shares: Sequence[float] = _SHARES) -> Frames:
     """The two forces against w; one frame a position of the encoder."""
     ends = {0.0: " (at the prior)", 1.0: " (at the posterior)"}
     way = "of the way from the prior to the posterior"
@@ -98,8 +95,7 @@ def rate_figure() -> Figure:
     terms = [parts([d, -d], [0.5, 0.5]) for d in distance]
     information = np.array([one.information for one in terms])
     rate = np.array([one.rate for one in terms])
-    figure = canvas(5.6, 3.4)
-    axes = figure.subplots()
+    figure, axes = canvas(5.6, 3.4)
     axes.fill_between(distance, 0.0, information, color=COLOURS["mi"], alpha=0.3)
     axes.fill_between(distance, information, rate, color=COLOURS["aggregate"], alpha=0.3)
     axes.plot(distance, rate, color=COLOURS["kl"], label="E KL(q‖p)")
@@ -136,8 +132,7 @@ def _minibatch_figure(apart: float) -> Figure:
     points = 6
     both = forms(apart * (np.arange(points) - 2.5), np.ones(points))
     sizes, fine = np.arange(1, points + 1), np.linspace(1.0, points, 100)
-    figure = canvas(6.0, 3.6)
-    axes = figure.subplots()
+    figure, axes = canvas(6.0, 3.6)
     style = {"color": COLOURS["lagging"], "label": "without regard to own x"}
     axes.plot(sizes, both.independent, "s--", **style)
     axes.axhline(both.exact, color=COLOURS["kl"], linewidth=1, label="I_q, all six points")
@@ -157,16 +152,6 @@ def minibatch_frames(apart: Sequence[float] = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.
     return Frames([_minibatch_figure(value) for value in apart], labels)
 
 
-def ceiling_table() -> pd.DataFrame:
-    """Where printed values stop."""
-    rows = [
-        ("batches of 32", math.log(32), "Lagging, text"),
-        ("batches of 50", math.log(50), "Lagging, OMNIGLOT: 3.84 to 3.93 printed"),
-        ("10000 test points", math.log(10_000), "Scale-VAE: 9.2 printed"),
-    ]
-    return pd.DataFrame(rows, columns=["aggregated", "log S", "where"])
-
-
 # --- the grid -------------------------------------------------------------------------------------
 
 
@@ -181,8 +166,7 @@ def worst_error(ratio: Array) -> Array:
 def stride_figure() -> Figure:
     """Worst error against standard deviation over stride, with its leading term."""
     ratio, fine = np.linspace(0.05, 1.2, 47), np.linspace(0.2, 1.2, 200)
-    figure = canvas(6.0, 3.5)
-    axes = figure.subplots()
+    figure, axes = canvas(6.0, 3.5)
     dots = {"color": COLOURS["vae"], "markersize": 4, "label": "sum over a grid"}
     axes.plot(ratio, worst_error(ratio), "o", **dots)
     line = {"color": COLOURS["lagging"], "label": "4π (s/h)² exp(−2π² s²/h²)"}
@@ -192,33 +176,3 @@ def stride_figure() -> Figure:
     axes.set_ylabel("worst error of the mean (strides)")
     axes.legend(fontsize=8, loc="lower left")
     return figure
-
-
-def grid_table() -> pd.DataFrame:
-    """The paper's own grid on posteriors of several kinds."""
-    paper = (*INTERVAL, STRIDE)
-    mean, low, high, narrow = 0.123456, -1.0, 1.005, 0.0008
-
-    def two_modes(z: Array) -> Array:
-        return np.asarray(np.logaddexp(log_normal(z, low, narrow), log_normal(z, high, narrow)))
-
-    rows = [
-        (f"N({mean}, {sd:g}²)", sd, mean, lagging.grid_mean(mean, sd, *paper))
-        for sd in (0.05, 0.01, 0.005, 0.004, 0.001)
-    ]
-    name = f"half N({low:g}, {narrow:g}²), half N({high:g}, {narrow:g}²)"
-    rows.append((name, narrow, 0.5 * (low + high), lagging.riemann(two_modes, *paper)))
-    edge = lagging.grid_mean(19.5, 1.0, *paper)
-    rows.append(("N(19.5, 1²), partly outside", 1.0, 19.5, edge))
-    return pd.DataFrame(
-        [
-            {
-                "posterior": name,
-                "sd in strides": number(sd / STRIDE, 2),
-                "exact mean": number(exact, 6),
-                "sum over the grid": number(total, 6),
-                "error": number(total - exact, 6),
-            }
-            for name, sd, exact, total in rows
-        ]
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -38,8 +38,7 @@ _NAMES = ("vae", "lagging", "mi", "aggregate")
 
 def _water_frame(beta: float) -> Figure:
     """Eigenvalues against the level beta s^2, and the KL of each dimension."""
-    figure = canvas(8.0, 3.2)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = canvas(8.0, 3.2, 2)
     kl, level = linear.optimum(EIGENVALUES, NOISE_VAR, beta).kl, linear.level(NOISE_VAR, beta)
     place, low, high = np.arange(1, 5), 0.02, 8.0
     bars = left.bar(place, np.array(EIGENVALUES) - low, bottom=low)
@@ -166,8 +165,7 @@ def _closed_units(weights: Sequence[float]) -> list[int]:
 
 def sweep_figure(trained: Sweep) -> Figure:
     """KL of each dimension and active units over beta: lines closed form, markers trained."""
-    figure = canvas(9.2, 3.6)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = canvas(9.2, 3.6, 2)
     fine = np.geomspace(0.08, 22.0, 400)
     closed = closed_kl(list(fine))
     for i, value in enumerate(EIGENVALUES):
@@ -216,21 +214,6 @@ def threshold_table() -> pd.DataFrame:
     )
 
 
-def generated_table(weights: Sequence[float] = (0.5, 1.0, 4.0)) -> pd.DataFrame:
-    """Variance along each eigenvector: of the data, and of what the optimum generates."""
-    directions = [str(i + 1) for i in range(len(EIGENVALUES))]
-    columns: dict[str, list[Any]] = {
-        "direction": [*directions, "log p(x)", "log p(x) − ELBO"],
-        "data": [*EIGENVALUES, math.nan, math.nan],
-    }
-    for beta in weights:
-        best = linear.optimum(EIGENVALUES, NOISE_VAR, beta)
-        generated = (best.weight_squared + NOISE_VAR).tolist()
-        gap = best.log_evidence - best.elbo
-        columns[f"β = {beta:g}"] = [*generated, best.log_evidence, gap]
-    return pd.DataFrame(columns)
-
-
 # --- importance weighting -------------------------------------------------------------------------
 
 _NARROW = WEIGHTED._replace(sd=0.25)  # variance below half the posterior's
@@ -269,8 +252,7 @@ def gaps(draws: int = 1 << 21) -> Gaps:
 
 def gaps_figure(both: Gaps) -> Figure:
     """The gap against K on logarithmic axes."""
-    figure = canvas(5.6, 3.6)
-    axes = figure.subplots()
+    figure, axes = canvas(5.6, 3.6)
     wide = {"fmt": "o", "color": COLOURS["vae"], "label": "q wide enough"}
     axes.errorbar(both.samples, both.wide, 2 * both.wide_error, **wide)
     narrow = {"fmt": "^", "color": COLOURS["lagging"], "label": "q too narrow, χ² infinite"}

@@ -9,13 +9,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.special import gammaln
 
 from companion.claims.mixtures import MEAN, SD, Array, log_normal, parts
-from companion.claims.printed import printed
 from companion.numbers import number
 from companion.scale.statements import example, gap, scaled_mpd, unit_gap
-from companion.scale.statements_dynamics import balance, factor_bound, path, slopes, train_linear
+from companion.scale.statements_dynamics import balance, path, train_linear
 from companion.show.figures import COLOURS
 from companion.show.theory import Frames, canvas
 
@@ -28,8 +26,7 @@ _STYLES = ("-", "--", "-.", ":")
 def _gap_figure(variance: float) -> Figure:
     f = np.geomspace(0.25, 16.0, 200)
     scaled = gap(variance, f)
-    figure = canvas(6.2, 3.6)
-    axes = figure.subplots()
+    figure, axes = canvas(6.2, 3.6)
     axes.fill_between(f, 0.0, scaled, where=scaled > 0, color=COLOURS["accent"], alpha=0.25)
     axes.plot(f, scaled, color=COLOURS["lagging"], label="prior N(0, f²)")
     # Means whose spread is 1 after scaling have the second moment 1/f^2.
@@ -107,8 +104,7 @@ def _densities(axes: Axes, factor: float) -> None:
 
 
 def _growth_figure(curves: Growth, factor: float) -> Figure:
-    figure = canvas(8.4, 3.3)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = canvas(8.4, 3.3, 2)
     _densities(left, factor)
     right.plot(curves.factors, curves.mpd, "--", color=COLOURS["lagging"], label="MPD")
     right.plot(curves.factors, curves.information, color=COLOURS["mi"], label="MI")
@@ -143,8 +139,8 @@ def _cover(axes: Axes, factor: float, level: int) -> None:
         axes.plot(factor * centre, 5.2 + 0.5 * place, "|", color="black", markersize=8)
         count += (x >= low) & (x <= high)
     axes.step(x, count, color=COLOURS["kl"], linewidth=1)
-    above = {"where": count > level, "step": "pre", "color": COLOURS["accent"], "alpha": 0.6}
-    axes.fill_between(x, level, count, **above)
+    above, colour = count > level, COLOURS["accent"]
+    axes.fill_between(x, level, count, where=above, step="pre", color=colour, alpha=0.6)
     axes.axhline(level, linestyle="--", color=COLOURS["guide"], linewidth=0.8)
     area = float(np.maximum(count - level, 0.0).sum() * (x[1] - x[0]))
     axes.set_title(f"f = {factor:g}: area above level {level} is {area:.1f}", fontsize=9)
@@ -154,26 +150,11 @@ def _cover(axes: Axes, factor: float, level: int) -> None:
 
 def intervals_figure(level: int = 1) -> Figure:
     """The lemma: the area above a level shrinks when the intervals' centres move apart."""
-    figure = canvas(9.0, 3.3)
-    panels = figure.subplots(1, 3, sharey=True)
+    figure, panels = canvas(9.0, 3.3, 3, sharey=True)
     for axes, factor in zip(panels, (1.0, 1.3, 1.7), strict=True):
         _cover(axes, factor, level)
     panels[0].set_ylabel("intervals over x, n(x)")
     return figure
-
-
-# --- the factor -----------------------------------------------------------------------------------
-
-
-def factor_table(sizes: Sequence[int] = (4, 8, 16, 32, 64, 128)) -> pd.DataFrame:
-    """What averaging f does: mean Std after scaling over des_std, for batches of Gaussian means.
-
-    With B - 1 degrees of freedom it is E[s] E[1/s], whatever the ddof of s.
-    """
-    degrees = np.asarray(sizes, dtype=float) - 1.0
-    log = gammaln((degrees + 1) / 2) + gammaln((degrees - 1) / 2) - 2 * gammaln(degrees / 2)
-    rows = {"batch size": [str(size) for size in sizes], "mean Std(f̄ μ) / des_std": np.exp(log)}
-    return pd.DataFrame(rows)
 
 
 # --- where the factor settles ---------------------------------------------------------------------
@@ -205,8 +186,8 @@ def _return_panel(axes: Axes, des_std: float, epochs: int) -> None:
         by_map = np.array(path(start * fixed.factor, fixed, epochs))
         trained = train_linear(start * fixed.factor, *LINEAR, des_std, epochs + 1).factors
         axes.plot(by_map / fixed.factor, "--", color=colour, linewidth=1)
-        style = {"color": colour, "markersize": 4, "label": f"from {start:g} f*"}
-        axes.plot(np.array(trained) / fixed.factor, "o-", **style)
+        shown, label = np.array(trained) / fixed.factor, f"from {start:g} f*"
+        axes.plot(shown, "o-", color=colour, markersize=4, label=label)
     axes.axhline(1.0, color=COLOURS["guide"], linewidth=0.8)
     axes.set(yscale="log", xlabel="epoch with a shared factor", ylabel="f / f*")
     axes.set_yticks([0.5, 1, 2, 4], ["½", "1", "2", "4"])
@@ -216,35 +197,7 @@ def _return_panel(axes: Axes, des_std: float, epochs: int) -> None:
 
 def return_figure(des_std: float = 0.7, epochs: int = 10) -> Figure:
     """The epoch map for several r, and ways back to the fixed point from below and above."""
-    figure = canvas(8.4, 3.4)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = canvas(8.4, 3.4, 2)
     _map_panel(left)
     _return_panel(right, des_std, epochs)
     return figure
-
-
-def balance_table(spreads: Sequence[float] = (0.3, 0.5, 0.7, 1.1, 1.5)) -> pd.DataFrame:
-    """The fixed point of a linear model for several wanted spreads."""
-    points = [balance(*LINEAR, des_std) for des_std in spreads]
-    return pd.DataFrame(
-        {
-            "des_std": [number(des_std, 1) for des_std in spreads],
-            "f*": [number(one.factor, 3) for one in points],
-            "ρ*": [number(one.rho, 3) for one in points],
-            "σ²": [number(one.variance, 3) for one in points],
-            "r": [number(one.share, 3) for one in points],
-            "slope, decoder held": [number(slopes(one.share).held, 2) for one in points],
-            "slope, decoder follows": [number(slopes(one.share).follows, 2) for one in points],
-        }
-    )
-
-
-def bound_table(dimensions: int = 32) -> pd.DataFrame:
-    """What the KLs of table 3 say of the factors; Yahoo, as printed."""
-    rows = printed("scale", "table3")
-    rows = rows[rows["dataset"] == "Yahoo"].astype({"des_std": float, "kl": float})
-    bounds = [factor_bound(row.des_std, dimensions, row.kl) for row in rows.itertuples()]
-    digits = {"des_std": 1, "f_epo": 0, "kl": 1, "mi": 1}
-    columns = {name: [number(value, k) for value in rows[name]] for name, k in digits.items()}
-    columns["f is at least"] = [number(value, 2) for value in bounds]
-    return pd.DataFrame(columns).rename(columns={"kl": "KL", "mi": "MI"})

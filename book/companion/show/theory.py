@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from IPython.display import HTML
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -23,11 +23,11 @@ class Frames(NamedTuple):
     labels: list[str]
 
 
-def canvas(width: float, height: float) -> Figure:
-    """An empty figure; width and height in inches."""
+def canvas(width: float, height: float, columns: int = 1, sharey: bool = False) -> tuple[Any, Any]:
+    """An empty figure, and its axes: one, or an array of as many as there are columns; inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure
+    return figure, figure.subplots(1, columns, sharey=sharey)
 
 
 def _row(evidence: Evidence, form: str) -> str:
