@@ -46,12 +46,6 @@ def examined() -> dict[str, Examination]:
     return {one.id: examine(one) for one in (*theory.STATEMENTS, *flows.STATEMENTS)}
 
 
-def _single() -> tuple[Figure, Axes]:
-    """A figure of one panel."""
-    figure = canvas(5.6, 3.4)
-    return figure, figure.subplots()
-
-
 def _line(axes: Axes, x: Any, y: Any, style: str, colour: str, label: str | None = None) -> None:
     axes.plot(x, y, style, color=COLOURS[colour], label=label, markersize=4)
 
@@ -65,7 +59,7 @@ def collapse_figure(variances: Sequence[float] = (1.0, 0.5, 0.2)) -> Figure:
     Args:
         variances: one curve each; 1 is the prior's.
     """
-    figure, axes = _single()
+    figure, axes = canvas(5.6, 3.4)
     p = np.linspace(0.3, 1.0, 141)
     styles = (("vae", "-"), ("lagging", "--"), ("mi", ":"))
     for variance, (colour, style) in zip(variances, styles, strict=True):
@@ -82,8 +76,7 @@ def collapse_figure(variances: Sequence[float] = (1.0, 0.5, 0.2)) -> Figure:
 
 def mixture_figure(keep: float, variance: float = 0.5) -> Figure:
     """Divergence of two posteriors against their distance: three readings of dropout, and none."""
-    figure = canvas(5.6, 3.6)
-    axes = figure.subplots()
+    figure, axes = canvas(5.6, 3.6)
     apart = np.linspace(0.25, 8.0, 63)
     mixed = np.array([theory.mixture_kl(float(d), variance, keep) for d in apart])
     plain = apart**2 / (2.0 * variance)
@@ -152,7 +145,7 @@ def _measure_lines(axes: Axes, lines: Measures, at: int) -> None:
 
 def abnormal_figure(same: Measures, apart: Measures, at: int) -> Figure:
     """Posteriors and their measures at one shared mean: all the same above, spread out below."""
-    figure = canvas(6.6, 4.6)
+    figure = Figure(figsize=(6.6, 4.6), layout="constrained")
     grid = figure.subplots(2, 2)
     rows = (("all posteriors equal", np.zeros(5), same), ("five apart", _OFFSETS, apart))
     for line, (title, offsets, values) in zip(grid, rows, strict=True):
@@ -179,7 +172,7 @@ def abnormal_frames() -> Frames:
 
 def outlier_figure(levels: Sequence[float] = (1.0, 10.0, 100.0)) -> Figure:
     """Information of N posteriors one of which is apart, at fixed MPD."""
-    figure, axes = _single()
+    figure, axes = canvas(5.6, 3.4)
     points = np.unique(np.geomspace(2, 10_000, 25).astype(int))
     axes.plot(points, theory.outlier_ceiling(points), color="0.8", linewidth=6, label="H(1/N)")
     styles = (("vae", "o--"), ("lagging", "^--"), ("mi", "s--"))
@@ -252,8 +245,7 @@ _SHAPES = {
 
 def floor_figure(floors: pd.DataFrame) -> Figure:
     """Printed KLs beside their floors; open markers have a printed MI of 0."""
-    figure = canvas(7.0, 0.24 * len(floors) + 0.9)
-    axes = figure.subplots()
+    figure, axes = canvas(7.0, 0.24 * len(floors) + 0.9)
     bar: dict[str, Any] = {"color": COLOURS["kl"], "markersize": 11, "markeredgewidth": 2}
     seen, texts = set(), []
     for place, row in enumerate(floors.to_dict("records")):
@@ -316,7 +308,7 @@ def layer_kl(spread: float, gamma: float, eps: float) -> float:
 
 def eps_figure(gamma: float = 0.6) -> Figure:
     """The floor of the library's layer against the spread of the raw means, D = 32."""
-    figure, axes = _single()
+    figure, axes = canvas(5.6, 3.4)
     for eps, colour, style in ((1e-5, "vae", "o-"), (1e-8, "lagging", "^--")):
         values = [DIMENSIONS * layer_kl(spread, gamma, eps) for spread in EPS_SPREADS]
         _line(axes, EPS_SPREADS, values, style, colour, f"eps = {eps:g}")
@@ -416,8 +408,7 @@ def _entropy_panel(axes: Axes, entropy: Array, blocks: Array, chains: Array) -> 
 
 def flow_figure(survey: Survey, chains: Array) -> Figure:
     """CE and MPD after a flow against those before it; on the dashed lines nothing changes."""
-    figure = canvas(8.0, 3.7)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = canvas(8.0, 3.7, 2)
     _entropy_panel(left, survey.entropy, survey.blocks, chains)
     for rows, marker, colour, label in (
         (survey.same_context, "o", "vae", "one context for all x"),
@@ -437,9 +428,9 @@ def flow_figure(survey: Survey, chains: Array) -> Figure:
 def steered_figure(mpd0: float, mpd1: float) -> Figure:
     """Two posteriors before and after a block of the library that is built to give this MPD."""
     q = flows.steered_flow(mpd0, mpd1)
-    figure, z = canvas(6.6, 2.8), np.linspace(-4.0, 6.0, 401)
+    (figure, pair), z = canvas(6.6, 2.8, 2), np.linspace(-4.0, 6.0, 401)
     panels = (("z⁰", flows.base_of(q)), ("zᵀ", flows.gaussian_image(q)))
-    for axes, (name, code) in zip(figure.subplots(1, 2), panels, strict=True):
+    for axes, (name, code) in zip(pair, panels, strict=True):
         lines = zip(("-", "--"), ("vae", "lagging"), *code, strict=True)
         for style, colour, mean, variance in lines:
             _line(axes, z, np.exp(log_normal(z, mean, variance)), style, colour)

@@ -84,8 +84,7 @@ def tightness(sets: int = 60) -> list[Cloud]:
 
 def tightness_figure(clouds: Sequence[Cloud]) -> Figure:
     """MPD against its lower bound."""
-    figure = canvas(5.2, 4.0)
-    axes = figure.subplots()
+    figure, axes = canvas(5.2, 4.0)
     ends = np.array([min(cloud.bound.min() for cloud in clouds), 300.0])
     axes.plot(ends, ends, "-", color=COLOURS["kl"], linewidth=1, label="MPD equal to the bound")
     for cloud, (colour, _), marker in zip(clouds, _LINES, "o^sx", strict=True):
@@ -125,8 +124,7 @@ def _entropies(axes: Axes) -> None:
 
 def noise_figure(dimensions: int = 4) -> Figure:
     """Entropy of one dimension against its variance, and how many dimensions a mask keeps."""
-    figure = canvas(8.4, 3.2)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = canvas(8.4, 3.2, 2)
     _entropies(left)
     kept = np.arange(dimensions + 1)
     bars = zip((*PRINTED_KEEP, 0.5), _LINES, ("", "///", "..."), strict=False)
@@ -183,8 +181,7 @@ def _limits(axes: Axes, before: float, limit: float) -> None:
 
 
 def _frame(one: Curves) -> Figure:
-    figure = canvas(8.4, 3.3)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = canvas(8.4, 3.3, 2)
     inner = one.keep < 1.0
     _line(left, one.keep, one.mpd, "vae", "-", "MPD under dropout")
     _line(left, one.keep[inner], one.bound[inner], "mi", "-.", "bound, equation 8")
@@ -210,8 +207,7 @@ def frames() -> Frames:
 
 def gap_figure() -> Figure:
     """What dropout adds to E[1/variance] and takes from the entropy of one dimension."""
-    figure = canvas(8.4, 3.4)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = canvas(8.4, 3.4, 2)
     keep = np.linspace(1e-3, 1.0, 300)
     for ratio, (colour, style) in zip(_RATIOS, _LINES, strict=True):
         above = np.array((ratio - 1.0) * ALPHA)
@@ -242,8 +238,7 @@ def bound_ratio(spread: float, variance: float, keep: float = 0.8) -> float:
 
 def bound_figure(keep: float = 0.8) -> Figure:
     """MPD under dropout in units of its bound."""
-    figure = canvas(5.2, 3.4)
-    axes = figure.subplots()
+    figure, axes = canvas(5.2, 3.4)
     spreads = np.geomspace(1e-2, 1e5, 80)
     for variance, (colour, style) in zip((0.1, 1.0, 4.0, 100.0), _LINES, strict=True):
         ratio = [bound_ratio(float(spread), variance, keep) for spread in spreads]

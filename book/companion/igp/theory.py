@@ -93,8 +93,7 @@ def _tie_limits(axes: Axes, level: float) -> None:
 
 def tie_figure(level: float) -> Figure:
     """KL under the ties against the spread of the variances, and its change by the tie."""
-    figure = canvas(8.0, 3.4)
-    whole, change = figure.subplots(1, 2)
+    figure, (whole, change) = canvas(8.0, 3.4, 2)
     curves = tie_curves(level)
     whole.set(ylim=(0.0, 3.0), ylabel="KL, nats a dimension")
     change.set(ylim=(-1.0, 1.5), ylabel="KL after the tie less KL before")
@@ -131,8 +130,7 @@ def channel_figure() -> Figure:
     """The three quantities of the bound against the slope of the decoder."""
     slopes = np.linspace(0.25, 24.0, 96)
     terms = channels(slopes)
-    figure = canvas(5.6, 3.4)
-    axes = figure.subplots()
+    figure, axes = canvas(5.6, 3.4)
     lines = (
         ("rate R", [one.rate for one in terms], "kl", "--"),
         ("information I", [one.information for one in terms], "mi", "-"),
@@ -188,8 +186,7 @@ def _water(axes: Axes, spectrum: Array, noise: float) -> None:
 
 def active_figure(noise: float = 0.25) -> Figure:
     """Thresholds at one noise, and numbers of active directions over the noise."""
-    figure = canvas(8.6, 3.6)
-    water, count = figure.subplots(1, 2)
+    figure, (water, count) = canvas(8.6, 3.6, 2)
     _water(water, SPECTRUM, noise)
     active = active_counts()
     lines = (
@@ -247,7 +244,7 @@ def _cloud(axes: Axes, means: Array) -> None:
 
 def turned_figure(degrees: float) -> Figure:
     """The cloud of means at an angle; variance of both coordinates, AU and rank over the angle."""
-    figure = canvas(8.0, 3.4)
+    figure = Figure(figsize=(8.0, 3.4), layout="constrained")
     cloud, spread, count = figure.subplots(1, 3, width_ratios=(1.2, 1, 1))
     here = turned(degrees)
     _cloud(cloud, here.means)
@@ -284,8 +281,8 @@ def basis(dimensions: int = 32, bases: int = 100, seed: int = 0) -> Array:
 
 def basis_figure(units: Array) -> Figure:
     """AU in random bases against the rank of the covariance of the means."""
-    figure = canvas(5.6, 3.6)
-    axes, ranks = figure.subplots(), np.arange(len(units))
+    figure, axes = canvas(5.6, 3.6)
+    ranks = np.arange(len(units))
     low, middle, high = np.quantile(units, (0.0, 0.5, 1.0), axis=1)
     band: dict[str, Any] = {
         "color": COLOURS["sky"],
