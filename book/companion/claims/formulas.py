@@ -17,21 +17,6 @@ from numpy.typing import NDArray
 from companion.claims.mixtures import ROUNDING
 from companion.claims.statements import DRAWS, Evidence, search
 
-__all__ = [
-    "ALPHA",
-    "NODES",
-    "WEIGHTS",
-    "Array",
-    "agree",
-    "average",
-    "expected",
-    "gaussian",
-    "integers",
-    "kl_of_normals",
-    "log",
-    "log_normal",
-    "root",
-]
 
 Array = NDArray[Any]  # floats, fractions or symbols
 

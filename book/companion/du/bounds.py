@@ -21,22 +21,6 @@ from companion.show.figures import COLOURS
 from companion.show.theory import Frames, canvas
 from posterior_collapse.posteriors import DiagonalNormal, Flowed, draw
 
-__all__ = [
-    "abnormal_frames",
-    "chain_entropies",
-    "collapse_figure",
-    "decide_tables",
-    "eps_figure",
-    "examined",
-    "floor_figure",
-    "flow_figure",
-    "flow_survey",
-    "mixture_frames",
-    "outlier_figure",
-    "printed_floors",
-    "silent_rows",
-    "steered_frames",
-]
 
 DIMENSIONS = 32  # of z, in the tables of both papers
 

@@ -20,22 +20,6 @@ from companion.show.figures import COLOURS
 from companion.show.theory import canvas
 from posterior_collapse import gaussian
 
-__all__ = [
-    "ANGLES",
-    "LEVELS",
-    "active_counts",
-    "active_figure",
-    "basis",
-    "basis_figure",
-    "channel_figure",
-    "channels",
-    "examined",
-    "tie_curves",
-    "tie_figure",
-    "turned",
-    "turned_figure",
-]
-
 
 def examined() -> dict[str, Examination]:
     """Every statement of the page by its number, with its checks run."""
