@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from companion.claims.mixtures import ROUNDING
 from companion.claims.statements import DRAWS, Evidence, search
 
-
 Array = NDArray[Any]  # floats, fractions or symbols
 
 ALPHA = 1.0 / (2.0 * math.pi * math.e)  # the variance whose entropy is 0

@@ -21,7 +21,6 @@ from companion.show.figures import COLOURS
 from companion.show.theory import Frames, canvas
 from posterior_collapse.posteriors import DiagonalNormal, Flowed, draw
 
-
 DIMENSIONS = 32  # of z, in the tables of both papers
 
 

@@ -18,7 +18,6 @@ from companion.du.statements_dropout import Dropout
 from companion.show.figures import COLOURS
 from companion.show.theory import Frames, canvas
 
-
 PRINTED_KEEP = (0.9, 0.8)  # of DU-VAE's table 1
 VARIANCES = (0.07, 0.1, 0.15, 0.25, 0.4, 0.6, 1.0, 1.6, 2.5, 4.0)  # of the slider
 _CROSS = np.array([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
