@@ -323,11 +323,6 @@ def squared_error(samples: Any, dimensions: Any) -> Any:
     return 2 / ((samples - 1) * dimensions)
 
 
-def estimate_error(samples: int, dimensions: int) -> float:
-    """Its standard error."""
-    return math.sqrt(squared_error(samples, dimensions))
-
-
 def _expected(polynomial: Any, variances: dict[Any, Any]) -> Any:
     """Expectation of a polynomial in independent centred normal variables, by their moments."""
     total = sympy.S.Zero
