@@ -15,12 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from companion.claims.formulas import ALPHA
 from companion.du import statements as du
 from companion.du import statements_dropout as du_dropout
 from companion.du import theory as theory_du
-from companion.du.statements_dropout import ALPHA, Dropout
+from companion.du.statements_dropout import Dropout
 from posterior_collapse import gaussian
 from posterior_collapse.posteriors import normed
+from visible_cells import run_visible
 
 Array = NDArray[Any]
 
@@ -28,7 +30,6 @@ CASES = {
     case["name"]: case
     for case in json.loads(Path(__file__).with_name("cases.json").read_text(encoding="utf-8"))
 }
-PRINTED = {**du.D2.constants, "inside": 0.0, "lone": 1.0}
 # du_bounds has the cases in which the mask is integrated out of q.
 NAMES = sorted(
     name
@@ -45,39 +46,38 @@ NAMES = sorted(
 def of_mpd(inputs: dict[str, Any]) -> dict[str, Any]:
     mean, variance = np.array(inputs["mu"]), np.exp(inputs["logvar"])
     points, mpd = len(mean), du.pairwise_mpd(mean, variance)
-    c = {"ddof": 0.0, **du.D3.constants}
     return {
         "mpd_V": mpd,
-        "mpd_eq3_corrected": du.closed_mpd(mean, variance, du.D2.constants),
-        "mpd_eq3_literal_minus1": du.closed_mpd(mean, variance, PRINTED),
-        "mpd_U": mpd * points / (points - du.D1.constants["ddof"]),
-        "ce": du.conditional_entropy(variance, du.D4.constants),
+        "mpd_eq3_corrected": du.closed_mpd(mean, variance),
+        "mpd_eq3_literal_minus1": du.printed_mpd(mean, variance),
+        "mpd_U": du.over_distinct(mpd, points),
+        "ce": du.conditional_entropy(variance),
         "sum_var_biased": du.mean_variance(mean),
         "var_ddof1": [du.mean_variance(column[:, None], 1) for column in mean.T],
-        "bound_1_over_C_sumvar": du.variance_bound(mean, variance.max(), c),
+        "bound_1_over_C_sumvar": du.variance_bound(mean, variance.max()),
     }
 
 
 def of_dropout(inputs: dict[str, Any]) -> dict[str, Any]:
     mean, variance = np.array(inputs["mu"]), np.array(inputs["sigma2"])
     case = Dropout(mean, variance - ALPHA, inputs["p"], ALPHA)
-    kept = du_dropout.kept_variance(variance, case.keep, ALPHA, du_dropout.D5.constants)
+    kept = du_dropout.kept_variance(variance, case.keep)
     average = case.keep * kept + (1.0 - case.keep) * ALPHA
     return {
         "E_sigma2hat_minus_E_sigma2": (average - variance).sum(),
         "mpd": du.pairwise_mpd(mean, variance),
-        "mpd_B": du_dropout.dropped_mpd(case, du_dropout.D6.constants),
-        "ce": du.conditional_entropy(variance, du.D4.constants),
-        "ce_B": du_dropout.dropped_entropy(case, du_dropout.D7.constants),
-        "eq8_rhs": du_dropout.dropout_bound(case, du_dropout.D9.constants),
-        "mpd_B_limit_p0": du_dropout.limit_mpd(case, du_dropout.D8.constants),
+        "mpd_B": du_dropout.dropped_mpd(case),
+        "ce": du.conditional_entropy(variance),
+        "ce_B": du_dropout.dropped_entropy(case),
+        "eq8_rhs": du_dropout.dropout_bound(case),
+        "mpd_B_limit_p0": du_dropout.limit_mpd(case),
         "ce_B_limit_p0": du_dropout.D8.constants["rest"],
     }
 
 
 def of_alpha(inputs: dict[str, Any]) -> dict[str, Any]:
-    alpha = du.noise(du.D4.constants)
-    entropy = du.entropy(alpha, du.D4.constants)
+    alpha = du.noise()
+    entropy = du.entropy(alpha)
     return {"alpha": alpha, "inv_alpha": 1.0 / alpha, "entropy_N(0,alpha)": entropy}
 
 
@@ -148,12 +148,12 @@ def test_mpd_in_closed_form_and_its_bound(one: Drawn) -> None:
     exact = du.pairwise_mpd(mean, variance)
     # theory D2, and its form in O(N D), which the library computes
     scale = 1.0 + exact + float((variance.mean(0) * (1.0 / variance).mean(0)).sum())
-    assert abs(du.closed_mpd(mean, variance, du.D2.constants) - exact) <= 1e-12 * scale
+    assert abs(du.closed_mpd(mean, variance) - exact) <= 1e-12 * scale
     fast = gaussian.mutual_posterior_divergence(
         torch.tensor(mean), torch.tensor(np.log(variance))
     ).item()
     assert abs(fast - exact) <= 1e-11 * scale
-    bound = du.variance_bound(mean, variance.max(), du.D3.constants)
+    bound = du.variance_bound(mean, variance.max())
     assert exact >= bound - 1e-12 * scale
 
 
@@ -162,22 +162,20 @@ def test_mpd_in_closed_form_and_its_bound(one: Drawn) -> None:
 def test_proposition_1_and_equation_8(one: Drawn) -> None:
     case, more = one.case, one.case._replace(keep=one.greater)
     exact = du_dropout.mpd_over_masks(case)
-    assert close(du_dropout.dropped_mpd(case, du_dropout.D6.constants), exact)
+    assert close(du_dropout.dropped_mpd(case), exact)
     assert close(
-        du_dropout.dropped_entropy(case, du_dropout.D7.constants),
+        du_dropout.dropped_entropy(case),
         du_dropout.entropy_over_masks(case),
     )
     before = du.quadratic_mpd(case.mean, case.variance)
     middle = du_dropout.mpd_over_masks(more)
     slack = 1e-12 + 1e-12 * abs(exact)
     assert exact >= middle - slack and middle >= before - slack
-    bound = du_dropout.dropout_bound(case, du_dropout.D9.constants)
+    bound = du_dropout.dropout_bound(case)
     assert exact >= bound - slack
-    assert (du_dropout.limit_mpd(case, du_dropout.D8.constants)) >= exact - slack
+    assert (du_dropout.limit_mpd(case)) >= exact - slack
     moments = gaussian.variance_dropout_moments(torch.tensor(case.variance), case.keep, case.alpha)
-    inverse = du_dropout.inverse_moment(
-        case.variance - case.alpha, case.keep, case.alpha, du_dropout.D6.constants
-    )
+    inverse = du_dropout.inverse_moment(case.variance - case.alpha, case.keep, case.alpha)
     np.testing.assert_allclose(moments.inverse_variance.numpy(), inverse, 1e-9)
 
 
@@ -201,7 +199,7 @@ def test_gaps_are_strict_away_from_equality(one: Drawn) -> None:
 @given(drawn())
 def test_average_variance_stays(one: Drawn) -> None:
     case = one.case
-    found = sum(chance * variance for chance, variance in du_dropout.masked(case))
+    found = sum(chance * variance for chance, variance in case.masked())
     np.testing.assert_allclose(found, case.variance, 1e-12)
 
 
@@ -226,7 +224,7 @@ def test_printed_forms_yield_the_counterexamples_that_the_page_shows() -> None:
 def test_a_lone_minus_one_adds_half_a_nat_a_dimension() -> None:
     random = np.random.default_rng(0)
     mean, variance = random.normal(size=(4, 7)), random.uniform(0.1, 2.0, (4, 7))
-    right, wrong = (du.closed_mpd(mean, variance, c) for c in (du.D2.constants, PRINTED))
+    right, wrong = (form(mean, variance) for form in (du.closed_mpd, du.printed_mpd))
     assert wrong - right == pytest.approx((7 - 1) / 2)
 
 
@@ -246,18 +244,16 @@ def test_equality_without_dropout_and_at_the_floor() -> None:
     above = np.array([[0.5, 0.1], [0.2, 3.0]])
     whole = Dropout(mean, above, 1.0, ALPHA)
     before = du.pairwise_mpd(mean, above + ALPHA)
-    assert du_dropout.dropped_mpd(whole, du_dropout.D6.constants) == pytest.approx(before, 1e-13)
+    assert du_dropout.dropped_mpd(whole) == pytest.approx(before, 1e-13)
     floor = Dropout(mean, 0.0 * above, 0.4, ALPHA)
     before = du.pairwise_mpd(mean, floor.variance)
-    assert du_dropout.dropped_mpd(floor, du_dropout.D6.constants) == pytest.approx(before, 1e-13)
-    assert du_dropout.dropped_entropy(floor, du_dropout.D7.constants) == pytest.approx(
-        0.0, abs=1e-12
-    )
+    assert du_dropout.dropped_mpd(floor) == pytest.approx(before, 1e-13)
+    assert du_dropout.dropped_entropy(floor) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_statements_and_library_agree_on_alpha() -> None:
     assert pytest.approx(normed.ALPHA, rel=1e-15) == ALPHA
-    assert du.noise(du.D4.constants) == pytest.approx(ALPHA, rel=1e-15)
+    assert du.noise() == pytest.approx(ALPHA, rel=1e-15)
 
 
 def test_a_broken_assumption_breaks_the_bound() -> None:
@@ -296,8 +292,16 @@ def test_shares_of_masks() -> None:
     assert found[0] == pytest.approx(0.2**4) and found[4] == pytest.approx(0.8**4)
 
 
-def test_table_of_the_lone_minus_one() -> None:
-    table = theory_du.lone_table()
+def test_the_code_in_view() -> None:
+    """Every statement has a visible check, whose sides agree; and the table of the lone -1."""
+    names, sides = run_visible("du/theory")
+    assert set(sides) == {one.id for one in (*du.STATEMENTS, *du_dropout.STATEMENTS)}
+    for id in ("D3", "D9"):
+        left, right = sides.pop(id)
+        assert left > right > 0.0
+    for id, (left, right) in sides.items():
+        np.testing.assert_allclose(left, right, rtol=1e-6, atol=0.02 if id == "D4" else 1e-6)
+    table = names["collapsed"]
     assert (table.iloc[:, 1:3] == 0.0).all(axis=None)
     assert table.iloc[:, 3].tolist() == [0.0, 0.5, 3.5, 15.5]
 

@@ -14,11 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from companion.claims.formulas import ALPHA
 from companion.claims.printed import Outcome, Verdict, printed
 from companion.claims.statements import Statement, Way
 from companion.du import bounds as pictures
+from companion.du import statements as du
 from companion.du import statements_bounds as du_bounds
+from companion.du import statements_flows as flows
+from companion.du.statements_dropout import Dropout, mpd_over_masks
 from posterior_collapse import gaussian
+from visible_cells import run_visible
 
 CASES = {
     case["name"]: case
@@ -36,6 +41,11 @@ def array(values: Any) -> Array:
     return np.array(values, dtype=float)
 
 
+def dropped_mpd(mean: Array, variance: Array, keep: float) -> float:
+    """MPD averaged over all masks."""
+    return float(mpd_over_masks(Dropout(mean, variance - ALPHA, keep)))
+
+
 # --- every printed value ------------------------------------------------------------------------
 
 
@@ -44,8 +54,8 @@ def test_the_mask_integrated_out_of_the_printed_cases(name: str) -> None:
     case = CASES[name]
     mean, variance = array(case["inputs"]["mu"]), array(case["inputs"]["sigma2"])
     keep, apart = case["inputs"]["p"], float(mean[1, 0] - mean[0, 0])
-    assert du_bounds.pairwise_mpd(mean, variance) == close(case, "mpd")
-    assert du_bounds.dropped_mpd(mean, variance, keep) == close(case, "mpd_B")
+    assert du.pairwise_mpd(mean, variance) == close(case, "mpd")
+    assert dropped_mpd(mean, variance, keep) == close(case, "mpd_B")
     # two of the four pairs are of a point with itself, and give the mixture no divergence
     mixed = du_bounds.mixture_kl(apart, 0.5, keep) / 2.0
     assert mixed == close(case, "mpd_of_mask_mixture")
@@ -59,17 +69,17 @@ def test_the_mask_integrated_out_of_the_printed_cases(name: str) -> None:
 def test_dropped_mpd_at_collapse_of_the_printed_case() -> None:
     case = CASES["dropout_N1_collapsed"]
     mean, variance = array(case["inputs"]["mu"]), array(case["inputs"]["sigma2"])
-    assert du_bounds.pairwise_mpd(mean, variance) == close(case, "mpd")
-    assert du_bounds.dropped_mpd(mean, variance, case["inputs"]["p"]) == close(case, "mpd_B")
+    assert du.pairwise_mpd(mean, variance) == close(case, "mpd")
+    assert dropped_mpd(mean, variance, case["inputs"]["p"]) == close(case, "mpd_B")
     closed = du_bounds.collapsed_mpd(1.0, case["inputs"]["p"], dimensions=2)
     assert float(closed) == close(case, "mpd_B")
     assert du_bounds.collapsed_mpd(1.0, 0.0, dimensions=2) == close(case, "mpd_B_limit_p0")
-    assert du_bounds.conditional_entropy(variance) == close(case, "ce")
+    assert du.conditional_entropy(variance) == close(case, "ce")
 
 
 def test_total_collapse_in_32_dimensions_has_a_dropped_mpd_of_49() -> None:
     mean = np.zeros((1, 32))
-    found = du_bounds.dropped_mpd(mean, np.ones_like(mean), 0.8)
+    found = dropped_mpd(mean, np.ones_like(mean), 0.8)
     assert found == pytest.approx(49.0156, abs=5e-5)
     assert float(du_bounds.collapsed_mpd(1.0, 0.8, dimensions=32)) == pytest.approx(found)
 
@@ -83,7 +93,7 @@ def test_batch_norm_of_the_printed_case() -> None:
     assert out.mean() == close(case, "out_mean")
     assert out.var() == close(case, "out_var_biased")
     assert out.var(ddof=1) == close(case, "out_var_ddof1")
-    assert du_bounds.kept_variance(raw, inputs["gamma"])[0] == close(case, "out_var_biased")
+    assert du_bounds.normed_variance(raw, inputs["gamma"])[0] == close(case, "out_var_biased")
     assert 0.5 * (out**2).mean() == close(case, "half_E_mu2")
     assert du_bounds.floor(1, inputs["gamma"], inputs["beta"]) == close(case, "claimed_bound")
 
@@ -104,12 +114,12 @@ def test_flows_of_the_printed_cases(name: str) -> None:
     inputs = case["inputs"]
     start = array(inputs["mu0"]), np.exp(array(inputs["logvar0"]))
     flow = array(inputs["gates[t][i][d]"]), array(inputs["shifts[t][i][d]"])
-    codes = {"0": start, "T": du_bounds.chained(*start, *flow)}
+    codes = {"0": start, "T": flows.chained(*start, *flow)}
     tolerance = {"rel": case["rtol"], "abs": 1e-13}  # an MPD of 0 after rounded blocks
     for suffix, (mean, variance) in codes.items():
         for key, found in (
-            ("ce", du_bounds.conditional_entropy(variance)),
-            ("mpd", du_bounds.pairwise_mpd(mean, variance)),
+            ("ce", du.conditional_entropy(variance)),
+            ("mpd", du.pairwise_mpd(mean, variance)),
             ("kl", du_bounds.average_kl(mean, variance)),
         ):
             assert found == pytest.approx(case["expected"][key + suffix], **tolerance), key
@@ -188,7 +198,7 @@ def posteriors(draw: st.DrawFn) -> tuple[Array, Array]:
     above = draw(st.lists(st.floats(-4, 3), min_size=math.prod(shape), max_size=math.prod(shape)))
     mean = draw(st.lists(st.floats(-1, 1), min_size=math.prod(shape), max_size=math.prod(shape)))
     scale = 10.0 ** draw(st.floats(-3, 3))
-    variance = du_bounds.ALPHA + 10.0 ** np.reshape(above, shape)
+    variance = ALPHA + 10.0 ** np.reshape(above, shape)
     return scale * np.reshape(mean, shape), variance
 
 
@@ -197,10 +207,10 @@ def test_dropped_mpd_by_masks_is_that_of_the_librarys_moments(
     case: tuple[Array, Array], keep: float
 ) -> None:
     mean, variance = case
-    moments = gaussian.variance_dropout_moments(torch.tensor(variance), keep, du_bounds.ALPHA)
+    moments = gaussian.variance_dropout_moments(torch.tensor(variance), keep, ALPHA)
     apart = ((mean[:, None] - mean[None]) ** 2).mean(0) + variance.mean(0)
     wanted = 0.5 * ((apart * moments.inverse_variance.numpy()).mean(0) - 1.0).sum()
-    assert du_bounds.dropped_mpd(mean, variance, keep) == pytest.approx(wanted, rel=1e-9, abs=1e-9)
+    assert dropped_mpd(mean, variance, keep) == pytest.approx(wanted, rel=1e-9, abs=1e-9)
 
 
 @given(posteriors())
@@ -208,16 +218,16 @@ def test_own_definitions_agree_with_the_library(case: tuple[Array, Array]) -> No
     mean, variance = case
     code = torch.tensor(mean), torch.tensor(variance).log()
     found = gaussian.mutual_posterior_divergence(*code).item()
-    assert du_bounds.pairwise_mpd(mean, variance) == pytest.approx(found, rel=1e-9, abs=1e-9)
+    assert du.pairwise_mpd(mean, variance) == pytest.approx(found, rel=1e-9, abs=1e-9)
     kl = gaussian.kl_to_standard_normal(*code).mean().item()
     assert du_bounds.average_kl(mean, variance) == pytest.approx(kl, rel=1e-9, abs=1e-9)
     entropy = gaussian.conditional_entropy(code[1]).item()
-    assert du_bounds.conditional_entropy(variance) == pytest.approx(entropy, rel=1e-9, abs=1e-9)
+    assert du.conditional_entropy(variance) == pytest.approx(entropy, rel=1e-9, abs=1e-9)
 
 
 @given(st.floats(-4, 3), st.floats(0.001, 0.999), st.floats(0.001, 0.999))
 def test_dropped_mpd_at_collapse_grows_as_p_falls(above: float, one: float, two: float) -> None:
-    variance = du_bounds.ALPHA + 10.0**above
+    variance = ALPHA + 10.0**above
     low, high = sorted((one, two))
     more, less = (float(du_bounds.collapsed_mpd(variance, p)) for p in (low, high))
     assert more >= less - 1e-12 * (1.0 + less)
@@ -247,7 +257,7 @@ def test_far_apart_the_mixture_is_below_the_plain_divergence(variance: float, ke
 def test_one_point_apart_gives_any_mpd_and_little_information(mpd: float, points: int) -> None:
     mean = np.zeros((points, 1))
     mean[0] = float(du_bounds.outlier_distance(mpd, points))
-    assert du_bounds.pairwise_mpd(mean, np.ones_like(mean)) == pytest.approx(mpd)
+    assert du.pairwise_mpd(mean, np.ones_like(mean)) == pytest.approx(mpd)
     informed = du_bounds.outlier_information(mpd, points)
     assert -1e-12 <= informed <= float(du_bounds.outlier_ceiling(points)) + 1e-9
     assert informed <= mpd + 1e-9  # I is at most MPD
@@ -258,11 +268,11 @@ def test_one_point_apart_gives_any_mpd_and_little_information(mpd: float, points
 
 @given(st.integers(0, 10_000), st.integers(1, 3), st.integers(1, 3))
 def test_the_librarys_flow_keeps_both_theorems(seed: int, dimensions: int, blocks: int) -> None:
-    head = du_bounds.random_flow(dimensions, blocks, seed, scale=0.5)  # and gates not near 0
+    head = flows.random_flow(dimensions, blocks, seed, scale=0.5)  # and gates not near 0
     random = torch.Generator().manual_seed(seed)
-    q = du_bounds.flow_of(head, torch.randn((2, 3), generator=random, dtype=torch.float64))
+    q = flows.flow_of(head, torch.randn((2, 3), generator=random, dtype=torch.float64))
     start = torch.randn((2, dimensions), generator=random, dtype=torch.float64)
-    determinant = du_bounds.log_determinant(q, start)
+    determinant = flows.log_determinant(q, start)
     assert (determinant < 0.0).all()
     with torch.no_grad():
         image = q.push(start)
@@ -275,11 +285,11 @@ def test_the_librarys_flow_keeps_both_theorems(seed: int, dimensions: int, block
 def test_the_librarys_flow_takes_mpd_wherever_the_context_wants(
     before: float, after: float
 ) -> None:
-    q = du_bounds.steered_flow(before, after)
+    q = flows.steered_flow(before, after)
     base = q.base.mean.numpy(), np.exp(q.base.logvar.numpy())
-    assert du_bounds.pairwise_mpd(*base) == pytest.approx(before, rel=1e-9, abs=1e-9)
-    image = du_bounds.gaussian_image(q)
-    assert du_bounds.pairwise_mpd(*image) == pytest.approx(after, rel=1e-9, abs=1e-9)
+    assert du.pairwise_mpd(*base) == pytest.approx(before, rel=1e-9, abs=1e-9)
+    image = flows.gaussian_image(q)
+    assert du.pairwise_mpd(*image) == pytest.approx(after, rel=1e-9, abs=1e-9)
     assert image[1] == pytest.approx(np.full((2, 1), 0.25))  # gate 1/2, a sigmoid's
 
 
@@ -305,7 +315,7 @@ def test_the_counterexamples_that_the_page_shows() -> None:
     told = refuted(du_bounds.D13B)
     found, bound = (float(told.split(word)[1].split(" ")[0]) for word in ("KL ", "against "))
     assert found < 0.5 * bound
-    assert f"{math.log(1.25):.4f}" in refuted(du_bounds.D14)
+    assert f"{math.log(1.25):.4f}" in refuted(flows.D14)
 
 
 def test_a_collapsed_encoder_goes_below_the_floor() -> None:
@@ -316,9 +326,22 @@ def test_a_collapsed_encoder_goes_below_the_floor() -> None:
     assert found == pytest.approx(0.000449, abs=5e-7)
     assert found == pytest.approx(du_bounds.leaking_floor(raw, 0.6, 0.0, du_bounds.EPS))
     assert du_bounds.floor(1, 0.6) == pytest.approx(0.18)
-    table = pictures.eps_table()
+    names, _ = run_visible("du/bounds", until="du-bounds-check-D13b")
+    table = names["floors_with_eps"]
     assert found == pytest.approx(table["average KL of the layer"][4])
     assert (table["corrected floor"].diff().dropna() < 0.0).all()
+
+
+def test_the_code_in_view() -> None:
+    """Every statement has a visible check, whose sides agree or are in order."""
+    _, sides = run_visible("du/bounds")
+    assert set(sides) == {one.id for one in (*du_bounds.STATEMENTS, *flows.STATEMENTS)}
+    mixed, bound = sides.pop("D10b")
+    assert 0.0 < mixed < bound < 16.0
+    for left, right in sides.values():
+        np.testing.assert_allclose(left, right, rtol=1e-6, atol=1e-9)
+    assert sides["D12"][0][0] == pytest.approx(7.84)
+    assert sides["D14"][0] < 0.0
 
 
 # --- what the pictures show -----------------------------------------------------------------------

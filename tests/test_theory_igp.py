@@ -16,14 +16,17 @@ from torch import Tensor
 
 from companion.claims.statements import Standing, examine
 from companion.igp import statements as igp
+from companion.igp import statements_latent as latent
+from companion.igp import statements_linear as linear
 from companion.igp import theory as pictures
 from posterior_collapse import gaussian
+from visible_cells import run_visible
 
 CASES = {
     case["name"]: case
     for case in json.loads(Path(__file__).with_name("cases.json").read_text(encoding="utf-8"))
 }
-EXACT = {statement.id: statement.constants for statement in igp.STATEMENTS}
+STATEMENTS = igp.STATEMENTS + linear.STATEMENTS + latent.STATEMENTS
 
 
 # --- every printed value --------------------------------------------------------------------------
@@ -49,22 +52,27 @@ def of_box(case: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def estimate_error(samples: int, dimensions: int) -> float:
+    """Standard error of the estimate of a variance 1 that the dimensions share."""
+    return math.sqrt(igp.squared_error(samples, dimensions))
+
+
 def of_estimate(case: dict[str, Any]) -> dict[str, Any]:
-    known = {**EXACT["I1"], "ddof": 0.0}
     count, dimensions = case["N"], case["K"]
-    alone = igp.estimate_error(count, 1, EXACT["I1"])
-    shared = igp.estimate_error(count, dimensions, EXACT["I1"])
+    alone, shared = (estimate_error(count, k) for k in (1, dimensions))
+    # a known mean is worth one sample more
+    known = [estimate_error(count + 1, k) for k in (1, dimensions)]
     return {
         "sd_diag_unbiased": alone * case["sigma2"],
         "sd_iso_unbiased": shared * case["sigma2"],
-        "sd_diag_known_mean": igp.estimate_error(count, 1, known) * case["sigma2"],
-        "sd_iso_known_mean": igp.estimate_error(count, dimensions, known) * case["sigma2"],
+        "sd_diag_known_mean": known[0] * case["sigma2"],
+        "sd_iso_known_mean": known[1] * case["sigma2"],
         "ratio": alone / shared,
     }
 
 
 def of_aggregate(case: dict[str, Any]) -> dict[str, Any]:
-    found = igp.aggregate(np.array(case["mu"]), np.exp(case["logvar"]))
+    found = latent.aggregate(np.array(case["mu"]), np.exp(case["logvar"]))
     return {
         "logdet_cov_qagg": np.linalg.slogdet(found.covariance)[1],
         "mean_norm_sq": found.mean @ found.mean,
@@ -73,7 +81,7 @@ def of_aggregate(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_channel(case: dict[str, Any]) -> dict[str, Any]:
-    found = igp.sigmoid_channel(np.array(case["q_mu"]), np.array(case["q_sd"]), 3.0)
+    found = latent.sigmoid_channel(np.array(case["q_mu"]), np.array(case["q_sd"]), 3.0)
     return {
         "H": found.entropy,
         "D": found.distortion,
@@ -85,7 +93,7 @@ def of_channel(case: dict[str, Any]) -> dict[str, Any]:
 
 def of_linear(case: dict[str, Any]) -> dict[str, Any]:
     spectrum, noise = np.array(case["data_cov_eigenvalues"]), case["noise_var"]
-    found = igp.linear_igp(spectrum, noise)
+    found = linear.linear_igp(spectrum, noise)
     total = found.mean_variance + found.variance - 1.0 - math.log(found.variance)
     return {
         "c": found.level,
@@ -95,7 +103,7 @@ def of_linear(case: dict[str, Any]) -> dict[str, Any]:
         "kl_total": 0.5 * total.sum(),
         "kl_closed_form": found.kl,
         "active_rank_igp": (found.weights > 0).sum(),
-        "active_dgp": (igp.dgp_weights(spectrum, noise) > 0).sum(),
+        "active_dgp": (linear.dgp_weights(spectrum, noise) > 0).sum(),
     }
 
 
@@ -130,10 +138,11 @@ def test_changes_by_a_tie_agree_with_the_printed_divergences() -> None:
     for name in ("igp_tie_below1", "igp_tie_mixed"):
         variance, expected = np.array(CASES[name]["inputs"]["sigma2"]), CASES[name]["expected"]
         raised = expected["kl_iso_min"] - expected["kl_diag"]
-        assert igp.kl_raised(variance, EXACT["I0a"]) == pytest.approx(raised, rel=1e-10)
-        for tie, lowers in (("geo", igp.geometric_lowers), ("arith", igp.arithmetic_lowers)):
-            lowered = expected["kl_diag"] - expected[f"kl_iso_{tie}"]
-            assert lowers(variance, EXACT["I0c"]) == pytest.approx(lowered, rel=1e-10)
+        assert igp.kl_raised(variance) == pytest.approx(raised, rel=1e-10)
+        means = igp.ties(variance)
+        lowered = igp.lowered(len(variance), means.arithmetic, means.geometric)
+        exact = [expected["kl_diag"] - expected[f"kl_iso_{tie}"] for tie in ("geo", "arith")]
+        assert lowered.tolist() == pytest.approx(exact, rel=1e-10)
 
 
 # --- properties -----------------------------------------------------------------------------------
@@ -158,7 +167,7 @@ def test_the_smallest_variance_raises_kl_below_one(variance: np.ndarray) -> None
     tied = torch_kl(np.full_like(variance, variance.min()))
     assert tied >= torch_kl(variance) - 1e-12
     change = tied - torch_kl(variance)
-    assert igp.kl_raised(variance, EXACT["I0a"]) == pytest.approx(change, rel=1e-9, abs=1e-12)
+    assert igp.kl_raised(variance) == pytest.approx(change, rel=1e-9, abs=1e-12)
     assert igp.kl_by_definition(variance) == pytest.approx(torch_kl(variance), rel=1e-9, abs=1e-12)
 
 
@@ -224,11 +233,11 @@ def means_and_variances(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 def test_moments_agree_with_the_library(drawn: tuple[np.ndarray, np.ndarray]) -> None:
     mean, variance = drawn
     moments = gaussian.aggregate_moments(torch.from_numpy(mean), torch.from_numpy(variance).log())
-    found = igp.aggregate(mean, variance)
+    found = latent.aggregate(mean, variance)
     log_det = moments.log_det_covariance.item()
     assert np.linalg.slogdet(found.covariance)[1] == pytest.approx(log_det, rel=1e-6, abs=1e-6)
     norm = moments.mean_norm_squared.item()
-    assert found.squared_mean(10**15) == pytest.approx(norm, rel=1e-9, abs=1e-9)
+    assert latent.squared_mean(found, 10**15) == pytest.approx(norm, rel=1e-9, abs=1e-9)
 
 
 # --- the linear VAE -------------------------------------------------------------------------------
@@ -242,7 +251,7 @@ noises = st.floats(-3.0, 2.0).map(lambda power: 10.0**power)
 @settings(max_examples=100, deadline=None)
 @given(spectra, noises)
 def test_the_optimum_is_consistent(spectrum: np.ndarray, noise: float) -> None:
-    found = igp.linear_igp(spectrum, noise)
+    found = linear.linear_igp(spectrum, noise)
     assert found.level == pytest.approx(noise + found.weights.mean(), rel=1e-12)
     active = found.weights > 1e-9 * noise
     np.testing.assert_allclose(
@@ -254,7 +263,7 @@ def test_the_optimum_is_consistent(spectrum: np.ndarray, noise: float) -> None:
     assert trace == pytest.approx(len(spectrum), rel=1e-9)
     assert found.log_det <= 1e-9
     assert found.kl == pytest.approx(-0.5 * len(spectrum) * math.log(found.variance), abs=1e-9)
-    dgp = igp.dgp_weights(spectrum, noise) > 0
+    dgp = linear.dgp_weights(spectrum, noise) > 0
     assert (found.weights[dgp] > 0).all()
     if abs(spectrum[0] / noise - 1.0) > 1e-9:
         assert dgp.any() == (found.weights > 0).any()
@@ -302,7 +311,7 @@ def test_training_in_torch_ends_at_the_optimum(
     decoder, encoder, log = (w.detach() for w in weights)
     padded = np.zeros(count)
     padded[: min(size, count)] = eigenvalues[: min(size, count)]
-    found = igp.linear_igp(padded, noise)
+    found = linear.linear_igp(padded, noise)
     lengths = np.zeros(count)
     lengths[: min(size, count)] = torch.linalg.svdvals(decoder).square()
     np.testing.assert_allclose(lengths, found.weights, atol=1e-4)
@@ -319,7 +328,7 @@ def test_the_trained_loss_is_the_definition_with_its_gradient() -> None:
     random = np.random.default_rng(0)
     decoder, encoder = random.normal(size=(2, 3, 3))
     spectrum, noise, log = np.array([2.0, 1.0, 0.3]), 0.4, -0.7
-    value, gradient = igp.loss(decoder, encoder, log, spectrum, noise)
+    value, gradient = linear.loss(decoder, encoder, log, spectrum, noise)
     parts = [
         torch.tensor(part, dtype=torch.float64).requires_grad_() for part in (decoder, encoder, log)
     ]
@@ -333,9 +342,9 @@ def test_the_trained_loss_is_the_definition_with_its_gradient() -> None:
 def test_a_trained_model_is_rotated() -> None:
     """Two random starts: the same optimum and eigenvalues, another AU is possible."""
     spectrum, noise = np.array([4.0, 0.3, 0.01]), 0.25
-    first, second = igp.train(spectrum, noise, 0), igp.train(spectrum, noise, 1)
+    first, second = linear.train(spectrum, noise, 0), linear.train(spectrum, noise, 1)
     assert first.loss == pytest.approx(second.loss, abs=1e-9)
-    found = igp.linear_igp(spectrum, noise)
+    found = linear.linear_igp(spectrum, noise)
     for one in (first, second):
         np.testing.assert_allclose(
             np.linalg.eigvalsh(one.means)[::-1], found.mean_variance, atol=1e-4
@@ -354,7 +363,7 @@ def test_the_decoder_that_reverses_the_encoder_closes_the_gap() -> None:
 
 def test_the_bound_with_a_trapezoid_and_a_finer_grid() -> None:
     mean, sd = np.array([-0.4, 1.3]), np.array([0.3, 0.9])
-    coarse, fine = (igp.sigmoid_channel(mean, sd, 2.0, points) for points in (2001, 8001))
+    coarse, fine = (latent.sigmoid_channel(mean, sd, 2.0, points) for points in (2001, 8001))
     np.testing.assert_allclose(coarse, fine, rtol=1e-10)
     low = fine.entropy - fine.distortion
     assert fine.information - low == pytest.approx(fine.decoder_gap, rel=1e-9)
@@ -375,8 +384,8 @@ def test_the_elbo_does_not_turn(
     mean: tuple[float, float], variance: float, degrees: float, x: float
 ) -> None:
     values = np.array(mean), np.full(2, variance)
-    before = igp.turned_elbo(x, *values, 0.0)
-    assert igp.turned_elbo(x, *values, degrees) == pytest.approx(before, rel=1e-10)
+    before = latent.turned_elbo(x, *values, 0.0)
+    assert latent.turned_elbo(x, *values, degrees) == pytest.approx(before, rel=1e-10)
 
 
 def test_the_elbo_is_that_of_draws() -> None:
@@ -394,7 +403,7 @@ def test_the_elbo_is_that_of_draws() -> None:
     unit = torch.distributions.Normal(torch.zeros(2).double(), torch.ones(2).double())
     fit = torch.distributions.Normal(output, 1.0).log_prob(torch.tensor(x).double())
     draws = fit + (unit.log_prob(z) - q.log_prob(z)).sum(-1)
-    exact = igp.turned_elbo(x, mean, variance, 36.0)
+    exact = latent.turned_elbo(x, mean, variance, 36.0)
     assert abs(draws.mean().item() - exact) < 5 * draws.std().item() / math.sqrt(len(draws))
 
 
@@ -405,9 +414,9 @@ def test_the_smallest_counter_examples() -> None:
     assert "variances 1, 2: KL 0.1534 becomes 0 nats" in igp.tie_printed().counterexample
     shared = igp.shared_printed().counterexample
     assert "N = 2, variances 1, 2: squared error in dimension 1 2.75 shared, 2 alone" in shared
-    some = igp.some_printed().counterexample
+    some = linear.some_printed().counterexample
     assert "eigenvalues 2, 0.5, noise 1: 1 active" in some
-    fewer = igp.fewer_printed().counterexample
+    fewer = linear.fewer_printed().counterexample
     assert fewer.endswith("2 diagonal, 1 isotropic")
 
 
@@ -415,26 +424,26 @@ def test_the_counter_examples_by_hand() -> None:
     assert torch_kl(np.array([1.0, 2.0])) == pytest.approx(0.5 * (1.0 - math.log(2.0)))
     assert torch_kl(np.ones(2)) == 0.0
     # K = 2 and one active direction: c = 1 + (sqrt(2 c) - 1) / 2
-    found = igp.linear_igp(np.array([2.0, 0.5]), 1.0)
+    found = linear.linear_igp(np.array([2.0, 0.5]), 1.0)
     root = (math.sqrt(2.0) + math.sqrt(2.0 + 8.0)) / 4.0
     assert found.level == pytest.approx(root**2, rel=1e-12)
     assert found.weights[1] == 0.0
-    dgp, iso = igp.mean_variances(np.array([2.0**16, 1.0]), 0.5)
+    dgp, iso = linear.mean_variances(np.array([2.0**16, 1.0]), 0.5)
     assert dgp[1] == pytest.approx(0.5)
     assert 0.0 < iso[1] < 0.01 < iso[0]
 
 
-@pytest.mark.parametrize("statement", igp.STATEMENTS, ids=lambda statement: statement.id)
+@pytest.mark.parametrize("statement", STATEMENTS, ids=lambda statement: statement.id)
 def test_standings_of_the_page(statement: Any) -> None:
     corrected = statement.id in {"I0a", "I1b", "I3", "I3b"}
     expected = Standing.CORRECTED if corrected else Standing.TRUE
     assert examine(statement, mutate=False).standing is expected
 
 
-@pytest.mark.parametrize("statement", igp.STATEMENTS, ids=lambda statement: statement.id)
+@pytest.mark.parametrize("statement", STATEMENTS, ids=lambda statement: statement.id)
 def test_symbols_and_search_notice_every_wrong_constant(statement: Any) -> None:
     for name, value in statement.wrong.items():
-        wrong = {**statement.constants, name: value}
+        wrong = statement.constants.changed(name, value)
         symbolic, _, search = statement.checks
         assert not symbolic(wrong).holds, name
         assert not search(wrong).holds, name
@@ -450,35 +459,49 @@ def test_tie_curves() -> None:
     small = 0.2 / math.sqrt(4.0)
     assert curves["smallest"][1] == pytest.approx(0.5 * (small - 1.0 - math.log(small)))
     assert curves["smallest"][2] > curves["harmonic"][2] > curves["geometric"][2]
-    assert curves["untied"][2] > curves["geometric"][2] > curves["arithmetic"][2]
+    assert curves["no tie"][2] > curves["geometric"][2] > curves["arithmetic"][2]
     low = pictures.tie_curves(1.5)
-    assert (low["smallest"][1:] < low["untied"][1:]).any()
+    assert (low["smallest"][1:] < low["no tie"][1:]).any()
 
 
-def test_tables() -> None:
-    estimates = pictures.estimate_table()
-    assert estimates["gain"].to_numpy() == pytest.approx(math.sqrt(32.0))
-    assert estimates["exact over printed"].iloc[2] == pytest.approx(math.sqrt(10 / 9))
-    linear = pictures.linear_table()
+def test_the_code_in_view() -> None:
+    """Every statement has a visible check, whose sides agree; and the tables that cells make."""
+    names, sides = run_visible("igp/theory")
+    assert set(sides) == {statement.id for statement in STATEMENTS} | {"logdet"}
+    by_sampling = {"I0b": 0.01, "I1": 0.01, "I1b": 0.02, "I5": 0.05}
+    for id, (left, right) in sides.items():
+        np.testing.assert_allclose(left, right, rtol=1e-6, atol=by_sampling.get(id, 1e-6))
+    assert sides["I3b"][0].sum() == 3
+    optimum = names["linear"]
     case = CASES["lin_igp_a"]["expected"]
-    assert linear["active"].tolist() == [case["active_dgp"], case["active_rank_igp"]]
-    assert linear["KL"][1] == pytest.approx(case["kl_total"], rel=1e-9)
-    assert linear["KL"][0] == pytest.approx(0.5 * (math.log(16.0) + math.log(4.0)))
-    assert linear["information"][1] < linear["information"][0]
+    assert optimum["active"].tolist() == [case["active_dgp"], case["active_rank_igp"]]
+    assert optimum["KL"][1] == pytest.approx(case["kl_total"], rel=1e-9)
+    assert optimum["KL"][0] == pytest.approx(0.5 * (math.log(16.0) + math.log(4.0)))
+    assert optimum["information"][1] < optimum["information"][0]
     # the mismatch from the eigenvalues of a normal q(z)
     spread = np.array(case["var_mu_eigenbasis"]) + case["tau2"]
     mismatch = 0.5 * (spread - 1.0 - np.log(spread)).sum()
-    assert linear["KL(q(z) ‖ p)"][1] == pytest.approx(mismatch, rel=1e-9)
-    assert linear["ELBO less the diagonal one's"][1] < 0.0
-    trained = pictures.trained_table()
-    assert trained["w², formula"].tolist() == trained["w², trained"].tolist()
-    turned = pictures.turned_table()
-    assert np.ptp(turned["ELBO, isotropic"]) < 1e-12
-    assert np.ptp(turned["ELBO, variances 0.09 and 1"]) > 0.1
-    assert turned["AU"].tolist() == [1, 1, 2, 2, 1]
-    assert set(turned["rank"]) == {1}
-    shared = pictures.shared_table()
-    assert shared["shared"].iloc[-1] > shared["σ² = 0.1, own"].iloc[-1]
+    assert optimum["KL(q(z) ‖ p)"][1] == pytest.approx(mismatch, rel=1e-9)
+    assert optimum["ELBO less the diagonal one's"][1] < 0.0
+    turns = names["turns"]
+    assert np.ptp(turns["ELBO, isotropic"]) < 1e-12
+    assert np.ptp(turns["ELBO, variances 0.09 and 1"]) > 0.1
+    assert turns["AU"].tolist() == [1, 1, 2, 2, 1]
+    assert set(turns["rank"]) == {1}
+
+
+def test_tables_of_errors() -> None:
+    names, _ = run_visible("igp/theory", until="igp-theory-errors")
+    assert names["errors"]["gain"].to_numpy() == pytest.approx(math.sqrt(32.0))
+    assert names["errors"]["exact over printed"].iloc[2] == pytest.approx(math.sqrt(10 / 9))
+    assert names["errors"]["exact"].iloc[2] == pytest.approx(estimate_error(10, 1))
+    names, _ = run_visible("igp/theory", until="igp-theory-shared")
+    last = names["errors"].iloc[-1]
+    assert last["σ² = 0.1, shared"] > last["σ² = 0.1, own"]
+    exact = igp.shared_error(1000, np.array([0.1, 0.5, 1.0]))
+    for place, value in enumerate((0.1, 0.5, 1.0)):
+        assert last[f"σ² = {value}, own"] == pytest.approx(math.sqrt(exact.own[place]))
+        assert last[f"σ² = {value}, shared"] == pytest.approx(math.sqrt(exact.shared[place]))
 
 
 def test_active_counts() -> None:
@@ -489,11 +512,11 @@ def test_active_counts() -> None:
 
 
 def test_random_bases() -> None:
-    found = pictures.basis(dimensions=8, bases=20)
-    assert found.units.shape == (9, 20)
-    assert (found.units[0] == 0).all() and (found.units[-1] == 8).all()
-    assert (np.diff(found.units, axis=0) >= 0).all()
-    assert (found.units[1:] >= 1).all()
+    units = pictures.basis(dimensions=8, bases=20)
+    assert units.shape == (9, 20)
+    assert (units[0] == 0).all() and (units[-1] == 8).all()
+    assert (np.diff(units, axis=0) >= 0).all()
+    assert (units[1:] >= 1).all()
 
 
 def test_figures_of_a_slider_have_one_size() -> None:

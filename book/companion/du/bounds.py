@@ -10,42 +10,27 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from companion.claims.formulas import Array, log_normal
 from companion.claims.printed import Check, Finding, Interval, Outcome, answer, printed
+from companion.claims.statements import Examination, examine
 from companion.du import statements_bounds as theory
+from companion.du import statements_flows as flows
+from companion.du.statements import conditional_entropy, pairwise_mpd
 from companion.show.figures import COLOURS
+from companion.show.theory import Frames, canvas
 from posterior_collapse.posteriors import DiagonalNormal, Flowed, draw
-
-__all__ = [
-    "EPS_SPREADS",
-    "Survey",
-    "abnormal_figure",
-    "abnormal_frames",
-    "chain_entropies",
-    "collapse_figure",
-    "decide_tables",
-    "eps_figure",
-    "eps_table",
-    "floor_figure",
-    "flow_figure",
-    "flow_survey",
-    "mixture_figure",
-    "mixture_frames",
-    "outlier_figure",
-    "printed_floors",
-    "silent_rows",
-    "steered_figure",
-    "steered_frames",
-]
-
-Array = NDArray[np.float64]
 
 DIMENSIONS = 32  # of z, in the tables of both papers
 
 
-def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), layout="constrained")
+def examined() -> dict[str, Examination]:
+    """Every statement of the page by its number, with its checks run."""
+    return {one.id: examine(one) for one in (*theory.STATEMENTS, *flows.STATEMENTS)}
+
+
+def _line(axes: Axes, x: Any, y: Any, style: str, colour: str, label: str | None = None) -> None:
+    axes.plot(x, y, style, color=COLOURS[colour], label=label, markersize=4)
 
 
 # --- dropout (D10, D10b) --------------------------------------------------------------------------
@@ -57,14 +42,12 @@ def collapse_figure(variances: Sequence[float] = (1.0, 0.5, 0.2)) -> Figure:
     Args:
         variances: one curve each; 1 is the prior's.
     """
-    figure = _figure(5.6, 3.4)
-    axes = figure.subplots()
+    figure, axes = canvas(5.6, 3.4)
     p = np.linspace(0.3, 1.0, 141)
     styles = (("vae", "-"), ("lagging", "--"), ("mi", ":"))
     for variance, (colour, style) in zip(variances, styles, strict=True):
         values = theory.collapsed_mpd(variance, p, dimensions=DIMENSIONS)
-        label = f"dropped MPD, every q has σ² = {variance:g}"
-        axes.plot(p, values, style, color=COLOURS[colour], label=label)
+        _line(axes, p, values, style, colour, f"dropped MPD, every q has σ² = {variance:g}")
     axes.axhline(0.0, color=COLOURS["kl"], linewidth=1, label="MPD of the same posteriors")
     marked = float(theory.collapsed_mpd(1.0, 0.8, dimensions=DIMENSIONS))
     axes.plot([0.8], [marked], "o", color=COLOURS["vae"])
@@ -76,31 +59,27 @@ def collapse_figure(variances: Sequence[float] = (1.0, 0.5, 0.2)) -> Figure:
 
 def mixture_figure(keep: float, variance: float = 0.5) -> Figure:
     """Divergence of two posteriors against their distance: three readings of dropout, and none."""
-    figure = _figure(5.6, 3.6)
-    axes = figure.subplots()
+    figure, axes = canvas(5.6, 3.6)
     apart = np.linspace(0.25, 8.0, 63)
     mixed = np.array([theory.mixture_kl(float(d), variance, keep) for d in apart])
     plain = apart**2 / (2.0 * variance)
-    axes.plot(apart, theory.dropped_kl(apart, variance, keep), "-.", color=COLOURS["lagging"])
-    axes.plot(apart, plain, "-", color=COLOURS["kl"])
-    axes.plot(apart, mixed, "--", color=COLOURS["vae"])
-    axes.plot(apart, theory.mixture_bound(apart, variance, keep), ":", color=COLOURS["guide"])
-    axes.fill_between(
-        apart, mixed, plain, where=list(mixed < plain), color=COLOURS["sky"], alpha=0.4
-    )
-    axes.set(
-        xlabel="distance of the means", ylabel="KL between two posteriors (nats)", yscale="log"
-    )
-    axes.set(ylim=(0.05, 500.0), title=f"p = {keep:g}, σ² = {variance:g}")
-    labels = ("averaged over masks", "no dropout", "mask integrated out", "bound on the latter")
-    axes.legend(axes.get_lines(), labels, fontsize=8, loc="lower right")
+    averaged, bound = (f(apart, variance, keep) for f in (theory.dropped_kl, theory.mixture_bound))
+    _line(axes, apart, averaged, "-.", "lagging", "averaged over masks")
+    _line(axes, apart, plain, "-", "kl", "no dropout")
+    _line(axes, apart, mixed, "--", "vae", "mask integrated out")
+    _line(axes, apart, bound, ":", "guide", "bound on the latter")
+    below = list(mixed < plain)
+    axes.fill_between(apart, mixed, plain, where=below, color=COLOURS["sky"], alpha=0.4)
+    axes.set(xlabel="distance of the means", ylabel="KL between two posteriors (nats)")
+    axes.set(yscale="log", ylim=(0.05, 500.0), title=f"p = {keep:g}, σ² = {variance:g}")
+    axes.legend(fontsize=8, loc="lower right")
     return figure
 
 
-def mixture_frames() -> tuple[list[Figure], list[str]]:
+def mixture_frames() -> Frames:
     """Frames and labels over p."""
     keeps = (0.99, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
-    return [mixture_figure(keep) for keep in keeps], [f"p = {keep:g}" for keep in keeps]
+    return Frames([mixture_figure(keep) for keep in keeps], [f"p = {keep:g}" for keep in keeps])
 
 
 # --- a KL without information (D12, D12b) ---------------------------------------------------------
@@ -120,51 +99,48 @@ class Measures(NamedTuple):
 
 def measures(offsets: Array, shifts: Array = _SHIFTS) -> Measures:
     """KL, MI and MPD of N(shift + offset_i, 0.25) as the shared mean moves."""
-    variance = np.full(len(offsets), _VARIANCE)
-    kl, mi, mpd = [], [], []
+    variance, rows = np.full(len(offsets), _VARIANCE), []
     for shift in shifts:
         mean = offsets + shift
-        kl.append(theory.average_kl(mean[:, None], variance[:, None]))
-        mi.append(max(theory.information(mean, variance), 0.0))  # not below 0 by rounding
-        mpd.append(theory.pairwise_mpd(mean[:, None], variance[:, None]))
-    return Measures(np.array(kl), np.array(mi), np.array(mpd))
+        columns = mean[:, None], variance[:, None]
+        mi = max(theory.information(mean, variance), 0.0)  # not below 0 by rounding
+        rows.append((theory.average_kl(*columns), mi, pairwise_mpd(*columns)))
+    return Measures(*np.array(rows).T)
 
 
-def _densities(axes: Axes, means: Array, variance: float, colour: str) -> None:
+def _densities(axes: Axes, means: Array) -> None:
     """Posteriors in colour over the prior."""
     z = np.linspace(-4.0, 5.0, 361)
-    axes.plot(
-        z, np.exp(theory.log_normal(z, 0.0, 1.0)), "--", color=COLOURS["guide"], label="prior"
-    )
+    _line(axes, z, np.exp(log_normal(z, 0.0, 1.0)), "--", "guide", "prior")
     for number, mean in enumerate(means):
-        density = np.exp(theory.log_normal(z, mean, variance))
-        axes.plot(z, density, color=COLOURS[colour], label=None if number else "q(z|x)")
+        density = np.exp(log_normal(z, mean, _VARIANCE))
+        _line(axes, z, density, "-", "vae", None if number else "q(z|x)")
     axes.set(xlim=(-4.0, 5.0), ylim=(0.0, 1.0), xlabel="z", ylabel="density")
 
 
-def _measure_lines(axes: Axes, found: Measures, at: int) -> None:
+def _measure_lines(axes: Axes, lines: Measures, at: int) -> None:
     styles = (("KL", "kl", "-", "o"), ("MI", "mi", "--", "^"), ("MPD", "lagging", ":", "s"))
-    for (name, colour, style, marker), values in zip(styles, found, strict=True):
-        axes.plot(_SHIFTS, values, style, color=COLOURS[colour], label=name)
+    for (name, colour, style, marker), values in zip(styles, lines, strict=True):
+        _line(axes, _SHIFTS, values, style, colour, name)
         axes.plot(_SHIFTS[at], values[at], marker, color=COLOURS[colour])
     axes.set(xlabel="shared mean b", ylabel="nats", ylim=(-0.2, 4.2))
 
 
 def abnormal_figure(same: Measures, apart: Measures, at: int) -> Figure:
     """Posteriors and their measures at one shared mean: all the same above, spread out below."""
-    figure = _figure(6.6, 4.6)
+    figure = Figure(figsize=(6.6, 4.6), layout="constrained")
     grid = figure.subplots(2, 2)
     rows = (("all posteriors equal", np.zeros(5), same), ("five apart", _OFFSETS, apart))
-    for line, (title, offsets, found) in zip(grid, rows, strict=True):
-        _densities(line[0], offsets + _SHIFTS[at], _VARIANCE, "vae")
-        _measure_lines(line[1], found, at)
+    for line, (title, offsets, values) in zip(grid, rows, strict=True):
+        _densities(line[0], offsets + _SHIFTS[at])
+        _measure_lines(line[1], values, at)
         line[0].set_title(title, fontsize=9)
-    grid[0, 0].legend(fontsize=8, loc="upper left")
-    grid[0, 1].legend(fontsize=8, loc="upper left")
+    for axes in grid[0]:
+        axes.legend(fontsize=8, loc="upper left")
     return figure
 
 
-def abnormal_frames() -> tuple[list[Figure], list[str]]:
+def abnormal_frames() -> Frames:
     """Frames and labels as the shared mean moves from 0 to 2.4."""
     same, apart = measures(np.zeros(5)), measures(_OFFSETS)
     frames = [abnormal_figure(same, apart, at) for at in range(len(_SHIFTS))]
@@ -174,20 +150,18 @@ def abnormal_frames() -> tuple[list[Figure], list[str]]:
         f"MPD {apart.mpd[at]:.2f} where five are apart (nats)"
         for at, shift in enumerate(_SHIFTS)
     ]
-    return frames, labels
+    return Frames(frames, labels)
 
 
 def outlier_figure(levels: Sequence[float] = (1.0, 10.0, 100.0)) -> Figure:
     """Information of N posteriors one of which is apart, at fixed MPD."""
-    figure = _figure(5.6, 3.4)
-    axes = figure.subplots()
+    figure, axes = canvas(5.6, 3.4)
     points = np.unique(np.geomspace(2, 10_000, 25).astype(int))
     axes.plot(points, theory.outlier_ceiling(points), color="0.8", linewidth=6, label="H(1/N)")
     styles = (("vae", "o--"), ("lagging", "^--"), ("mi", "s--"))
     for level, (colour, style) in zip(levels, styles, strict=True):
-        found = [theory.outlier_information(level, int(n)) for n in points]
-        label = f"I, MPD = {level:g} nats"
-        axes.plot(points, found, style, color=COLOURS[colour], markersize=4, label=label)
+        values = [theory.outlier_information(level, int(n)) for n in points]
+        _line(axes, points, values, style, colour, f"I, MPD = {level:g} nats")
     axes.set(xscale="log", yscale="log", xlabel="number of data points N", ylabel="I(x; z) (nats)")
     axes.legend(fontsize=8)
     return figure
@@ -225,28 +199,18 @@ def printed_floors() -> pd.DataFrame:
         Columns paper, dataset, method, holds for, floor, KL, MI and ``above``: whether the KL is
         no lower than the floor, give or take half of the last printed digit.
     """
+    columns = ("paper", "dataset", "method", "holds for", "floor", "KL", "MI", "above")
     rows = []
     for paper, folder, name in _TABLES:
-        table = printed(folder, name)
-        for row in table.to_dict("records"):
-            kind = _kind(str(row["method"]))
-            if not kind or np.isnan(row["kl"]):
+        for row in printed(folder, name).to_dict("records"):
+            kind, kl = _kind(str(row["method"])), row["kl"]
+            if not kind or np.isnan(kl):
                 continue
             least = _floor(row, kind)
             half_digit = 0.005 if row["dataset"] == "OMNIGLOT" else 0.05
-            rows.append(
-                {
-                    "paper": paper,
-                    "dataset": row["dataset"],
-                    "method": row["method"],
-                    "holds for": kind,
-                    "floor": least,
-                    "KL": row["kl"],
-                    "MI": row["mi"],
-                    "above": bool(row["kl"] + half_digit + 1e-9 >= least),
-                }
-            )
-    return pd.DataFrame(rows)
+            above = bool(kl + half_digit + 1e-9 >= least)
+            rows.append((paper, row["dataset"], row["method"], kind, least, kl, row["mi"], above))
+    return pd.DataFrame(rows, columns=list(columns))
 
 
 def silent_rows(floors: pd.DataFrame) -> pd.DataFrame:
@@ -255,35 +219,32 @@ def silent_rows(floors: pd.DataFrame) -> pd.DataFrame:
     return rows[["paper", "dataset", "method", "floor", "KL", "MI"]].reset_index(drop=True)
 
 
+_SHAPES = {
+    "δ": ("D", "accent", "δ-VAE"),
+    "batch norm": ("o", "vae", "BN-VAE and DU-VAE"),
+    "z⁰ of a flow": ("^", "lagging", "flow: floor of z⁰"),
+}
+
+
 def floor_figure(floors: pd.DataFrame) -> Figure:
     """Printed KLs beside their floors; open markers have a printed MI of 0."""
-    figure = _figure(7.0, 0.24 * len(floors) + 0.9)
-    axes = figure.subplots()
-    shapes = {"δ": ("D", "accent"), "batch norm": ("o", "vae"), "z⁰ of a flow": ("^", "lagging")}
-    names = {"δ": "δ-VAE", "batch norm": "BN-VAE and DU-VAE", "z⁰ of a flow": "flow: floor of z⁰"}
-    seen: set[str] = set()
+    figure, axes = canvas(7.0, 0.24 * len(floors) + 0.9)
+    bar: dict[str, Any] = {"color": COLOURS["kl"], "markersize": 11, "markeredgewidth": 2}
+    seen, texts = set(), []
     for place, row in enumerate(floors.to_dict("records")):
-        kind = str(row["holds for"])
-        marker, colour = shapes[kind]
+        kind, silent = str(row["holds for"]), row["MI"] == 0.0
+        marker, colour, name = _SHAPES[kind]
         axes.plot([row["floor"], row["KL"]], [place] * 2, color=COLOURS["guide"], linewidth=0.8)
-        axes.plot(row["floor"], place, "|", color=COLOURS["kl"], markersize=11, markeredgewidth=2)
-        fill = "none" if row["MI"] == 0.0 else "full"
-        label = None if kind in seen or fill == "none" else names[kind]
+        axes.plot(row["floor"], place, "|", **bar)
+        label = None if kind in seen or silent else name
         seen |= {kind} if label else set()
-        axes.plot(
-            row["KL"],
-            place,
-            marker,
-            color=COLOURS[colour],
-            fillstyle=fill,
-            linestyle="",
-            label=label,
-        )
-    texts = [
-        f"{str(r['method']).split(' (')[0]}, {r['dataset']} ({r['paper']})"
-        for r in floors.to_dict("records")
-    ]
-    axes.plot([], [], "|", color=COLOURS["kl"], markersize=11, markeredgewidth=2, label="floor")
+        style: dict[str, Any] = {
+            "color": COLOURS[colour],
+            "fillstyle": "none" if silent else "full",
+        }
+        axes.plot(row["KL"], place, marker, linestyle="", label=label, **style)
+        texts.append(f"{str(row['method']).split(' (')[0]}, {row['dataset']} ({row['paper']})")
+    axes.plot([], [], "|", label="floor", **bar)
     axes.set_yticks(range(len(floors)), texts, fontsize=7)
     axes.invert_yaxis()
     axes.set(xlabel="nats per example", xlim=(0.0, None))
@@ -293,8 +254,8 @@ def floor_figure(floors: pd.DataFrame) -> Figure:
 
 def _counted(quantity: str, rule: str, number: int, of: int, holds: bool) -> Check:
     outcome = Outcome.HOLDS if holds else Outcome.FAILS
-    found = f"{number} of {of} printed rows"
-    return Check(quantity, rule, Interval(number, number, number, of), outcome, found)
+    text = f"{number} of {of} printed rows"
+    return Check(quantity, rule, Interval(number, number, number, of), outcome, text)
 
 
 def decide_tables(floors: pd.DataFrame) -> Finding:
@@ -302,20 +263,17 @@ def decide_tables(floors: pd.DataFrame) -> Finding:
     flow = floors["holds for"] == "z⁰ of a flow"
     direct, pushed = floors[~flow], floors[flow]
     below, silent = int((~direct["above"]).sum()), len(silent_rows(direct))
-    under = int((~pushed["above"]).sum())
+    under, some = int((~pushed["above"]).sum()), "at least one"
+    checks = (
+        ("KL below its floor", "none, after rounding", below, len(direct), below == 0),
+        ("KL on its floor or above and MI 0", some, silent, len(direct), silent > 0),
+        ("KL of zᵀ below the floor of z⁰", some, under, len(pushed), under > 0),
+    )
     return answer(
         "The printed KLs keep the floors of δ-VAE and of batch norm, some of them without any "
         "information, and a floor of z⁰ is none of zᵀ",
         "exact",
-        [
-            _counted("KL below its floor", "none, after rounding", below, len(direct), below == 0),
-            _counted(
-                "KL on its floor or above and MI 0", "at least one", silent, len(direct), silent > 0
-            ),
-            _counted(
-                "KL of zᵀ below the floor of z⁰", "at least one", under, len(pushed), under > 0
-            ),
-        ],
+        [_counted(*check) for check in checks],
     )
 
 
@@ -331,39 +289,16 @@ def layer_kl(spread: float, gamma: float, eps: float) -> float:
     return theory.average_kl(mean, np.ones_like(mean))
 
 
-def eps_table(gamma: float = 0.6) -> pd.DataFrame:
-    """One dimension: the layer as it is run against the printed floor and the corrected one."""
-    rows = []
-    for spread in (1.0, 1e-1, 1e-2, 1e-3, np.sqrt(2.5) * 1e-4, 1e-5):
-        raw = spread * _PATTERN[:, None]
-        rows.append(
-            {
-                "std of the raw means": f"{spread:.3g}",
-                "average KL of the layer": layer_kl(spread, gamma, theory.EPS),
-                "corrected floor": theory.leaking_floor(raw, gamma, 0.0, theory.EPS),
-                "printed floor": float(theory.floor(1, gamma)),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def eps_figure(gamma: float = 0.6) -> Figure:
     """The floor of the library's layer against the spread of the raw means, D = 32."""
-    figure = _figure(5.6, 3.4)
-    axes = figure.subplots()
+    figure, axes = canvas(5.6, 3.4)
     for eps, colour, style in ((1e-5, "vae", "o-"), (1e-8, "lagging", "^--")):
         values = [DIMENSIONS * layer_kl(spread, gamma, eps) for spread in EPS_SPREADS]
-        axes.plot(
-            EPS_SPREADS, values, style, color=COLOURS[colour], markersize=4, label=f"eps = {eps:g}"
-        )
-    printed_floor = float(theory.floor(DIMENSIONS, gamma))
-    axes.axhline(printed_floor, color=COLOURS["kl"], linewidth=1, label="printed floor")
-    axes.set(
-        xscale="log",
-        yscale="log",
-        xlabel="std of the raw means over the batch",
-        ylabel="least average KL (nats), D = 32",
-    )
+        _line(axes, EPS_SPREADS, values, style, colour, f"eps = {eps:g}")
+    floor = float(theory.floor(DIMENSIONS, gamma))
+    axes.axhline(floor, color=COLOURS["kl"], linewidth=1, label="printed floor")
+    axes.set(xscale="log", xlabel="std of the raw means over the batch")
+    axes.set(yscale="log", ylabel="least average KL (nats), D = 32")
     axes.legend(fontsize=8)
     return figure
 
@@ -377,7 +312,7 @@ class Survey(NamedTuple):
     entropy: Array  # (F, 3) nats
     same_context: Array  # (F, 3) MPD where every x has one context
     own_context: Array  # (F, 3) MPD where every x has its own
-    blocks: NDArray[np.int64]  # (F,)
+    blocks: Array  # (F,)
 
 
 def _expanded(q: Flowed, point: int, context: torch.Tensor) -> Flowed:
@@ -412,16 +347,15 @@ def flow_survey(count: int = 12, draws: int = 1000) -> Survey:
     entropy, same, own, blocks = [], [], [], []
     for seed in range(count):
         depth = (1, 2, 4)[seed % 3]
-        head = theory.random_flow(2, depth, seed, scale=0.5)
+        head = flows.random_flow(2, depth, seed, scale=0.5)
         random = torch.Generator().manual_seed(seed)
         features = torch.randn((4, 3), generator=random, dtype=torch.float64)
-        q = theory.flow_of(head, features)
-        mean, variance = q.base.mean.numpy(), q.base.logvar.exp().numpy()
-        before = theory.pairwise_mpd(mean, variance)
+        q = flows.flow_of(head, features)
+        before = pairwise_mpd(*flows.base_of(q))
         with torch.no_grad():
             terms = -q.log_prob(draw(q, (5 * draws,), random))
             after = float(terms.mean()), float((terms.var(0) / len(terms)).sum().sqrt() / 4)
-            entropy.append((theory.conditional_entropy(variance), *after))
+            entropy.append((conditional_entropy(flows.base_of(q)[1]), *after))
             contexts = head.context(features)
             shared = contexts[:1].expand_as(contexts)
             same.append((before, *_image_mpd(q, shared, draws, seed)))
@@ -432,34 +366,33 @@ def flow_survey(count: int = 12, draws: int = 1000) -> Survey:
 
 def chain_entropies(count: int = 12) -> Array:
     """CE before and after (count, 2) of two random blocks whose scales are only positive."""
-    random = np.random.default_rng(0)
-    found = []
+    random, pairs = np.random.default_rng(0), []
     for _ in range(count):
         variance = random.uniform(0.1, 1.5, (4, 2))
         scales = np.exp(random.normal(0.0, 0.7, (2, 4, 2)))
-        _, image = theory.chained(np.zeros((4, 2)), variance, scales, np.zeros_like(scales))
-        found.append((theory.conditional_entropy(variance), theory.conditional_entropy(image)))
-    return np.array(found)
+        _, image = flows.chained(0.0 * variance, variance, scales, 0.0 * scales)
+        pairs.append((conditional_entropy(variance), conditional_entropy(image)))
+    return np.array(pairs)
 
 
-def _diagonal(axes: Axes, values: Array) -> None:
-    low, high = float(values.min()), float(values.max())
-    axes.plot([low, high], [low, high], "--", color=COLOURS["guide"], linewidth=1)
+def _entropy_panel(axes: Axes, entropy: Array, blocks: Array, chains: Array) -> None:
+    """CE after against before, and the line on which nothing changes."""
+    style: dict[str, Any] = {"color": COLOURS["lagging"], "fillstyle": "none"}
+    axes.plot(*chains.T, "s", label="any positive scale", **style)
+    for depth, marker in ((1, "o"), (2, "^"), (4, "D")):
+        chosen = entropy[blocks == depth]
+        label = f"sigmoid gates, {depth} block{'s' if depth > 1 else ''}"
+        axes.plot(chosen[:, 0], chosen[:, 1], marker, color=COLOURS["vae"], label=label)
+    values = np.concatenate([entropy[:, :2].ravel(), chains.ravel()])
+    ends = [float(values.min()), float(values.max())]
+    axes.plot(ends, ends, "--", color=COLOURS["guide"], linewidth=1)
+    axes.set(xlabel="CE of z⁰ (nats)", ylabel="CE of zᵀ (nats)")
 
 
 def flow_figure(survey: Survey, chains: Array) -> Figure:
     """CE and MPD after a flow against those before it; on the dashed lines nothing changes."""
-    figure = _figure(8.0, 3.7)
-    left, right = figure.subplots(1, 2)
-    left.plot(
-        *chains.T, "s", color=COLOURS["lagging"], fillstyle="none", label="any positive scale"
-    )
-    for depth, marker in ((1, "o"), (2, "^"), (4, "D")):
-        chosen = survey.entropy[survey.blocks == depth]
-        label = f"sigmoid gates, {depth} block{'s' if depth > 1 else ''}"
-        left.plot(chosen[:, 0], chosen[:, 1], marker, color=COLOURS["vae"], label=label)
-    _diagonal(left, np.concatenate([survey.entropy[:, :2].ravel(), chains.ravel()]))
-    left.set(xlabel="CE of z⁰ (nats)", ylabel="CE of zᵀ (nats)")
+    figure, (left, right) = canvas(8.0, 3.7, 2)
+    _entropy_panel(left, survey.entropy, survey.blocks, chains)
     for rows, marker, colour, label in (
         (survey.same_context, "o", "vae", "one context for all x"),
         (survey.own_context, "^", "lagging", "a context for each x"),
@@ -477,29 +410,20 @@ def flow_figure(survey: Survey, chains: Array) -> Figure:
 
 def steered_figure(mpd0: float, mpd1: float) -> Figure:
     """Two posteriors before and after a block of the library that is built to give this MPD."""
-    q = theory.steered_flow(mpd0, mpd1)
-    before = q.base.mean.numpy()[:, 0], np.exp(q.base.logvar.numpy()[:, 0])
-    mean, variance = theory.gaussian_image(q)
-    after = mean[:, 0], variance[:, 0]
-    figure = _figure(6.6, 2.8)
-    z = np.linspace(-4.0, 6.0, 401)
-    for axes, name, (means, variances) in zip(
-        figure.subplots(1, 2), ("z⁰", "zᵀ"), (before, after), strict=True
-    ):
-        for style, colour, one, spread in zip(
-            ("-", "--"), ("vae", "lagging"), means, variances, strict=True
-        ):
-            density = np.exp(theory.log_normal(z, one, spread))
-            axes.plot(z, density, style, color=COLOURS[colour])
-        found = theory.pairwise_mpd(means[:, None], variances[:, None])
-        axes.set(title=f"MPD({name}) = {found:.2f}", xlabel=name, ylim=(0.0, 0.9), xlim=(-4, 6))
-        axes.title.set_fontsize(9)
-        axes.set_ylabel("density")
+    q = flows.steered_flow(mpd0, mpd1)
+    (figure, pair), z = canvas(6.6, 2.8, 2), np.linspace(-4.0, 6.0, 401)
+    panels = (("z⁰", flows.base_of(q)), ("zᵀ", flows.gaussian_image(q)))
+    for axes, (name, code) in zip(pair, panels, strict=True):
+        lines = zip(("-", "--"), ("vae", "lagging"), *code, strict=True)
+        for style, colour, mean, variance in lines:
+            _line(axes, z, np.exp(log_normal(z, mean, variance)), style, colour)
+        axes.set_title(f"MPD({name}) = {pairwise_mpd(*code):.2f}", fontsize=9)
+        axes.set(xlabel=name, ylabel="density", ylim=(0.0, 0.9), xlim=(-4, 6))
     return figure
 
 
-def steered_frames(mpd0: float = 1.0) -> tuple[list[Figure], list[str]]:
+def steered_frames(mpd0: float = 1.0) -> Frames:
     """Frames and labels: MPD of z^0 stays, that of z^T goes from 0 up."""
     wanted = np.arange(0.0, 4.5, 0.5)
     labels = [f"MPD of z⁰ {mpd0:g}, MPD of zᵀ {value:g}" for value in wanted]
-    return [steered_figure(mpd0, float(value)) for value in wanted], labels
+    return Frames([steered_figure(mpd0, float(value)) for value in wanted], labels)

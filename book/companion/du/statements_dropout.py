@@ -1,6 +1,5 @@
 """DU-VAE: the statements of Shen et al. 2021 on variance dropout (proposition 1, equation 8).
 
-Notation as in :mod:`du`.
 Dropout (equation 6) keeps what a variance has above alpha with probability p and divides it by p;
 what is dropped is left with the variance alpha.
 MPD_B and CE_B are averages over masks, which are independent between points and dimensions.
@@ -20,11 +19,11 @@ import sympy
 from hypothesis import strategies as st
 from scipy import integrate
 
-from companion.claims.statements import Constants, Evidence, Statement, equal, sampled, search
+from companion.claims import formulas as f
+from companion.claims.formulas import ALPHA, Array, average
+from companion.claims.statements import Evidence, Formulas, equal, sampled, search, stated
 from companion.du.statements import (
-    Array,
-    average,
-    exactly,
+    SAMPLES,
     log_density,
     log_ratio,
     mean_variance,
@@ -32,35 +31,45 @@ from companion.du.statements import (
     quadrature_entropy,
     shown,
     some_posteriors,
-    symbolic,
 )
 
-__all__ = ["ALPHA", "STATEMENTS", "Dropout"]
-
-ALPHA = 1.0 / (2.0 * math.pi * math.e)  # the variance whose entropy is 0
-_SAMPLES = 200_000
+__all__ = ["STATEMENTS", "Dropout"]
 
 
 # --- variance dropout by its definition -----------------------------------------------------------
 
 
 class Dropout(NamedTuple):
-    """Posteriors under variance dropout."""
+    """Posteriors under variance dropout; of floats, fractions or symbols."""
 
     mean: Array  # (N, D)
     above: Array  # (N, D), variance minus alpha, at least 0
     keep: Any  # p in (0, 1]
-    alpha: Any
+    alpha: Any = ALPHA
 
     @property
     def variance(self) -> Array:
         """Variances before dropout, (N, D)."""
         return np.asarray(self.above + self.alpha)
 
+    @property
+    def distances(self) -> Array:
+        """Squared differences of the means of all pairs, (N, N, D)."""
+        return np.asarray((self.mean[:, None] - self.mean[None]) ** 2)
+
     def floats(self) -> Dropout:
         """The same numbers, rounded."""
         mean, above = (np.asarray(a, dtype=float) for a in (self.mean, self.above))
         return Dropout(mean, above, float(self.keep), float(self.alpha))
+
+    def masked(self) -> list[tuple[Any, Array]]:
+        """Both outcomes of the mask: probability, and the variance that is left."""
+        kept, dropped = self.above / self.keep + self.alpha, self.above * 0 + self.alpha
+        return [(1 - self.keep, dropped), (self.keep, kept)]
+
+    def shown(self) -> str:
+        """In words."""
+        return f"{shown((self.mean, self.variance))}, p = {self.keep}, α = {self.alpha}"
 
 
 @st.composite
@@ -82,11 +91,9 @@ def dropouts(draw: st.DrawFn) -> Dropout:
     )
 
 
-def masked(case: Dropout) -> list[tuple[Any, Array]]:
-    """Both outcomes of the mask: probability, and the variance that is left."""
-    none = case.above * 0
-    dropped = (1 - case.keep, none + case.alpha)
-    return [dropped, (case.keep, case.above / case.keep + case.alpha)]
+def search_all(violated: Callable[[Dropout], bool], compared: str) -> Evidence:
+    """A search over :func:`dropouts`."""
+    return search(compared, dropouts(), violated, Dropout.shown)
 
 
 def mpd_over_masks(case: Dropout) -> Any:
@@ -96,70 +103,75 @@ def mpd_over_masks(case: Dropout) -> Any:
     Dimensions separate, and logarithms cancel as in :func:`quadratic_mpd`.
     """
     total: Any = 0
-    for (chance1, v1), (chance2, v2) in itertools.product(masked(case), repeat=2):
-        apart = (case.mean[:, None] - case.mean[None]) ** 2
-        ratio = average((v1[:, None] + apart) / v2[None] - 1, 0, 1).sum()
+    for (chance1, v1), (chance2, v2) in itertools.product(case.masked(), repeat=2):
+        ratio = average((v1[:, None] + case.distances) / v2[None] - 1, 0, 1).sum()
         total += chance1 * chance2 * ratio / 2
     return total
 
 
 def entropy_over_masks(case: Dropout) -> float:
     """Conditional entropy by its definition: both masks of each dimension."""
-    return float(
-        sum(
-            chance * quadrature_entropy(variance).sum(-1).mean()
-            for chance, variance in masked(case)
-        )
-    )
-
-
-def sampled_posteriors(random: np.random.Generator, case: Dropout) -> tuple[Array, Array, Array]:
-    """Random points, with their means and their variances under random masks."""
-    point = random.integers(0, len(case.mean), _SAMPLES)
-    kept = random.uniform(size=(_SAMPLES, case.mean.shape[1])) < case.keep
-    above = np.where(kept, case.above[point] / case.keep, 0.0)
-    return point, case.mean[point], above + case.alpha
+    return float(sum(p * quadrature_entropy(v).sum(-1).mean() for p, v in case.masked()))
 
 
 def some_dropout(seed: int) -> tuple[np.random.Generator, Dropout]:
     """Five posteriors in three dimensions at p = 0.8, for sampling."""
     random = np.random.default_rng(seed)
     mean, variance = some_posteriors(random)
-    return random, Dropout(mean, variance - ALPHA, 0.8, ALPHA)
+    return random, Dropout(mean, variance - ALPHA, 0.8)
 
 
-def dropout_told(case: Dropout) -> str:
-    """In words."""
-    return f"{shown((case.mean, case.variance))}, p = {case.keep}, α = {case.alpha}"
+def some_points(random: np.random.Generator, case: Dropout) -> tuple[Array, Array]:
+    """Means and variances of random points under random masks."""
+    point = random.integers(0, len(case.mean), SAMPLES)
+    kept = random.uniform(size=(SAMPLES, case.mean.shape[1])) < case.keep
+    return case.mean[point], np.where(kept, case.above[point] / case.keep, 0.0) + case.alpha
 
 
-def refuted(violated: Callable[[Dropout], bool], compared: str) -> Evidence:
-    """A search over :func:`dropouts`."""
-    return search(compared, dropouts(), violated, dropout_told)
+def pair_ratios(random: np.random.Generator, case: Dropout) -> Array:
+    """Log-ratios of random pairs under random masks, whose expectation is MPD_B."""
+    return log_ratio(random, *some_points(random, case), *some_points(random, case))
 
 
-def _dropout_symbols() -> tuple[sympy.Symbol, ...]:
-    """Variances v1, v2 above alpha, p as 1/(1 + u), alpha and a difference of means.
+def surprises(random: np.random.Generator, case: Dropout) -> tuple[Array, Array]:
+    """-log q(z) under random masks, and the variances."""
+    mean, variance = some_points(random, case)
+    return -log_density(f.gaussian(random, mean, variance), mean, variance), variance
+
+
+def _symbols() -> tuple[Any, ...]:
+    """Variances v1, v2 above alpha, p as 1/(1 + u) with its u, alpha; two points of variance v1.
 
     With u positive, p runs over (0, 1) and SymPy knows it.
     """
     v1, v2, u, alpha = sympy.symbols("v1 v2 u alpha", positive=True)
-    return v1, v2, u, alpha, sympy.symbols("delta", real=True)
+    p = 1 / (1 + u)
+    return v1, v2, u, p, alpha, _two_points(v1, p, alpha)
+
+
+def _two_points(v: Any, p: Any, alpha: Any) -> Dropout:
+    """Two points of one variance in one dimension."""
+    return Dropout(
+        np.array([[0 * v], [sympy.Symbol("delta", real=True)]]), np.array([[v], [v]]), p, alpha
+    )
 
 
 # --- D4b, what dropout leaves of H > 0 ------------------------------------------------------------
 
 
-def dropped_entropy_above(case: Dropout, c: Constants) -> Array:
+def dropped_entropy_above(above: Any, keep: Any, scale: Any = math.pi * math.e) -> Any:
     """Average entropy over the mask, each point and dimension, at alpha = 1/(2 pi e)."""
-    ratio = case.above * (c["alpha_two"] * math.pi * math.e) / case.keep
-    return np.asarray(c["half"] * case.keep * np.log(c["one"] + ratio))
+    return keep * f.log(1 + 2 * scale * above / keep) / 2
 
 
-def _zero_symbolic(c: Constants) -> Evidence:
-    """All masks of two dimensions."""
-    v1, v2, u, _, _ = _dropout_symbols()
-    p, c, scale = 1 / (1 + u), symbolic(c), 2 * sympy.pi * sympy.E
+def chance_of_none(keep: Any, dimensions: int) -> Any:
+    """Probability that no dimension is kept."""
+    return (1 - keep) ** dimensions
+
+
+def _zero_symbolic(c: Formulas) -> Evidence:
+    v1, v2, _, p, _, _ = _symbols()
+    scale = 2 * sympy.pi * sympy.E
     entropies, none = sympy.S.Zero, sympy.S.Zero
     for mask in itertools.product((0, 1), repeat=2):
         chance = sympy.prod([p if kept else 1 - p for kept in mask])
@@ -167,23 +179,20 @@ def _zero_symbolic(c: Constants) -> Evidence:
         entropy = sum(sympy.log(sympy.expand(scale * variance)) for variance in variances) / 2
         entropies += chance * entropy
         none += chance if entropy == 0 else 0
-    own = c["alpha_two"] * sympy.pi * sympy.E / p
-    closed = sum(c["half"] * p * sympy.log(sympy.expand(c["one"] + own * v)) for v in (v1, v2))
-    pairs = (entropies, closed), (none, (1 - p) ** (2 * c["each"]))
+    closed = sum(c.dropped_entropy_above(v, p, scale / 2) for v in (v1, v2))
+    pairs = (entropies, closed), (none, c.chance_of_none(p, 2))
     return equal("average entropy, and chance of entropy 0, over the masks of D = 2", *pairs)
 
 
-def _zero_sampled(c: Constants) -> Evidence:
-    """-log q(z) under random masks, and how often nothing is kept."""
+def _zero_sampled(c: Formulas) -> Evidence:
     random, case = some_dropout(5)
-    _, mean, variance = sampled_posteriors(random, case)
-    z = mean + np.sqrt(variance) * random.normal(size=mean.shape)
-    exact = float(dropped_entropy_above(case, c).sum(-1).mean())
-    chance = (1.0 - case.keep) ** (c["each"] * mean.shape[1])
+    surprise, variance = surprises(random, case)
+    exact = c.dropped_entropy_above(case.above, case.keep)
+    none = quadrature_entropy(variance).sum(-1) < 1e-9
     return sampled(
         "mean of −log q(z) under masks, nats, and share of entropies that are 0",
-        (exact, -log_density(z, mean, variance)),
-        (chance, (quadrature_entropy(variance).sum(-1) < 1e-9).astype(float)),
+        (float(exact.sum(-1).mean()), surprise),
+        (c.chance_of_none(case.keep, 3), none),
     )
 
 
@@ -199,12 +208,11 @@ class Masked(NamedTuple):
         kept = np.where(mask, np.array(self.above) / self.keep, 0.0)
         return float(quadrature_entropy(kept + ALPHA).sum())
 
-    def told(self) -> str:
+    def shown(self) -> str:
         """In words."""
-        kept = [int(one) for one in self.mask]
-        above = ", ".join(f"{one:g}" for one in self.above)
+        above, mask = ", ".join(f"{one:g}" for one in self.above), [int(one) for one in self.mask]
         entropy = round(self.entropy(self.mask), 12) + 0.0  # no minus before a zero
-        return f"σ² − α = [{above}], p = {self.keep:g}, mask {kept}: H = {entropy:g}"
+        return f"σ² − α = [{above}], p = {self.keep:g}, mask {mask}: H = {entropy:g}"
 
 
 @st.composite
@@ -216,7 +224,7 @@ def masks(draw: st.DrawFn) -> Masked:
     return Masked(tuple(2.0**k for k in power), draw(st.integers(1, 9)) / 10.0, tuple(mask))
 
 
-def _zero_violated(c: Constants) -> Evidence:
+def _zero_search(c: Formulas) -> Evidence:
     """All masks: none has a negative entropy, and only the empty one has entropy 0."""
 
     def violated(case: Masked) -> bool:
@@ -227,105 +235,90 @@ def _zero_violated(c: Constants) -> Evidence:
             wrong |= value < -1e-12 or (value < 1e-12) == any(mask)
             total += chance * value
             none += chance if value < 1e-12 else 0.0
-        one = Dropout(np.zeros((1, 1)), np.array([case.above]), case.keep, ALPHA)
-        claimed = float(dropped_entropy_above(one, c).sum())
-        empty = (1.0 - case.keep) ** (c["each"] * len(case.above))
+        claimed = c.dropped_entropy_above(np.array(case.above), case.keep).sum()
+        empty = c.chance_of_none(case.keep, len(case.above))
         return wrong or abs(total - claimed) > 1e-9 * (1.0 + total) or abs(none - empty) > 1e-9
 
-    return search("entropies under all masks, up to 4 dimensions", masks(), violated, Masked.told)
+    return search("entropies under all masks, up to 4 dimensions", masks(), violated, Masked.shown)
 
 
 def _zero_strict() -> Evidence:
     """H > 0 under every mask."""
 
-    def violated(case: Masked) -> bool:
-        return case.entropy(case.mask) <= 1e-12
-
-    return search("H > 0 under a mask", masks(), violated, Masked.told)
+    compared = "H > 0 under a mask"
+    return search(compared, masks(), lambda one: one.entropy(one.mask) <= 1e-12, Masked.shown)
 
 
-D4b = Statement(
-    id="D4b",
-    name="what dropout leaves of H > 0",
-    paper="DU-VAE, sections 3.1 and 3.2",
-    item="",
-    claim="Under dropout H ≥ 0, and H = 0 with probability (1 − p)^D; "
-    "the average is (p/2) Σ E log(1 + (σ² − α)/(pα)) > 0.",
-    constants={"half": 0.5, "one": 1.0, "alpha_two": 2.0, "each": 1.0},
-    wrong={"half": 1.0, "one": 2.0, "alpha_two": 1.0, "each": 2.0},
-    checks=(_zero_symbolic, _zero_sampled, _zero_violated),
-    printed=_zero_strict,
+D4b = stated(
+    "D4b",
+    Formulas(dropped_entropy_above, chance_of_none),
+    {
+        "half": ("/ keep) / 2", "/ keep)"),
+        "one": ("log(1 +", "log(2 +"),
+        "alpha_two": ("2 * scale", "scale"),
+        "each": ("** dimensions", "** (2 * dimensions)"),
+    },
+    (_zero_symbolic, _zero_sampled, _zero_search),
+    _zero_strict,
 )
 
 
 # --- D5, dropout keeps the average variance -------------------------------------------------------
 
 
-def kept_variance(variance: Any, keep: Any, alpha: Any, c: Constants) -> Any:
+def kept_variance(variance: Any, keep: Any, alpha: Any = ALPHA) -> Any:
     """Equation 6 where the mask is 1."""
-    return (variance - c["floor"] * alpha) / keep ** c["normaliser"] + alpha
+    return (variance - alpha) / keep + alpha
 
 
-def _mean_symbolic(c: Constants) -> Evidence:
-    """Both outcomes of the mask."""
+def _mean_symbolic(c: Formulas) -> Evidence:
     variance, p, alpha = sympy.symbols("s p alpha", positive=True)
-    kept = kept_variance(variance, p, alpha, symbolic(c))
-    return equal(
-        "average over the mask against the variance", (p * kept + (1 - p) * alpha, variance)
-    )
+    mean = p * c.kept_variance(variance, p, alpha) + (1 - p) * alpha
+    return equal("average over the mask against the variance", (mean, variance))
 
 
-def _mean_sampled(c: Constants) -> Evidence:
-    """Random points and masks."""
+def _mean_sampled(c: Formulas) -> Evidence:
     random, case = some_dropout(6)
-    point = random.integers(0, len(case.mean), _SAMPLES)
-    kept = random.uniform(size=_SAMPLES) < case.keep
+    point = random.integers(0, len(case.mean), SAMPLES)
+    kept = random.uniform(size=SAMPLES) < case.keep
     cases = []
     for d, variance in enumerate(case.variance.T):
-        left = kept_variance(variance[point], case.keep, case.alpha, c)
-        cases.append((float(variance.mean()), np.where(kept, left, case.alpha)))
+        left = c.kept_variance(variance[point], case.keep)
+        cases.append((float(variance.mean()), np.where(kept, left, ALPHA)))
         kept = np.roll(kept, d + 1)
     return sampled("mean of the variance under masks", *cases)
 
 
-def _mean_violated(c: Constants) -> Evidence:
-    """Exact fractions."""
-    exact = exactly(c)
-
+def _mean_search(c: Formulas) -> Evidence:
     def violated(case: Dropout) -> bool:
-        kept = kept_variance(case.variance, case.keep, case.alpha, exact)
-        found = case.keep * kept + (1 - case.keep) * case.alpha
-        return bool((found != case.variance).any())
+        kept = c.kept_variance(case.variance, case.keep, case.alpha)
+        mean = case.keep * kept + (1 - case.keep) * case.alpha
+        return bool((mean != case.variance).any())
 
-    return refuted(violated, "average over the mask against the variance (exact fractions)")
+    return search_all(violated, "average over the mask against the variance (exact fractions)")
 
 
-D5 = Statement(
-    id="D5",
-    name="dropout keeps the average variance",
-    paper="DU-VAE, equations 6 and 7, first line",
-    item="du-prop1",
-    claim="With σ̂² = g (σ² − α) + α, and g = 1/p with probability p and else 0, E σ̂² = E σ².",
-    constants={"normaliser": 1.0, "floor": 1.0},
-    wrong={"normaliser": 0.0, "floor": 0.0},
-    checks=(_mean_symbolic, _mean_sampled, _mean_violated),
+D5 = stated(
+    "D5",
+    Formulas(kept_variance),
+    {"normaliser": ("/ keep", ""), "floor": ("- alpha", "")},
+    (_mean_symbolic, _mean_sampled, _mean_search),
 )
 
 
 # --- D6, dropout raises MPD -----------------------------------------------------------------------
 
 
-def inverse_moment(above: Any, keep: Any, alpha: Any, c: Constants) -> Any:
+def inverse_moment(above: Any, keep: Any, alpha: Any) -> Any:
     """E[1 / variance] over the mask."""
-    return (c["whole"] - keep) / alpha + keep ** c["power"] / (above + keep * alpha)
+    return (1 - keep) / alpha + keep**2 / (above + keep * alpha)
 
 
-def dropped_mpd(case: Dropout, c: Constants) -> Any:
+def dropped_mpd(case: Dropout) -> Any:
     """MPD averaged over masks, in closed form."""
-    inverse = inverse_moment(case.above, case.keep, case.alpha, c)
-    apart = (case.mean[:, None] - case.mean[None]) ** 2
+    inverse = inverse_moment(case.above, case.keep, case.alpha)
     crossed = average(case.variance, 0) * average(inverse, 0)
-    return c["half"] * (average(apart * inverse[None], 0, 1) + crossed - c["one"]).sum()
+    return (average(case.distances * inverse[None], 0, 1) + crossed - 1).sum() / 2
 
 
 def raised_inverse(above: Any, keep: Any, alpha: Any) -> Any:
@@ -336,72 +329,67 @@ def raised_inverse(above: Any, keep: Any, alpha: Any) -> Any:
 def raised_mpd(case: Dropout) -> Any:
     """What dropout adds to MPD: a weighted average of :func:`raised_inverse`."""
     added = raised_inverse(case.above, case.keep, case.alpha)
-    apart = (case.mean[:, None] - case.mean[None]) ** 2
-    return average((case.variance[:, None] + apart) * added[None], 0, 1).sum() / 2
+    return average((case.variance[:, None] + case.distances) * added[None], 0, 1).sum() / 2
 
 
-def _higher_symbolic(c: Constants) -> Evidence:
-    """The moment over the mask, what is added to it, and a pair under its four masks."""
-    v1, v2, u, alpha, delta = _dropout_symbols()
-    p, c = 1 / (1 + u), symbolic(c)
-    moment = inverse_moment(v1, p, alpha, c)
-    definition = (1 - p) / alpha + p / (v1 / p + alpha)
-    added = raised_inverse(v1, p, alpha)
-    one = Dropout(np.array([[0 * u], [delta]]), np.array([[v1], [v1]]), p, alpha)
-    pair = mpd_over_masks(one), dropped_mpd(one, c)
-    pairs = (moment, definition), (moment - 1 / (v1 + alpha), added), pair
-    return equal("E 1/σ̂² over the mask, what dropout adds to 1/σ², and two points' MPD", *pairs)
+def _higher_symbolic(c: Formulas) -> Evidence:
+    v, _, _, p, alpha, two = _symbols()
+    moment = c.inverse_moment(v, p, alpha)
+    return equal(
+        "E 1/σ̂² over the mask, what dropout adds to 1/σ², and two points' MPD",
+        (moment, (1 - p) / alpha + p / (v / p + alpha)),
+        (moment - 1 / (v + alpha), raised_inverse(v, p, alpha)),
+        (mpd_over_masks(two), c.dropped_mpd(two)),
+    )
 
 
-def _higher_sampled(c: Constants) -> Evidence:
-    """Random pairs, random masks, random z."""
+def _higher_sampled(c: Formulas) -> Evidence:
     random, case = some_dropout(7)
-    _, mean1, variance1 = sampled_posteriors(random, case)
-    _, mean2, variance2 = sampled_posteriors(random, case)
-    draws = log_ratio(random, mean1, variance1, mean2, variance2)
-    return sampled("mean log-ratio over pairs and masks, nats", (dropped_mpd(case, c), draws))
+    pair = c.dropped_mpd(case), pair_ratios(random, case)
+    return sampled("mean log-ratio over pairs and masks, nats", pair)
 
 
-def _higher_violated(c: Constants) -> Evidence:
+def _higher_search(c: Formulas) -> Evidence:
     """Closed forms against all masks, and MPD raised exactly where the statement says."""
-    exact = exactly(c)
 
     def violated(case: Dropout) -> bool:
-        found, before = mpd_over_masks(case), quadratic_mpd(case.mean, case.variance)
+        mpd, before = mpd_over_masks(case), quadratic_mpd(case.mean, case.variance)
         strict = bool(case.keep < 1 and (case.above > 0).any())
-        wrong = found != dropped_mpd(case, exact) or found - before != raised_mpd(case)
-        return bool(wrong or found < before or (found > before) != strict)
+        wrong = mpd != c.dropped_mpd(case) or mpd - before != raised_mpd(case)
+        return bool(wrong or mpd < before or (mpd > before) != strict)
 
-    return refuted(violated, "closed form, and MPD_B > MPD, over all masks (exact fractions)")
+    return search_all(violated, "closed form, and MPD_B > MPD, over all masks (exact fractions)")
 
 
-D6 = Statement(
-    id="D6",
-    name="dropout raises MPD",
-    paper="DU-VAE, proposition 1, equation 7, second line",
-    item="du-prop1",
-    claim="E[1/σ̂²] = (1 − p)/α + p²/(v + pα) with v = σ² − α, and MPD_B > MPD "
-    "iff p < 1 and some v > 0.",
-    constants={"half": 0.5, "whole": 1.0, "power": 2.0, "one": 1.0},
-    wrong={"half": 0.25, "whole": 2.0, "power": 1.0, "one": 0.0},
-    checks=(_higher_symbolic, _higher_sampled, _higher_violated),
+D6 = stated(
+    "D6",
+    Formulas(inverse_moment, dropped_mpd),
+    {
+        "half": (".sum() / 2", ".sum() / 4"),
+        "whole": ("(1 - keep)", "(2 - keep)"),
+        "power": ("keep**2", "keep"),
+        "one": ("- 1)", ")"),
+    },
+    (_higher_symbolic, _higher_sampled, _higher_search),
 )
 
 
 # --- D7, dropout lowers the conditional entropy ---------------------------------------------------
 
 
-def log_moment(above: Any, keep: Any, alpha: Any, c: Constants, m: Any = np) -> Any:
+def log_moment(above: Any, keep: Any, alpha: Any) -> Any:
     """E[log variance] over the mask."""
-    rest = above / keep ** c["power"] + alpha
-    return (c["whole"] - keep) * m.log(alpha) + keep * m.log(rest)
+    return (1 - keep) * f.log(alpha) + keep * f.log(above / keep + alpha)
 
 
-def dropped_entropy(case: Dropout, c: Constants) -> float:
+def entropy_of(log_variance: Any, constant: float = math.log(2.0 * math.pi * math.e)) -> Any:
+    """Of one dimension, from the average of its log variance."""
+    return (log_variance + constant) / 2
+
+
+def dropped_entropy(case: Dropout) -> float:
     """Conditional entropy averaged over masks, in closed form, nats."""
-    logs = log_moment(case.above, case.keep, case.alpha, c)
-    constant = case.above.shape[1] * math.log(2.0 * math.pi * math.e)
-    return float(c["half"] * (constant + logs.sum(-1).mean()))
+    return float(entropy_of(log_moment(case.above, case.keep, case.alpha)).sum(-1).mean())
 
 
 def lowered_log(above: Array, keep: float, alpha: float) -> Array:
@@ -410,138 +398,114 @@ def lowered_log(above: Array, keep: float, alpha: float) -> Array:
     return np.asarray(np.log1p(ratio) - keep * np.log1p(ratio / keep))
 
 
-def _lower_symbolic(c: Constants) -> Evidence:
-    """The moment; what is taken is 0 at v = 0 and has a positive slope in v."""
-    v, _, u, alpha, _ = _dropout_symbols()
-    p, c = 1 / (1 + u), symbolic(c)
-    moment = log_moment(v, p, alpha, c, sympy)
+def _lower_symbolic(c: Formulas) -> Evidence:
+    v, _, u, p, alpha, _ = _symbols()
+    moment = c.log_moment(v, p, alpha)
     definition = (1 - p) * sympy.log(alpha) + p * sympy.log(alpha + v / p)
     taken = sympy.log(v + alpha) - moment
-    slope = v * u / ((v + alpha) * (alpha + v * (1 + u)))
-    pairs = (
-        (c["half"] * moment, definition / 2),
+    return equal(
+        "E log σ̂² over the mask; what is taken is 0 at v = 0 and grows with v",
+        (c.entropy_of(moment, 0), definition / 2),
         (taken.subs(v, 0), 0),
-        (sympy.diff(taken, v), slope),
+        (sympy.diff(taken, v), v * u / ((v + alpha) * (alpha + v * (1 + u)))),
     )
-    return equal("E log σ̂² over the mask; what is taken is 0 at v = 0 and grows with v", *pairs)
 
 
-def _lower_sampled(c: Constants) -> Evidence:
-    """-log q(z) under random masks."""
+def _lower_sampled(c: Formulas) -> Evidence:
     random, case = some_dropout(8)
-    _, mean, variance = sampled_posteriors(random, case)
-    z = mean + np.sqrt(variance) * random.normal(size=mean.shape)
-    found = dropped_entropy(case, c), -log_density(z, mean, variance)
-    return sampled("mean of −log q(z) under masks, nats", found)
+    pair = c.dropped_entropy(case), surprises(random, case)[0]
+    return sampled("mean of −log q(z) under masks, nats", pair)
 
 
-def _lower_violated(c: Constants) -> Evidence:
+def _lower_search(c: Formulas) -> Evidence:
     """Closed forms against both masks, and an entropy lowered exactly where it is said to be."""
 
     def violated(case: Dropout) -> bool:
         one = case.floats()
-        found, before = entropy_over_masks(one), quadrature_entropy(one.variance).sum(-1).mean()
+        mean, before = entropy_over_masks(one), quadrature_entropy(one.variance).sum(-1).mean()
         taken = 0.5 * lowered_log(one.above, one.keep, one.alpha).sum(-1).mean()
         strict = one.keep < 1.0 and bool((one.above > 0.0).any())
         slack = 1e-11 * (1.0 + abs(before))
-        wrong = abs(found - dropped_entropy(one, c)) > slack
-        wrong = wrong or abs(before - found - taken) > slack
+        wrong = abs(mean - c.dropped_entropy(one)) > slack
+        wrong = wrong or abs(before - mean - taken) > slack
         return bool(wrong or taken < -slack or (taken > 0.0) != strict)
 
-    return refuted(violated, "closed form, and CE_B < CE, over both masks")
+    return search_all(violated, "closed form, and CE_B < CE, over both masks")
 
 
-D7 = Statement(
-    id="D7",
-    name="dropout lowers the conditional entropy",
-    paper="DU-VAE, proposition 1, equation 7, third line",
-    item="du-prop1",
-    claim="E log σ̂² = (1 − p) log α + p log(v/p + α), and CE_B < CE iff p < 1 and some v > 0.",
-    constants={"half": 0.5, "whole": 1.0, "power": 1.0},
-    wrong={"half": 0.25, "whole": 2.0, "power": 2.0},
-    checks=(_lower_symbolic, _lower_sampled, _lower_violated),
+D7 = stated(
+    "D7",
+    Formulas(log_moment, entropy_of, dropped_entropy),
+    {
+        "half": ("constant) / 2", "constant) / 4"),
+        "whole": ("(1 - keep)", "(2 - keep)"),
+        "power": ("above / keep", "above / keep**2"),
+    },
+    (_lower_symbolic, _lower_sampled, _lower_search),
 )
 
 
 # --- D8, both gaps grow as p falls ----------------------------------------------------------------
 
 
-def inverse_slope(above: Any, keep: Any, alpha: Any, c: Constants) -> Any:
+def inverse_slope(above: Any, keep: Any, alpha: Any) -> Any:
     """d/dp E[1 / variance]; negative."""
-    return -(above ** c["power"]) / (alpha * (above + keep * alpha) ** c["squared"])
+    return -(above**2) / (alpha * (above + keep * alpha) ** 2)
 
 
-def log_slope(above: Any, keep: Any, alpha: Any, c: Constants, m: Any = np) -> Any:
+def log_slope(above: Any, keep: Any, alpha: Any) -> Any:
     """d/dp E[log variance]; positive."""
-    t = above / (keep * alpha)
-    return m.log(c["unit"] + t) - t / (c["unit"] + t)
+    u = 1 + above / (keep * alpha)
+    return f.log(u) - (u - 1) / u
 
 
-def limit_mpd(case: Dropout, c: Constants) -> Any:
+def limit_mpd(case: Dropout) -> Any:
     """MPD as p falls to 0."""
-    spread = c["spread"] * mean_variance(case.mean)
-    return ((spread + average(case.variance, 0).sum()) / case.alpha - case.mean.shape[1]) / 2
-
-
-def _two_symbolic() -> Dropout:
-    """Two points of one variance in one dimension."""
-    v, p, alpha = sympy.symbols("v p alpha", positive=True)
-    delta = sympy.symbols("delta", real=True)
-    return Dropout(np.array([[0 * v], [delta]]), np.array([[v], [v]]), p, alpha)
+    moments = 2 * mean_variance(case.mean) + average(case.variance, 0).sum()
+    return (moments / case.alpha - case.mean.shape[1]) / 2
 
 
 @functools.lru_cache(maxsize=1)
-def _slopes_and_limits() -> tuple[sympy.Expr, ...]:
-    """Slopes in p of the two moments, and limits at p = 0 of two points' MPD and of a log."""
-    two = _two_symbolic()
-    v, p, alpha = two.above[0, 0], two.keep, two.alpha
+def _slopes_and_limits() -> tuple[Any, ...]:
+    """Two points of one variance; slopes in p of both moments; limits at p = 0 of MPD and log."""
+    v, p, alpha = sympy.symbols("v p alpha", positive=True)
+    two = _two_points(v, p, alpha)
     inverse = (1 - p) / alpha + p / (v / p + alpha)
     log = (1 - p) * sympy.log(alpha) + p * sympy.log(alpha + v / p)
     mpd = sympy.limit(sympy.cancel(mpd_over_masks(two)), p, 0)
-    return sympy.diff(inverse, p), sympy.diff(log, p), mpd, sympy.limit(log, p, 0)
+    return two, sympy.diff(inverse, p), sympy.diff(log, p), mpd, sympy.limit(log, p, 0)
 
 
-def _grow_symbolic(c: Constants) -> Evidence:
-    """Slopes of the moments, and limits of two points' MPD and of the moment of the logarithm."""
-    slope, slope_of_log, mpd, log = _slopes_and_limits()
-    two, c = _two_symbolic(), symbolic(c)
-    one = two.above[0, 0], two.keep, two.alpha
-    pairs = (
-        (slope, inverse_slope(*one, c)),
-        (sympy.expand_log(slope_of_log, force=True), log_slope(*one, c, sympy)),
-        (mpd, limit_mpd(two, c)),
-        (log, sympy.log(two.alpha) + c["rest"]),
+def _grow_symbolic(c: Formulas) -> Evidence:
+    two, slope, slope_of_log, mpd, log = _slopes_and_limits()
+    one, rest = (two.above[0, 0], two.keep, two.alpha), sympy.Rational(c.rest)
+    return equal(
+        "slopes of E 1/σ̂² and E log σ̂² in p, and limits at p = 0",
+        (slope, c.inverse_slope(*one)),
+        (sympy.expand_log(slope_of_log, force=True), c.log_slope(*one)),
+        (mpd, c.limit_mpd(two)),
+        (log, sympy.log(two.alpha) + rest),
     )
-    return equal("slopes of E 1/σ̂² and E log σ̂² in p, and limits at p = 0", *pairs)
 
 
-def _grow_sampled(c: Constants) -> Evidence:
+def _grow_sampled(c: Formulas) -> Evidence:
     """The same masks, drawn by one uniform number, at two p; exact is the integral of the slope."""
     random, case = some_dropout(9)
-    low, high = 0.3, 0.9
-    above = random.choice(case.above.ravel(), _SAMPLES)
-    uniform = random.uniform(size=_SAMPLES)
+    above = random.choice(case.above.ravel(), SAMPLES)
+    uniform = random.uniform(size=SAMPLES)
+    low, high = (ALPHA + np.where(uniform < p, above / p, 0.0) for p in (0.3, 0.9))
 
-    def variances(keep: float) -> Array:
-        return ALPHA + np.where(uniform < keep, above / keep, 0.0)
+    def integral(slope: Callable[..., Any]) -> float:
+        def mean(keep: float) -> float:
+            return float(np.mean(slope(case.above, keep, ALPHA)))
 
-    def between(slope: Callable[..., Any]) -> float:
-        def average_slope(keep: float) -> float:
-            return float(np.mean(slope(case.above, keep, ALPHA, c)))
+        return float(integrate.quad(mean, 0.3, 0.9, epsabs=1e-11)[0])
 
-        return float(integrate.quad(average_slope, low, high, epsabs=1e-11)[0])
-
-    first, second = variances(low), variances(high)
     return sampled(
         "change of 1/σ̂² and of log σ̂² from p = 0.3 to 0.9, against integrated slopes",
-        (between(inverse_slope), 1.0 / second - 1.0 / first),
-        (between(log_slope), np.log(second) - np.log(first)),
+        (integral(c.inverse_slope), 1.0 / high - 1.0 / low),
+        (integral(c.log_slope), np.log(high) - np.log(low)),
     )
-
-
-def _complex_step(function: Callable[[Any], Any], at: float) -> Any:
-    """A derivative to the last digit."""
-    return np.imag(function(at + 1e-30j)) / 1e-30
 
 
 class Two(NamedTuple):
@@ -550,9 +514,9 @@ class Two(NamedTuple):
     case: Dropout  # every variance above alpha
     lower: Any  # a smaller p
 
-    def told(self) -> str:
+    def shown(self) -> str:
         """In words."""
-        return f"{dropout_told(self.case)}, against p = {self.lower}"
+        return f"{self.case.shown()}, against p = {self.lower}"
 
 
 @st.composite
@@ -565,122 +529,113 @@ def pairs_of_keep(draw: st.DrawFn) -> Two:
     return Two(case._replace(above=above, keep=keep), lower)
 
 
-def _slopes_wrong(case: Dropout, c: Constants) -> bool:
-    """Closed slopes against derivatives of both moments' definitions."""
-    above, alpha, keep = case.above, case.alpha, case.keep
-    by_step = _complex_step(lambda p: (1 - p) / alpha + p / (above / p + alpha), keep)
-    logs = _complex_step(lambda p: p * np.log1p(above / (p * alpha)), keep)
-    wrong = abs(by_step - inverse_slope(above, keep, alpha, c)) > 1e-9 * abs(by_step)
+def _slopes_wrong(case: Dropout, c: Formulas) -> bool:
+    """Closed slopes against derivatives of both moments' definitions, by a complex step."""
+    above, alpha, p = case.above, case.alpha, case.keep + 1e-30j
+    by_step = np.imag((1 - p) / alpha + p / (above / p + alpha)) / 1e-30
+    logs = np.imag(p * np.log1p(above / (p * alpha))) / 1e-30
+    inverse, log = (slope(above, case.keep, alpha) for slope in (c.inverse_slope, c.log_slope))
+    wrong = abs(by_step - inverse) > 1e-9 * abs(by_step)
     # log(1 + t) - t / (1 + t) loses digits where t is small.
-    wrong_log = abs(logs - log_slope(above, keep, alpha, c)) > 1e-9 * abs(logs) + 1e-14
-    return bool(wrong.any() or wrong_log.any() or (by_step >= 0).any() or (logs <= 0).any())
+    wrong_log = abs(logs - log) > 1e-9 * abs(logs) + 1e-14
+    return bool((wrong | wrong_log | (by_step >= 0) | (logs <= 0)).any())
 
 
-def _limits_wrong(case: Dropout, c: Constants) -> bool:
+def _limits_wrong(case: Dropout, c: Formulas) -> bool:
     """Closed limits against all masks at p = 10^-40."""
     last = case._replace(keep=Fraction(1, 10**40))
-    mpd, claimed = mpd_over_masks(last), limit_mpd(case, exactly(c))
-    one = case._replace(alpha=Fraction(ALPHA), keep=last.keep).floats()
-    entropy = entropy_over_masks(one)
-    rest = c["rest"] * one.above.shape[1]
-    return bool(abs(mpd - claimed) > abs(mpd) * 1e-9 or abs(entropy - rest) > 1e-9)
+    mpd, claimed = mpd_over_masks(last), c.limit_mpd(case)
+    one = last._replace(alpha=Fraction(ALPHA)).floats()
+    rest = c.rest * one.above.shape[1]
+    return bool(abs(mpd - claimed) > abs(mpd) * 1e-9 or abs(entropy_over_masks(one) - rest) > 1e-9)
 
 
-def _grow_violated(c: Constants) -> Evidence:
+def _grow_search(c: Formulas) -> Evidence:
     """A smaller p has a greater MPD and a smaller entropy; slopes and limits."""
 
     def violated(two: Two) -> bool:
         case, less = two.case, two.case._replace(keep=two.lower)
         if mpd_over_masks(less) <= mpd_over_masks(case):
             return True
-        one, other = case.floats(), less.floats()
-        taken = lowered_log(one.above, one.keep, one.alpha)
-        if (lowered_log(other.above, other.keep, other.alpha) <= taken).any():
-            return True
-        return _slopes_wrong(one, c) or _limits_wrong(case, c)
+        one = case.floats()
+        taken, more = (lowered_log(one.above, float(p), one.alpha) for p in (one.keep, less.keep))
+        return bool((more <= taken).any()) or _slopes_wrong(one, c) or _limits_wrong(case, c)
 
     compared = "MPD_B and CE_B at two p over all masks; slopes; limits at p = 10⁻⁴⁰"
-    return search(compared, pairs_of_keep(), violated, Two.told)
+    return search(compared, pairs_of_keep(), violated, Two.shown)
 
 
-D8 = Statement(
-    id="D8",
-    name="both gaps grow as p falls to 0",
-    paper="DU-VAE, proposition 1, below equation 7",
-    item="du-prop1",
-    claim="E[1/σ̂²] falls and E log σ̂² rises with p; as p → 0, CE_B → 0 and "
-    "MPD_B → ½ Σ [(2 Var[μ] + E σ²)/α − 1].",
-    constants={"power": 2.0, "squared": 2.0, "unit": 1.0, "spread": 2.0, "rest": 0.0},
-    wrong={"power": 1.0, "squared": 1.0, "unit": 2.0, "spread": 1.0, "rest": 0.5},
-    checks=(_grow_symbolic, _grow_sampled, _grow_violated),
+D8 = stated(
+    "D8",
+    Formulas(inverse_slope, log_slope, limit_mpd, rest=0.0),
+    {
+        "power": ("(above**2)", "above"),
+        "squared": (" ** 2)", ")"),
+        "unit": ("u = 1 +", "u = 2 +"),
+        "spread": ("= 2 * mean_variance", "= mean_variance"),
+        "rest": 0.5,
+    },
+    (_grow_symbolic, _grow_sampled, _grow_search),
 )
 
 
 # --- D9, a lower bound without the variances ------------------------------------------------------
 
 
-def dropout_bound(case: Dropout, c: Constants) -> Any:
+def dropout_bound(case: Dropout) -> Any:
     """Equation 8's right side."""
-    variance = mean_variance(case.mean, c["ddof"])
-    return (c["whole"] - case.keep) / case.alpha ** c["power"] * variance
+    squares = (case.mean - average(case.mean, 0)) ** 2
+    return (1 - case.keep) / case.alpha * squares.sum() / len(squares)
 
 
 def surplus(case: Dropout) -> Any:
     """What MPD under dropout exceeds equation 8 by: two terms, neither negative."""
-    apart = (case.mean[:, None] - case.mean[None]) ** 2
     kept = case.keep**2 / (case.above + case.keep * case.alpha)
     inverse = (1 - case.keep) / case.alpha + kept
-    distant = average(apart * kept[None], 0, 1)
+    distant = average(case.distances * kept[None], 0, 1)
     return (distant + average(case.variance, 0) * average(inverse, 0) - 1).sum() / 2
 
 
-def _floor_symbolic(c: Constants) -> Evidence:
+def _floor_symbolic(c: Formulas) -> Evidence:
     """Two points of one variance: definition minus bound, in terms that are visibly positive."""
-    v, _, u, alpha, delta = _dropout_symbols()
-    p, c = 1 / (1 + u), symbolic(c)
-    case = Dropout(np.array([[0 * u], [delta]]), np.array([[v], [v]]), p, alpha)
+    v, _, u, _, alpha, two = _symbols()
+    delta = two.mean[1, 0]
     distant = delta**2 / (4 * (1 + u) * (v * (1 + u) + alpha))
     crossed = v**2 * u / (2 * alpha * (alpha + v * (1 + u)))
-    gap = mpd_over_masks(case) - dropout_bound(case, c)
+    gap = mpd_over_masks(two) - c.dropout_bound(two)
     return equal(
         "surplus of two points over the bound, two positive terms", (gap, distant + crossed)
     )
 
 
-def _floor_sampled(c: Constants) -> Evidence:
-    """Bound plus surplus is MPD."""
+def _floor_sampled(c: Formulas) -> Evidence:
     random, case = some_dropout(10)
-    _, mean1, variance1 = sampled_posteriors(random, case)
-    _, mean2, variance2 = sampled_posteriors(random, case)
-    draws = log_ratio(random, mean1, variance1, mean2, variance2)
-    exact = dropout_bound(case, c) + surplus(case)
-    return sampled("bound plus surplus against the mean log-ratio, nats", (exact, draws))
+    pair = c.dropout_bound(case) + surplus(case), pair_ratios(random, case)
+    return sampled("bound plus surplus against the mean log-ratio, nats", pair)
 
 
-def _floor_violated(c: Constants) -> Evidence:
+def _floor_search(c: Formulas) -> Evidence:
     """MPD at or below the bound, unless nothing varies at all."""
-    exact = exactly(c)
 
     def violated(case: Dropout) -> bool:
         if case.keep == 1:
             return False
-        bound = dropout_bound(case, exact) if len(case.mean) > 1 else 0
-        gap = mpd_over_masks(case) - bound
+        gap = mpd_over_masks(case) - (c.dropout_bound(case) if len(case.mean) > 1 else 0)
         varies = bool((case.above > 0).any() or (case.mean != case.mean[0]).any())
         return bool(gap < 0 or (gap > 0) != varies or gap != surplus(case))
 
-    return refuted(violated, "MPD_B at or below the bound, over all masks (exact fractions)")
+    return search_all(violated, "MPD_B at or below the bound, over all masks (exact fractions)")
 
 
-D9 = Statement(
-    id="D9",
-    name="a lower bound on MPD without the variances",
-    paper="DU-VAE, equation 8",
-    item="du-eq8",
-    claim="MPD_B > ((1 − p)/α) Σ Var[μ] for p < 1, unless every σ² is α and the means are equal.",
-    constants={"whole": 1.0, "power": 1.0, "ddof": 0.0},
-    wrong={"whole": 1.125, "power": 2.0, "ddof": 1.0},
-    checks=(_floor_symbolic, _floor_sampled, _floor_violated),
+D9 = stated(
+    "D9",
+    Formulas(dropout_bound),
+    {
+        "whole": ("(1 - case.keep)", "(Fraction(9, 8) - case.keep)"),
+        "power": ("/ case.alpha", "/ case.alpha**2"),
+        "ddof": ("/ len(squares)", "/ (len(squares) - 1)"),
+    },
+    (_floor_symbolic, _floor_sampled, _floor_search),
 )
 
 STATEMENTS = (D4b, D5, D6, D7, D8, D9)

@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from companion.claims.formulas import ALPHA, Array
 from companion.claims.statements import Examination, examine
 from companion.du import statements as du
-from companion.du import statements_dropout as du_dropout
-from companion.du.statements_dropout import ALPHA, Dropout
+from companion.du import statements_dropout as dropout
+from companion.du.statements_dropout import Dropout
 from companion.show.figures import COLOURS
-
-__all__ = [
-    "Cloud",
-    "Curves",
-    "bound_figure",
-    "bound_ratio",
-    "curves",
-    "examined",
-    "frames",
-    "gap_figure",
-    "lone_table",
-    "noise_figure",
-    "tightness",
-    "tightness_figure",
-    "zero_shares",
-]
-
-Array = NDArray[np.float64]
+from companion.show.theory import Frames, canvas
 
 PRINTED_KEEP = (0.9, 0.8)  # of DU-VAE's table 1
 VARIANCES = (0.07, 0.1, 0.15, 0.25, 0.4, 0.6, 1.0, 1.6, 2.5, 4.0)  # of the slider
@@ -45,31 +27,11 @@ _LINES = (("vae", "-"), ("lagging", "--"), ("mi", "-."), ("aggregate", ":"))
 
 def examined() -> dict[str, Examination]:
     """Every statement of the page by its number, with its checks run."""
-    return {one.id: examine(one) for one in (*du.STATEMENTS, *du_dropout.STATEMENTS)}
+    return {one.id: examine(one) for one in (*du.STATEMENTS, *dropout.STATEMENTS)}
 
 
-def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-# --- D2 -------------------------------------------------------------------------------------------
-
-
-def lone_table(dimensions: Sequence[int] = (1, 2, 8, 32)) -> pd.DataFrame:
-    """MPD of two points with q = N(0, I): definition, equation 3 corrected, equation 3 printed."""
-    rows = []
-    right, printed = du.D2.constants, {**du.D2.constants, "inside": 0.0, "lone": 1.0}
-    for count in dimensions:
-        mean, variance = np.zeros((2, count)), np.ones((2, count))
-        values = [float(du.closed_mpd(mean, variance, c)) for c in (right, printed)]
-        rows.append([str(count), du.pairwise_mpd(mean, variance), *values])
-    names = [
-        "dimensions D",
-        "average KL over pairs",
-        "−1 in every dimension",
-        "−1 once, as printed",
-    ]
-    return pd.DataFrame(rows, columns=names)
+def _line(axes: Axes, x: Array, y: Any, colour: str, style: str, label: str) -> None:
+    axes.plot(x, y, style, color=COLOURS[colour], label=label)
 
 
 # --- D3 -------------------------------------------------------------------------------------------
@@ -99,32 +61,25 @@ def tightness(sets: int = 60) -> list[Cloud]:
         size = 10.0 ** random.uniform(-1.5, 1.0, (sets, 1, 1))
         means = size * random.normal(size=(sets, 5, 3))
         variances = np.exp(random.uniform(math.log(low), math.log(high), (sets, 5, 3)))
-        bound = [float(du.variance_bound(mean, 1.0, du.D3.constants)) for mean in means]
-        pairs = zip(means, variances, strict=True)
-        mpd = [du.pairwise_mpd(mean, variance) for mean, variance in pairs]
+        bound = [float(du.variance_bound(mean, 1.0)) for mean in means]
+        mpd = [du.pairwise_mpd(*q) for q in zip(means, variances, strict=True)]
         clouds.append(Cloud(label, np.array(bound), np.array(mpd)))
     return clouds
 
 
 def tightness_figure(clouds: Sequence[Cloud]) -> Figure:
     """MPD against its lower bound."""
-    figure = _figure(5.2, 4.0)
-    axes = figure.subplots()
+    figure, axes = canvas(5.2, 4.0)
     ends = np.array([min(cloud.bound.min() for cloud in clouds), 300.0])
     axes.plot(ends, ends, "-", color=COLOURS["kl"], linewidth=1, label="MPD equal to the bound")
     for cloud, (colour, _), marker in zip(clouds, _LINES, "o^sx", strict=True):
-        size = 3.5 if marker == "o" else 5
-        axes.plot(
-            cloud.bound,
-            cloud.mpd,
-            marker,
-            color=COLOURS[colour],
-            markersize=size,
-            label=cloud.label,
-        )
-    axes.set(
-        xscale="log", yscale="log", xlabel="Σ Var[μ] / C with C = 1 (nats)", ylabel="MPD (nats)"
-    )
+        style: dict[str, Any] = {
+            "color": COLOURS[colour],
+            "markersize": 3.5 if marker == "o" else 5,
+        }
+        axes.plot(cloud.bound, cloud.mpd, marker, label=cloud.label, **style)
+    axes.set(xscale="log", yscale="log")
+    axes.set(xlabel="Σ Var[μ] / C with C = 1 (nats)", ylabel="MPD (nats)")
     axes.legend(fontsize=7)
     return figure
 
@@ -142,10 +97,9 @@ def zero_shares(keep: float, dimensions: int = 4) -> Array:
 def _entropies(axes: Axes) -> None:
     """Entropy of one dimension with and without the noise."""
     variance = np.geomspace(1e-4, 4.0, 200)
-    c = du.D4.constants
-    bare, noisy = du.entropy(variance, c), du.entropy(variance + ALPHA, c)
-    axes.plot(variance, bare, "--", color=COLOURS["lagging"], label="without noise")
-    axes.plot(variance, noisy, "-", color=COLOURS["vae"], label="with noise of variance α")
+    bare, noisy = du.entropy(variance), du.entropy(variance + ALPHA)
+    _line(axes, variance, bare, "lagging", "--", "without noise")
+    _line(axes, variance, noisy, "vae", "-", "with noise of variance α")
     axes.axhline(0.0, color=COLOURS["guide"], linewidth=0.8)
     axes.axvline(ALPHA, color=COLOURS["guide"], linewidth=0.8, linestyle=":")
     axes.annotate("α", (ALPHA, 1.8), xytext=(-10, 0), textcoords="offset points", fontsize=9)
@@ -155,24 +109,15 @@ def _entropies(axes: Axes) -> None:
 
 def noise_figure(dimensions: int = 4) -> Figure:
     """Entropy of one dimension against its variance, and how many dimensions a mask keeps."""
-    figure = _figure(8.4, 3.2)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = canvas(8.4, 3.2, 2)
     _entropies(left)
-    keeps = (*PRINTED_KEEP, 0.5)
     kept = np.arange(dimensions + 1)
-    marks = zip(keeps, _LINES, ("", "///", "..."), strict=False)
-    for place, (keep, (colour, _), hatch) in enumerate(marks):
-        right.bar(
-            kept + 0.27 * (place - 1),
-            zero_shares(keep, dimensions),
-            0.25,
-            color=COLOURS[colour],
-            hatch=hatch,
-            edgecolor="white",
-            label=f"p = {keep:g}",
-        )
-    names = ["0\nH = 0", *(str(k) for k in kept[1:])]
-    right.set_xticks(kept, names)
+    bars = zip((*PRINTED_KEEP, 0.5), _LINES, ("", "///", "..."), strict=False)
+    for place, (keep, (colour, _), hatch) in enumerate(bars):
+        style: dict[str, Any] = {"color": COLOURS[colour], "hatch": hatch, "edgecolor": "white"}
+        shares, at = zero_shares(keep, dimensions), kept + 0.27 * (place - 1)
+        right.bar(at, shares, 0.25, label=f"p = {keep:g}", **style)
+    right.set_xticks(kept, ["0\nH = 0", *(str(k) for k in kept[1:])])
     right.set(yscale="log", ylim=(5e-5, 1.5), ylabel="probability")
     right.set_xlabel(f"dimensions kept, of {dimensions}")
     right.legend(fontsize=8, loc="upper left")
@@ -199,69 +144,63 @@ def curves(variance: float) -> Curves:
     """MPD, conditional entropy and equation 8 against p, for one variance above alpha."""
     keep = np.concatenate([np.geomspace(1e-3, 0.05, 12, endpoint=False), np.linspace(0.05, 1, 39)])
     above = np.full(_CROSS.shape, variance - ALPHA)
-    cases = [Dropout(_CROSS, above, float(p), ALPHA) for p in keep]
-    c6, c7, c9 = (one.constants for one in (du_dropout.D6, du_dropout.D7, du_dropout.D9))
+    cases = [Dropout(_CROSS, above, float(p)) for p in keep]
     return Curves(
         keep,
-        np.array([du_dropout.dropped_mpd(case, c6) for case in cases]),
-        np.array([du_dropout.dropped_entropy(case, c7) for case in cases]),
-        np.array([du_dropout.dropout_bound(case, c9) for case in cases]),
+        np.array([dropout.dropped_mpd(case) for case in cases]),
+        np.array([dropout.dropped_entropy(case) for case in cases]),
+        np.array([dropout.dropout_bound(case) for case in cases]),
         du.pairwise_mpd(_CROSS, np.full(_CROSS.shape, variance)),
-        du.conditional_entropy(np.full(_CROSS.shape, variance), du.D4.constants),
-        float(du_dropout.limit_mpd(cases[0], du_dropout.D8.constants)),
-        du_dropout.D8.constants["rest"] * _CROSS.shape[1],
+        du.conditional_entropy(np.full(_CROSS.shape, variance)),
+        float(dropout.limit_mpd(cases[0])),
+        dropout.D8.constants["rest"] * _CROSS.shape[1],
     )
 
 
 def _limits(axes: Axes, before: float, limit: float) -> None:
-    axes.axhline(
-        before, color=COLOURS["kl"], linestyle="--", linewidth=1, label="no dropout (p = 1)"
-    )
-    axes.axhline(limit, color=COLOURS["guide"], linestyle=":", linewidth=1.5, label="limit p → 0")
-    axes.plot([0.0, 1.0], [limit, before], "o", color=COLOURS["kl"], markersize=4)
+    kl, guide = COLOURS["kl"], COLOURS["guide"]
+    axes.axhline(before, color=kl, linestyle="--", linewidth=1, label="no dropout (p = 1)")
+    axes.axhline(limit, color=guide, linestyle=":", linewidth=1.5, label="limit p → 0")
+    axes.plot([0.0, 1.0], [limit, before], "o", color=kl, markersize=4)
     axes.set(xlim=(-0.02, 1.02), xlabel="p, probability of keeping a variance")
 
 
-def _frame(found: Curves) -> Figure:
-    figure = _figure(8.4, 3.3)
-    left, right = figure.subplots(1, 2)
-    left.plot(found.keep, found.mpd, color=COLOURS["vae"], label="MPD under dropout")
-    inner = found.keep < 1.0
-    left.plot(
-        found.keep[inner], found.bound[inner], "-.", color=COLOURS["mi"], label="bound, equation 8"
-    )
-    _limits(left, found.mpd_before, found.mpd_limit)
+def _frame(one: Curves) -> Figure:
+    figure, (left, right) = canvas(8.4, 3.3, 2)
+    inner = one.keep < 1.0
+    _line(left, one.keep, one.mpd, "vae", "-", "MPD under dropout")
+    _line(left, one.keep[inner], one.bound[inner], "mi", "-.", "bound, equation 8")
+    _limits(left, one.mpd_before, one.mpd_limit)
     left.set(yscale="log", ylim=(0.01, 150.0), ylabel="MPD (nats)")
     left.legend(fontsize=7, loc="lower left")
-    right.plot(found.keep, found.entropy, color=COLOURS["lagging"], label="H(z|x) under dropout")
-    _limits(right, found.entropy_before, found.entropy_limit)
+    _line(right, one.keep, one.entropy, "lagging", "-", "H(z|x) under dropout")
+    _limits(right, one.entropy_before, one.entropy_limit)
     right.set(ylim=(-0.15, 5.8), ylabel="conditional entropy (nats)")
     right.legend(fontsize=7, loc="upper left")
     return figure
 
 
-def frames() -> tuple[list[Figure], list[str]]:
+def frames() -> Frames:
     """A frame for each variance, and their labels."""
-    found = [curves(variance) for variance in VARIANCES]
+    every = {variance: curves(variance) for variance in VARIANCES}
     labels = [
         f"σ² = {variance:g}: MPD {one.mpd_before:.2f} without dropout, {one.mpd_limit:.1f} as p → 0"
-        for variance, one in zip(VARIANCES, found, strict=True)
+        for variance, one in every.items()
     ]
-    return [_frame(one) for one in found], labels
+    return Frames([_frame(one) for one in every.values()], labels)
 
 
 def gap_figure() -> Figure:
     """What dropout adds to E[1/variance] and takes from the entropy of one dimension."""
-    figure = _figure(8.4, 3.4)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = canvas(8.4, 3.4, 2)
     keep = np.linspace(1e-3, 1.0, 300)
     for ratio, (colour, style) in zip(_RATIOS, _LINES, strict=True):
         above = np.array((ratio - 1.0) * ALPHA)
-        added = [ALPHA * du_dropout.raised_inverse(above, p, ALPHA) for p in keep]
-        taken = [0.5 * du_dropout.lowered_log(above, float(p), ALPHA) for p in keep]
+        added = [ALPHA * dropout.raised_inverse(above, p, ALPHA) for p in keep]
+        taken = [0.5 * dropout.lowered_log(above, float(p), ALPHA) for p in keep]
         label = f"σ²/α = {ratio:.3g}"
-        left.plot(keep, added, style, color=COLOURS[colour], label=label)
-        right.plot(keep, taken, style, color=COLOURS[colour], label=label)
+        _line(left, keep, added, colour, style, label)
+        _line(right, keep, taken, colour, style, label)
     for axes in (left, right):
         for p in PRINTED_KEEP:
             axes.axvline(p, color=COLOURS["guide"], linewidth=0.6)
@@ -278,19 +217,17 @@ def gap_figure() -> Figure:
 def bound_ratio(spread: float, variance: float, keep: float = 0.8) -> float:
     """MPD under dropout over equation 8's bound, where the variances of the means sum to spread."""
     mean = _CROSS * math.sqrt(spread / float(du.mean_variance(_CROSS)))
-    case = Dropout(mean, np.full(mean.shape, variance - ALPHA), keep, ALPHA)
-    mpd = du_dropout.dropped_mpd(case, du_dropout.D6.constants)
-    return float(mpd / du_dropout.dropout_bound(case, du_dropout.D9.constants))
+    case = Dropout(mean, np.full(mean.shape, variance - ALPHA), keep)
+    return float(dropout.dropped_mpd(case) / dropout.dropout_bound(case))
 
 
 def bound_figure(keep: float = 0.8) -> Figure:
     """MPD under dropout in units of its bound."""
-    figure = _figure(5.2, 3.4)
-    axes = figure.subplots()
+    figure, axes = canvas(5.2, 3.4)
     spreads = np.geomspace(1e-2, 1e5, 80)
     for variance, (colour, style) in zip((0.1, 1.0, 4.0, 100.0), _LINES, strict=True):
         ratio = [bound_ratio(float(spread), variance, keep) for spread in spreads]
-        axes.plot(spreads, ratio, style, color=COLOURS[colour], label=f"σ² = {variance:g}")
+        _line(axes, spreads, ratio, colour, style, f"σ² = {variance:g}")
     axes.axhline(1.0, color=COLOURS["kl"], linewidth=1)
     axes.set(xscale="log", yscale="log", ylim=(0.8, 1e3))
     axes.set(xlabel="Σ Var[μ]", ylabel="MPD under dropout / bound")

@@ -1,74 +1,49 @@
-"""Tables and pictures for the statements of IGP: ties, estimates, water-filling and rotations."""
+"""Pictures for the statements of IGP: ties, information, water-filling and rotations."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from companion.igp import statements as igp
+from companion.claims.formulas import Array
+from companion.claims.statements import Examination, examine
+from companion.igp import statements, statements_latent, statements_linear
+from companion.igp.statements_linear import ACTIVE, linear_igp, mean_variances
 from companion.show.figures import COLOURS
+from companion.show.theory import canvas
 from posterior_collapse import gaussian
 
-__all__ = [
-    "ANGLES",
-    "LEVELS",
-    "ActiveCounts",
-    "Basis",
-    "Turned",
-    "active_counts",
-    "active_figure",
-    "basis",
-    "basis_figure",
-    "channel_figure",
-    "channels",
-    "estimate_table",
-    "linear_table",
-    "shared_table",
-    "tie_curves",
-    "tie_figure",
-    "trained_table",
-    "turned",
-    "turned_figure",
-    "turned_table",
-]
 
-Array = NDArray[np.float64]
-ACTIVE = 0.01  # variance of the mean from which a unit is active (Burda et al. 2016)
+def examined() -> dict[str, Examination]:
+    """Every statement of the page by its number, with its checks run."""
+    every = statements.STATEMENTS + statements_latent.STATEMENTS + statements_linear.STATEMENTS
+    return {one.id: examine(one) for one in sorted(every, key=lambda one: one.id)}
 
 
-def _canvas(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+def _lines(axes: Axes, x: Array, lines: Iterable[tuple[str, Any, str, str]]) -> None:
+    """Curves over x: name, values, colour and line style each."""
+    for name, values, colour, line in lines:
+        axes.plot(x, values, linestyle=line, color=COLOURS[colour], label=name)
 
 
 # --- ties -----------------------------------------------------------------------------------------
 
 LEVELS = (0.03, 0.06, 0.12, 0.2, 0.3, 0.45, 0.7, 1.0, 1.5, 2.5, 4.0)
 _RATIOS = np.geomspace(1.0, 100.0, 81)
-_STYLES = {
-    "untied": ("kl", "-", ""),
+_STYLES: dict[str, tuple[str, Any, str]] = {
+    "no tie": ("kl", "-", ""),
     "smallest": ("lagging", "--", "v"),
     "harmonic": ("accent", "-.", "s"),
     "geometric": ("mi", ":", "D"),
     "arithmetic": ("vae", (0, (6, 2, 1, 2)), "o"),
 }
-
-
-def _kl(variance: Array) -> float:
-    """KL of N(0, diag variance) to N(0, I), nats."""
-    log = torch.from_numpy(np.log(variance))[None]
-    return float(gaussian.kl_to_standard_normal(torch.zeros_like(log), log))
 
 
 def tie_curves(level: float, ratios: Array = _RATIOS, dimensions: int = 8) -> dict[str, Array]:
@@ -80,12 +55,12 @@ def tie_curves(level: float, ratios: Array = _RATIOS, dimensions: int = 8) -> di
         dimensions: how many variances.
     """
     places = np.linspace(-0.5, 0.5, dimensions)
-    rows = []
-    for ratio in ratios:
-        variance = level * ratio**places
-        tied = [_kl(np.full(dimensions, tie)) for tie in igp.ties(variance)[:4]]
-        rows.append([_kl(variance), *tied])
-    return dict(zip(_STYLES, (np.array(rows) / dimensions).T, strict=True))
+    variances = level * ratios[:, None] ** places  # (R, K)
+    ties = np.array([statements.ties(variance)[:4] for variance in variances])  # (R, 4)
+    tied = np.repeat(ties.T[..., None], dimensions, axis=-1)  # (4, R, K)
+    log = torch.from_numpy(np.log(np.concatenate([variances[None], tied])))
+    kl = gaussian.kl_to_standard_normal(torch.zeros_like(log), log).numpy() / dimensions
+    return dict(zip(_STYLES, kl, strict=True))
 
 
 def _tie_limits(axes: Axes, level: float) -> None:
@@ -102,8 +77,7 @@ def _tie_limits(axes: Axes, level: float) -> None:
 
 def tie_figure(level: float) -> Figure:
     """KL under the ties against the spread of the variances, and its change by the tie."""
-    figure = _canvas(8.0, 3.4)
-    whole, change = figure.subplots(1, 2)
+    figure, (whole, change) = canvas(8.0, 3.4, 2)
     curves = tie_curves(level)
     whole.set(ylim=(0.0, 3.0), ylabel="KL, nats a dimension")
     change.set(ylim=(-1.0, 1.5), ylabel="KL after the tie less KL before")
@@ -115,76 +89,38 @@ def tie_figure(level: float) -> Figure:
     change.text(1.1, -0.93, "lowered", fontsize=8)
     for name, values in curves.items():
         colour, line, marker = _STYLES[name]
-        label = "no tie" if name == "untied" else name
-        style = {"color": COLOURS[colour], "linestyle": line, "marker": marker, "markevery": 16}
-        whole.plot(_RATIOS, values, markersize=4, label=label, **style)
-        change.plot(_RATIOS, values - curves["untied"], markersize=4, **style)
+        style: dict[str, Any] = {
+            "color": COLOURS[colour],
+            "linestyle": line,
+            "marker": marker,
+            "markevery": 16,
+        }
+        whole.plot(_RATIOS, values, markersize=4, label=name, **style)
+        change.plot(_RATIOS, values - curves["no tie"], markersize=4, **style)
     figure.legend(loc="outside lower center", ncols=5, fontsize=8)
     return figure
-
-
-# --- the estimate of the variance -----------------------------------------------------------------
-
-
-def estimate_table(
-    samples: Sequence[int] = (2, 5, 10, 100, 1000), dimensions: int = 32
-) -> pd.DataFrame:
-    """Standard errors of the estimate of a variance 1, exact and as printed."""
-    rows = []
-    for count in samples:
-        alone = igp.estimate_error(count, 1, igp.I1.constants)
-        shared = igp.estimate_error(count, dimensions, igp.I1.constants)
-        rows.append(
-            {
-                "samples N": count,
-                "exact": alone,
-                "printed √(2/N)": math.sqrt(2.0 / count),
-                "exact over printed": alone / math.sqrt(2.0 / count),
-                f"exact, shared by {dimensions}": shared,
-                "gain": alone / shared,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def shared_table(
-    samples: Sequence[int] = (2, 10, 100, 1000), variance: Sequence[float] = (0.1, 0.5, 1.0)
-) -> pd.DataFrame:
-    """Root mean squared errors in each dimension, of its own and of the shared estimate."""
-    values = np.asarray(variance, dtype=float)
-    rows = []
-    for count in samples:
-        found = igp.shared_error(count, values)
-        row: dict[str, float] = {"samples N": count}
-        for place, value in enumerate(values):
-            row[f"σ² = {value:g}, own"] = math.sqrt(found.own[place])
-            row["shared" + " " * place] = math.sqrt(found.shared[place])
-        rows.append(row)
-    return pd.DataFrame(rows)
 
 
 # --- information, rate and distortion -------------------------------------------------------------
 
 
-def channels(slopes: Array) -> list[igp.Channel]:
+def channels(slopes: Array) -> list[statements_latent.Channel]:
     """Two x with q(z|x) = N(-1, 1/4) and N(1, 1/4), and sigmoid decoders of those slopes."""
     mean, sd = np.array([-1.0, 1.0]), np.array([0.5, 0.5])
-    return [igp.sigmoid_channel(mean, sd, float(slope), 2001) for slope in slopes]
+    return [statements_latent.sigmoid_channel(mean, sd, float(slope), 2001) for slope in slopes]
 
 
 def channel_figure() -> Figure:
     """The three quantities of the bound against the slope of the decoder."""
     slopes = np.linspace(0.25, 24.0, 96)
-    found = channels(slopes)
-    figure = _canvas(5.6, 3.4)
-    axes = figure.subplots()
+    terms = channels(slopes)
+    figure, axes = canvas(5.6, 3.4)
     lines = (
-        ("rate R", [one.rate for one in found], "kl", "--"),
-        ("information I", [one.information for one in found], "mi", "-"),
-        ("H − D", [one.entropy - one.distortion for one in found], "vae", "-."),
+        ("rate R", [one.rate for one in terms], "kl", "--"),
+        ("information I", [one.information for one in terms], "mi", "-"),
+        ("H − D", [one.entropy - one.distortion for one in terms], "vae", "-."),
     )
-    for name, values, colour, line in lines:
-        axes.plot(slopes, values, line, color=COLOURS[colour], label=name)
+    _lines(axes, slopes, lines)
     axes.axvline(8.0, color=COLOURS["guide"], linewidth=0.8, linestyle=":")
     axes.text(8.2, 0.05, "decoder equal to q(x|z)", fontsize=8)
     axes.set(xlabel="slope of the decoder", ylabel="nats", xlim=(0, 24), ylim=(0, 0.9))
@@ -201,27 +137,21 @@ _NOISES = np.geomspace(2.0**-8, 8.0, 200)
 class ActiveCounts(NamedTuple):
     """Numbers of active directions for each noise variance (S,)."""
 
-    noise: Array
-    diagonal: NDArray[np.int64]  # weights above 0
-    isotropic: NDArray[np.int64]
-    diagonal_units: NDArray[np.int64]  # variance of the mean at least 0.01
-    isotropic_units: NDArray[np.int64]
+    diagonal: Array  # weights above 0
+    isotropic: Array
+    diagonal_units: Array  # variance of the mean at least 0.01
+    isotropic_units: Array
 
 
 def active_counts(spectrum: Array = SPECTRUM, noises: Array = _NOISES) -> ActiveCounts:
     """Active directions of both optima, by their weights and as AU counts them."""
-    rows = []
-    for noise in noises:
-        dgp, iso = igp.mean_variances(spectrum, float(noise))
-        pair = [(dgp > 0).sum(), (iso > 0).sum(), (dgp >= ACTIVE).sum(), (iso >= ACTIVE).sum()]
-        rows.append(pair)
-    return ActiveCounts(noises, *np.array(rows, dtype=np.int64).T)
+    spread = np.array([mean_variances(spectrum, float(noise)) for noise in noises])  # (S, 2, K)
+    return ActiveCounts(*(spread > 0).sum(-1).T, *(spread >= ACTIVE).sum(-1).T)
 
 
 def _water(axes: Axes, spectrum: Array, noise: float) -> None:
     """Eigenvalues with the two thresholds."""
-    found = igp.linear_igp(spectrum, noise)
-    low = noise**2 / found.level
+    low = noise**2 / linear_igp(spectrum, noise).level
     place = np.arange(1, len(spectrum) + 1)
     groups = (
         ("active in both", spectrum > noise, "vae", "o"),
@@ -240,83 +170,23 @@ def _water(axes: Axes, spectrum: Array, noise: float) -> None:
 
 def active_figure(noise: float = 0.25) -> Figure:
     """Thresholds at one noise, and numbers of active directions over the noise."""
-    figure = _canvas(8.6, 3.6)
-    water, count = figure.subplots(1, 2)
+    figure, (water, count) = canvas(8.6, 3.6, 2)
     _water(water, SPECTRUM, noise)
-    found = active_counts()
+    active = active_counts()
     lines = (
-        ("isotropic", found.isotropic, "lagging", "-"),
-        ("isotropic, variance ≥ 0.01", found.isotropic_units, "lagging", ":"),
-        ("diagonal", found.diagonal, "vae", "--"),
-        ("diagonal, variance ≥ 0.01", found.diagonal_units, "sky", "-."),
+        ("isotropic", active.isotropic, "lagging", "-"),
+        ("isotropic, variance ≥ 0.01", active.isotropic_units, "lagging", ":"),
+        ("diagonal", active.diagonal, "vae", "--"),
+        ("diagonal, variance ≥ 0.01", active.diagonal_units, "sky", "-."),
     )
     for name, values, colour, line in lines:
-        count.step(found.noise, values, linestyle=line, color=COLOURS[colour], label=name)
+        count.step(_NOISES, values, linestyle=line, color=COLOURS[colour], label=name)
     count.axvline(noise, color=COLOURS["guide"], linewidth=0.8)
     count.axvline(SPECTRUM[0], color=COLOURS["guide"], linewidth=0.8, linestyle=":")
     count.text(SPECTRUM[0] * 0.95, 9.5, "largest λ", fontsize=7, rotation=90, ha="right")
     count.set(xscale="log", xlabel="noise variance s²", ylabel="active directions of 16")
     count.legend(fontsize=7, loc="lower left")
     return figure
-
-
-def linear_table(
-    spectrum: Sequence[float] = (4.0, 1.0, 0.2, 0.05), noise: float = 0.25
-) -> pd.DataFrame:
-    """Both optima on one data covariance: what the code costs and what it carries, nats."""
-    values = np.asarray(spectrum, dtype=float)
-    found = igp.linear_igp(values, noise)
-    weights = igp.dgp_weights(values, noise)
-    rate = 0.5 * float(np.log1p(weights / noise).sum())
-    mismatch = -0.5 * found.log_det  # the trace of Cov[q(z)] is K at the optimum
-    fit = [0.5 * float((values / (w + noise)).sum()) for w in (weights, found.weights)]
-    worse = fit[1] + found.kl - fit[0] - rate
-    names = ("posterior", "active", "KL", "information", "KL(q(z) ‖ p)", "log det Cov[q(z)]")
-    rows = [
-        ("diagonal", int((weights > 0).sum()), rate, rate, 0.0, 0.0, 0.0),
-        (
-            "isotropic",
-            int((found.weights > 0).sum()),
-            found.kl,
-            found.kl - mismatch,
-            mismatch,
-            found.log_det,
-            -worse,
-        ),
-    ]
-    return pd.DataFrame(rows, columns=[*names, "ELBO less the diagonal one's"])
-
-
-TRAINED = (
-    ((4.0, 1.0, 0.2, 0.05), 0.25),
-    ((2.0, 0.5), 1.0),
-    ((1.0, 0.9, 0.8), 0.5),
-    ((8.0, 0.3, 0.2, 0.1), 0.5),
-    ((0.9, 0.5), 1.0),
-)
-
-
-def _few(values: Array) -> str:
-    return ", ".join(f"{max(value, 0.0):.4f}" for value in values)
-
-
-def trained_table() -> pd.DataFrame:
-    """Linear VAEs trained from random starts beside the formula's optimum."""
-    rows = []
-    for seed, (spectrum, noise) in enumerate(TRAINED):
-        values = np.asarray(spectrum)
-        claimed, found = igp.linear_igp(values, noise), igp.train(values, noise, seed)
-        rows.append(
-            {
-                "eigenvalues of the data": ", ".join(f"{value:g}" for value in spectrum),
-                "s²": f"{noise:g}",
-                "w², formula": _few(claimed.weights),
-                "w², trained": _few(found.weights),
-                "τ², formula": claimed.variance,
-                "τ², trained": found.variance,
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 # --- rotations ------------------------------------------------------------------------------------
@@ -339,7 +209,7 @@ def turned(degrees: float, points: int = 24) -> Turned:
     """Evenly spread means on the first axis, with variance 0.9 (ddof 1), turned by an angle."""
     line = np.linspace(-1.0, 1.0, points)
     line *= math.sqrt(_LENGTH / line.var(ddof=1))
-    means = np.stack([line, np.zeros(points)], -1) @ igp.turn(degrees).T
+    means = np.stack([line, np.zeros(points)], -1) @ statements_latent.turn(degrees).T
     tensor = torch.from_numpy(means)
     return Turned(means, gaussian.active_units(tensor), gaussian.active_rank(tensor))
 
@@ -358,88 +228,55 @@ def _cloud(axes: Axes, means: Array) -> None:
 
 def turned_figure(degrees: float) -> Figure:
     """The cloud of means at an angle; variance of both coordinates, AU and rank over the angle."""
-    figure = _canvas(8.0, 3.4)
+    figure = Figure(figsize=(8.0, 3.4), layout="constrained")
     cloud, spread, count = figure.subplots(1, 3, width_ratios=(1.2, 1, 1))
     here = turned(degrees)
     _cloud(cloud, here.means)
     cloud.set_title(f"AU {here.units}, rank {here.rank}", fontsize=9)
     angles = np.linspace(0.0, 90.0, 361)
-    along = np.radians(angles)
-    first, second = _LENGTH * np.cos(along) ** 2, _LENGTH * np.sin(along) ** 2
-    spread.plot(angles, first, "-", color=COLOURS["vae"], label="z₁")
-    spread.plot(angles, second, "--", color=COLOURS["lagging"], label="z₂")
+    first, second = (_LENGTH * turn(np.radians(angles)) ** 2 for turn in (np.cos, np.sin))
+    _lines(spread, angles, (("z₁", first, "vae", "-"), ("z₂", second, "lagging", "--")))
     spread.axhline(ACTIVE, color=COLOURS["kl"], linestyle=":", linewidth=1)
     spread.text(45, ACTIVE * 0.9, "0.01", fontsize=7, ha="center", va="top")
     spread.set(yscale="log", ylim=(1e-3, 2.0), xlabel="angle, degrees")
     spread.set_title("variance of a coordinate's mean", fontsize=9)
-    spread.legend(fontsize=7, loc="lower center")
-    found = [turned(float(angle)) for angle in angles[::4]]
-    count.step(angles[::4], [one.units for one in found], color=COLOURS["lagging"], label="AU")
-    ranks = [one.rank for one in found]
-    count.plot(angles[::4], ranks, "--", color=COLOURS["mi"], label="rank of Cov(μ)")
+    every = [turned(float(angle)) for angle in angles[::4]]
+    units, ranks = [one.units for one in every], [one.rank for one in every]
+    count.step(angles[::4], units, color=COLOURS["lagging"], label="AU")
+    _lines(count, angles[::4], [("rank of Cov(μ)", ranks, "mi", "--")])
     count.set(ylim=(0, 2.6), yticks=[0, 1, 2], xlabel="angle, degrees")
     count.set_title("active", fontsize=9)
-    count.legend(fontsize=7, loc="lower center")
     for axes in (spread, count):
+        axes.legend(fontsize=7, loc="lower center")
         axes.axvline(degrees, color=COLOURS["guide"], linewidth=1)
         axes.set_xticks([0, 45, 90])
     return figure
 
 
-def turned_table(angles: Sequence[float] = (0.0, 5.0, 30.0, 45.0, 90.0)) -> pd.DataFrame:
-    """ELBO of a turned model with a bent decoder; AU and rank of its means.
-
-    The last column has a diagonal posterior whose variances are not turned with the means.
-    """
-    rows = []
-    for angle in angles:
-        here = turned(angle)
-        places = turned(0.0).means
-        elbo = {
-            name: np.mean(
-                [igp.turned_elbo(1.0, mean, np.array(variance), angle) for mean in places]
-            )
-            for name, variance in (("iso", (_WIDTH**2, _WIDTH**2)), ("diag", (_WIDTH**2, 1.0)))
-        }
-        rows.append(
-            {
-                "angle, degrees": f"{angle:g}",
-                "ELBO, isotropic": elbo["iso"],
-                "AU": here.units,
-                "rank": here.rank,
-                "ELBO, variances 0.09 and 1": elbo["diag"],
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-class Basis(NamedTuple):
-    """AU in random bases for each rank (R,)."""
-
-    ranks: NDArray[np.int64]
-    units: NDArray[np.int64]  # (R, bases)
-
-
-def basis(dimensions: int = 32, bases: int = 100, seed: int = 0) -> Basis:
-    """AU of means whose covariance has some eigenvalues 0.9 and otherwise 0, in random bases."""
+def basis(dimensions: int = 32, bases: int = 100, seed: int = 0) -> Array:
+    """AU in random bases, (ranks from 0, bases), of means with eigenvalues 0.9 and else 0."""
     random = np.random.default_rng(seed)
     frames = np.linalg.qr(random.normal(size=(bases, dimensions, dimensions)))[0]
     # Row k of a frame squared and cumulated: the variance of z_k with one eigenvalue, two, ...
     spread = _LENGTH * np.cumsum(frames**2, axis=-1)
     units = (spread >= ACTIVE).sum(1)  # (bases, ranks from 1)
-    whole = np.concatenate([np.zeros((bases, 1), dtype=np.int64), units], 1)
-    return Basis(np.arange(dimensions + 1), whole.T)
+    return np.concatenate([np.zeros((bases, 1), dtype=np.int64), units], 1).T
 
 
-def basis_figure(found: Basis) -> Figure:
+def basis_figure(units: Array) -> Figure:
     """AU in random bases against the rank of the covariance of the means."""
-    figure = _canvas(5.6, 3.6)
-    axes = figure.subplots()
-    low, middle, high = np.quantile(found.units, (0.0, 0.5, 1.0), axis=1)
-    axes.fill_between(found.ranks, low, high, color=COLOURS["sky"], alpha=0.5, linewidth=0,
-                      label="all bases drawn")  # fmt: skip
-    axes.plot(found.ranks, middle, "o-", color=COLOURS["vae"], markersize=3, label="median")
-    axes.plot(found.ranks, found.ranks, "--", color=COLOURS["lagging"], label="AU = rank")
+    figure, axes = canvas(5.6, 3.6)
+    ranks = np.arange(len(units))
+    low, middle, high = np.quantile(units, (0.0, 0.5, 1.0), axis=1)
+    band: dict[str, Any] = {
+        "color": COLOURS["sky"],
+        "alpha": 0.5,
+        "linewidth": 0,
+        "label": "all bases drawn",
+    }
+    axes.fill_between(ranks, low, high, **band)
+    axes.plot(ranks, middle, "o-", color=COLOURS["vae"], markersize=3, label="median")
+    _lines(axes, ranks, [("AU = rank", ranks, "lagging", "--")])
     axes.set(xlabel="rank of Cov(μ)", ylabel="AU of 32", xlim=(0, 32), ylim=(0, 33))
     axes.legend(fontsize=8, loc="lower right")
     return figure
