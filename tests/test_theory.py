@@ -12,14 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sympy
+import torch
 import yaml
+from hypothesis import given
 from hypothesis import strategies as st
 
 import companion
+from companion.claims import mixtures
 from companion.claims import statements as theory
 from companion.claims.printed import Verdict, inventory, repository
 from companion.claims.statements import Evidence, Standing, Statement, Way
 from companion.show import theory as shown
+from posterior_collapse import gaussian
 from posterior_collapse.errors import BadInput
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -121,6 +125,22 @@ def test_equal_and_nonnegative_decide_by_algebra() -> None:
     assert not theory.nonnegative("line", x).holds
 
 
+@given(st.floats(-3, 3), st.floats(0.01, 9), st.floats(-3, 3), st.floats(0.01, 9))
+def test_closed_divergence_is_the_librarys(m: float, v: float, centre: float, width: float) -> None:
+    one = [torch.tensor([[value]], dtype=torch.float64) for value in (m, v, centre, width)]
+    wanted = gaussian.kl(one[0], one[1].log(), one[2], one[3].log()).item()
+    assert mixtures.gaussian_kl(m, v, centre, width) == pytest.approx(wanted, rel=1e-9, abs=1e-12)
+    symbols = sympy.symbols("m v c w", positive=True)
+    exact = mixtures.gaussian_kl(*symbols).subs(
+        dict(zip(symbols, (m, v, centre, width), strict=True))
+    )
+    assert float(exact) == pytest.approx(wanted, rel=1e-9, abs=1e-12)
+
+
+def test_derivative_has_an_error_of_fourth_order() -> None:
+    assert mixtures.derivative(np.sin, 0.7) == pytest.approx(np.cos(0.7), abs=1e-12)
+
+
 def test_sampled_allows_five_standard_errors_and_no_more() -> None:
     draws = np.random.default_rng(0).normal(2.0, 1.0, 10_000)
     assert theory.sampled("mean", (2.0, draws)).holds
@@ -132,6 +152,9 @@ def test_sampled_allows_five_standard_errors_and_no_more() -> None:
 def test_search_shrinks_to_the_smallest_case() -> None:
     found = theory.search("no large integer", st.integers(0, 10_000), lambda n: n > 70)
     assert not found.holds and found.counterexample == "71" and found.trials > 1
+    pairs = st.tuples(st.integers(0, 9), mixtures.steps(0, 8, 4))
+    pair = theory.search("no large sum", pairs, lambda case: sum(case) > 9, "{} and {:g}")
+    assert not pair.holds and pair.counterexample.count(" and ") == 1
     none = theory.search("no negative one", st.integers(0, 100), lambda n: n < 0, draws=50)
     assert none.holds and none.trials <= 101  # all integers, if there are so few
 
