@@ -16,8 +16,9 @@ from companion.autogen import text as autogen
 from companion.build.parameters import Page
 from companion.claims import groups as benchmarks
 from companion.claims import reference
-from companion.claims.printed import Finding, Label, Outcome, Role, Verdict, printed
+from companion.claims.printed import printed
 from companion.claims.reference import Result
+from companion.claims.verdicts import Finding, Label, Outcome, Role, Verdict
 from companion.scale import generation as generated
 from companion.show import figures as plots
 from posterior_collapse import methods, text_metrics

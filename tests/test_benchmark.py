@@ -18,8 +18,9 @@ from companion.claims import groups as benchmarks
 from companion.claims import reference
 from companion.claims.comparison import Comparison
 from companion.claims.premises import Part, Premise
-from companion.claims.printed import Check, Finding, Label, Outcome, Reach, Role, Verdict, printed
+from companion.claims.printed import printed
 from companion.claims.reference import Result
+from companion.claims.verdicts import Check, Finding, Label, Outcome, Reach, Role, Verdict
 from companion.show import figures as plots
 from posterior_collapse import methods, recipes
 from posterior_collapse.errors import BadInput

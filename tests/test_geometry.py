@@ -21,8 +21,8 @@ from scipy.stats import multivariate_normal
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from companion.claims import groups as benchmarks
-from companion.claims.printed import Finding, Label, Outcome, Role, Verdict
 from companion.claims.reference import Result
+from companion.claims.verdicts import Finding, Label, Outcome, Role, Verdict
 from companion.du import geometry as page
 from posterior_collapse import datasets, geometry, recipes
 from posterior_collapse.datasets import ImageSplit, Partition, Split, five_gaussians, synthetic

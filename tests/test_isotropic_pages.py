@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from companion.build import sources
 from companion.claims import groups as benchmarks
 from companion.claims.premises import Part, Premise
-from companion.claims.printed import Finding, Label, Outcome, Role, Verdict, below, printed
+from companion.claims.printed import printed
 from companion.claims.reference import Result
+from companion.claims.verdicts import Finding, Label, Outcome, Role, Verdict, below
 from companion.igp import labels, shared, text
 from companion.show.figures import png
 from posterior_collapse import datasets, methods, recipes

@@ -11,16 +11,17 @@ import pytest
 from companion import show
 from companion.build import batch, reader, sources
 from companion.build.parameters import Page
-from companion.claims.printed import Check, Interval, Outcome, Verdict, decide, inventory
+from companion.claims.printed import inventory
+from companion.claims.verdicts import Check, Interval, Outcome, Verdict, decide
 from companion.papers import status
 from pages_help import notebook, small_book, text_of
 from posterior_collapse.errors import BadInput
 
 SHOWN = (
-    "from companion.claims import printed as papers\n"
+    "from companion.claims import verdicts\n"
     "from companion import show\n"
-    "check = papers.below('KL, nats', [0.1, 0.2, 0.1], {bound})\n"
-    "show.verdict(papers.decide('{item}', '{scale}', [check]))"
+    "check = verdicts.below('KL, nats', [0.1, 0.2, 0.1], {bound})\n"
+    "show.verdict(verdicts.decide('{item}', '{scale}', [check]))"
 )
 
 

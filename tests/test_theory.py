@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 import companion
 from companion.claims import statements as theory
-from companion.claims.printed import Verdict, inventory
+from companion.claims.printed import inventory
 from companion.claims.statements import Evidence, Standing, Statement, Way
+from companion.claims.verdicts import Verdict
 from companion.show import theory as shown
 from posterior_collapse.errors import BadInput
 

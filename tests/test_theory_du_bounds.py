@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from companion.claims.printed import Outcome, Verdict, printed
+from companion.claims.printed import printed
 from companion.claims.statements import Statement, Way
+from companion.claims.verdicts import Outcome, Verdict
 from companion.du import bounds as pictures
 from companion.du import statements_bounds as du_bounds
 from posterior_collapse import gaussian

@@ -23,7 +23,9 @@ from companion.build.parameters import Page
 from companion.claims import evidence as results
 from companion.claims import groups as benchmarks
 from companion.claims.premises import METHODS, Premise, premise_of
-from companion.claims.printed import (
+from companion.claims.printed import printed
+from companion.claims.reference import Result
+from companion.claims.verdicts import (
     Check,
     Finding,
     Interval,
@@ -37,12 +39,10 @@ from companion.claims.printed import (
     grouped,
     interval,
     missing,
-    printed,
     share,
     side,
     stated,
 )
-from companion.claims.reference import Result
 from companion.numbers import number, spread
 from posterior_collapse import methods, recipes
 from posterior_collapse.errors import BadInput

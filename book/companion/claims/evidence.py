@@ -8,10 +8,10 @@ import pandas as pd
 
 from companion.build.parameters import Page
 from companion.claims import groups as benchmarks
-from companion.claims import printed as papers
+from companion.claims import verdicts
 from companion.claims.premises import Premise, gathered, is_control
-from companion.claims.printed import Check, Finding, Outcome, premise, side, stated
 from companion.claims.reference import Result, results
+from companion.claims.verdicts import Check, Finding, Outcome, premise, side, stated
 from posterior_collapse.errors import BadInput
 from posterior_collapse.runs import Run, Spec, train_or_load
 
@@ -126,7 +126,7 @@ def under(found: Iterable[Finding | None], held: Premise | None) -> list[Finding
         held: None where no premise is asked, as at the paper's own scale of synthetic data.
     """
     checks = [] if held is None or held.exempt else held.checks()
-    return [papers.under(one, checks) for one in found if one is not None]
+    return [verdicts.under(one, checks) for one in found if one is not None]
 
 
 def from_run(run: Run) -> Result:

@@ -17,8 +17,8 @@ import numpy as np
 
 from companion.claims.groups import AUTOENCODER, BETA, LANGUAGE_MODEL, LOW_BETA
 from companion.claims.groups import VAE as PLAIN
-from companion.claims.printed import Check, grouped, premise, stated
 from companion.claims.reference import Result, results
+from companion.claims.verdicts import Check, grouped, premise, stated
 from posterior_collapse.errors import BadInput
 
 __all__ = ["CONTROLS", "METHODS", "Part", "Premise", "gathered", "is_control", "premise_of"]

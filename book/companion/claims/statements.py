@@ -13,7 +13,7 @@ import sympy
 from hypothesis.errors import NoSuchExample
 from hypothesis.strategies import SearchStrategy
 
-from companion.claims.printed import Check, Finding, Interval, Outcome, answer, as_printed, decide
+from companion.claims.verdicts import Check, Finding, Interval, Outcome, answer, as_printed, decide
 from posterior_collapse.errors import BadInput
 
 __all__ = [

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from companion.claims.printed import Check, Finding, Interval, Outcome, answer, printed
+from companion.claims.printed import printed
+from companion.claims.verdicts import Check, Finding, Interval, Outcome, answer
 from companion.du import statements_bounds as theory
 from companion.show.figures import COLOURS
 from posterior_collapse.posteriors import DiagonalNormal, Flowed, draw

@@ -20,9 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 from companion.build.parameters import Page
 from companion.claims import evidence as results
 from companion.claims import groups as benchmarks
-from companion.claims.printed import Check, Finding, above, below, between, decide, stated
 from companion.claims.reference import Result
 from companion.claims.reference import results as kept
+from companion.claims.verdicts import Check, Finding, above, below, between, decide, stated
 from companion.numbers import number, spread
 from companion.show.figures import COLOURS
 from posterior_collapse import methods

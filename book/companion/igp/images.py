@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from companion.build.parameters import Page
 from companion.claims import evidence as results
 from companion.claims import groups as benchmarks
-from companion.claims.printed import (
+from companion.claims.printed import printed
+from companion.claims.reference import Result
+from companion.claims.reference import results as kept
+from companion.claims.verdicts import (
     Check,
     Finding,
     above,
@@ -25,11 +28,8 @@ from companion.claims.printed import (
     between,
     decide,
     missing,
-    printed,
     side,
 )
-from companion.claims.reference import Result
-from companion.claims.reference import results as kept
 from companion.numbers import number, spread
 from posterior_collapse import methods
 from posterior_collapse.datasets import ImageDataset

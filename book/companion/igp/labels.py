@@ -17,19 +17,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from companion.claims import groups as benchmarks
-from companion.claims.printed import (
-    Check,
-    Finding,
-    above,
-    below,
-    decide,
-    lost,
-    missing,
-    premise,
-    printed,
-    stated,
-)
+from companion.claims.printed import lost, printed
 from companion.claims.reference import Result
+from companion.claims.verdicts import Check, Finding, above, below, decide, missing, premise, stated
 from companion.igp.shared import (
     BASE,
     MEASURES,

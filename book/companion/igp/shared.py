@@ -20,9 +20,9 @@ from companion.build.parameters import Page
 from companion.claims import evidence as results
 from companion.claims import groups as benchmarks
 from companion.claims.premises import Premise
-from companion.claims.printed import Check, Finding, decide, grouped, missing, under
 from companion.claims.reference import Result
 from companion.claims.reference import results as kept
+from companion.claims.verdicts import Check, Finding, decide, grouped, missing, under
 from companion.numbers import spread
 from posterior_collapse import methods
 from posterior_collapse.errors import BadInput

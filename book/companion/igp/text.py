@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from companion.claims import groups as benchmarks
 from companion.claims.premises import Premise
-from companion.claims.printed import (
+from companion.claims.printed import lost, printed
+from companion.claims.reference import Result
+from companion.claims.verdicts import (
     Check,
     Finding,
     above,
@@ -29,14 +31,11 @@ from companion.claims.printed import (
     below,
     between,
     decide,
-    lost,
     missing,
     premise,
-    printed,
     side,
     stated,
 )
-from companion.claims.reference import Result
 from companion.igp.shared import (
     BASE,
     NAMES,

@@ -9,8 +9,8 @@ import pandas as pd
 from companion.claims import evidence as results
 from companion.claims.groups import resolve
 from companion.claims.premises import Premise
-from companion.claims.printed import Finding, above, answer, below
 from companion.claims.reference import Result
+from companion.claims.verdicts import Finding, above, answer, below
 from companion.numbers import spread
 from posterior_collapse import datasets, recipes
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from companion.claims.printed import Check, below, bounded, interval, premise, stated
 from companion.claims.reference import Result
+from companion.claims.verdicts import Check, below, bounded, interval, premise, stated
 from companion.numbers import number
 
 __all__ = ["describe", "least", "scale_of", "set_up"]

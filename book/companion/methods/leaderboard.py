@@ -11,8 +11,8 @@ import pandas as pd
 from scipy import stats
 
 from companion.claims import comparison as benchmark
-from companion.claims.printed import Interval, correlation_over_pairs
 from companion.claims.reference import Result
+from companion.claims.verdicts import Interval, correlation_over_pairs
 from companion.numbers import number, spread
 from posterior_collapse import methods
 

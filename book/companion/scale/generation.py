@@ -18,9 +18,10 @@ from companion.build.parameters import Page
 from companion.claims import evidence as results
 from companion.claims import groups as benchmarks
 from companion.claims.premises import Premise
-from companion.claims.printed import Check, Finding, above, below, decide, printed
+from companion.claims.printed import printed
 from companion.claims.reference import Result
 from companion.claims.reference import results as kept
+from companion.claims.verdicts import Check, Finding, above, below, decide
 from companion.numbers import number, spread
 from companion.show.figures import COLOURS
 from posterior_collapse import methods

@@ -17,7 +17,7 @@ from IPython.display import HTML
 from matplotlib.figure import Figure
 
 from companion.claims.premises import Premise
-from companion.claims.printed import Check, Finding, Interval, Role
+from companion.claims.verdicts import Check, Finding, Interval, Role
 from companion.numbers import number
 from companion.show.figures import png
 
