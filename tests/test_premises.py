@@ -66,7 +66,7 @@ def test_narrow_weights_in_a_small_network_are_refused_as_cannot_tell() -> None:
     )
     refused = premise_of(dead)
     assert not refused.holds and holding(dead) == [False, True, False]
-    assert "0.0 of 16 units" in refused.parts[0].found and "can't tell" in refused.sentence
+    assert "0.0 of 16 units" in refused.parts[0].numbers and "can't tell" in refused.sentence
     failing = verdicts.above("MI", [0.0, 0.0, 0.0], 0.5)
     for rule in (failing, verdicts.below("NLL", [-1.0, -1.0, -1.0], 0.0)):
         told = verdicts.decide("du-tab1", "medium", [*refused.checks(), rule])
@@ -125,11 +125,11 @@ def test_averages_are_over_the_seeds_and_any_control_will_do() -> None:
         for s, v in enumerate((0.0, 0.0, 1.5))
     ]
     assert premise_of(found).parts[1].holds is True and "MI 0.50 (3 seeds)" in (
-        premise_of(found).parts[1].found
+        premise_of(found).parts[1].numbers
     )
     found[CONTROL] = [made(CONTROL, mutual_information=0.2)]
     found["beta-vae(beta=0.2)"] = [made("beta-vae(beta=0.2)", mutual_information=2.0)]
-    assert "MI 2.00 with beta-vae(beta=0.2) (1 seed)" in premise_of(found).parts[2].found
+    assert "MI 2.00 with beta-vae(beta=0.2) (1 seed)" in premise_of(found).parts[2].numbers
     del found["beta-vae(beta=0.2)"]
     found["igp+target-kl(c=5, ramp=10)"] = [
         made("igp+target-kl(c=5, ramp=10)", mutual_information=3.0)

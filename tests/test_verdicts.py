@@ -337,7 +337,7 @@ def test_a_stated_check_has_words_in_place_of_an_interval() -> None:
     checks = [verdicts.stated("classes", "4", holds, "found") for holds in (True, False, None)]
     assert [c.outcome for c in checks] == [Outcome.HOLDS, Outcome.FAILS, Outcome.OPEN]
     for check in checks:
-        assert check.found == "found" and check.measured.n == 0
+        assert check.words == "found" and check.measured.n == 0
     assert decide("lagging-fig2", "quick", checks).verdict is Verdict.MIXED
 
 

@@ -10,7 +10,7 @@ the network may be dead, the data may leave nothing for a code to say, or there 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,10 +18,9 @@ import numpy as np
 from companion.claims.groups import AUTOENCODER, BETA, LANGUAGE_MODEL, LOW_BETA
 from companion.claims.groups import VAE as PLAIN
 from companion.claims.reference import Result, results
+from companion.claims.table import Runs
 from companion.claims.verdicts import Check, grouped, premise, stated
 from posterior_collapse.errors import BadInput
-
-__all__ = ["CONTROLS", "METHODS", "Part", "Premise", "gathered", "is_control", "premise_of"]
 
 # Methods that let information through by a small weight or a target of the KL.  One that carries
 # information shows that the networks and the data can; the best of those that were run counts.
@@ -46,26 +45,28 @@ _TARGETS = ("target-kl(", "beta-vae(")  # what may stand as a control, by its na
 class Part:
     """One part of a premise."""
 
-    told: str  # in words
+    name: str
     rule: str
-    found: str  # the numbers
+    numbers: str  # in words
     holds: bool | None  # None where results are missing
 
     def check(self, group: str = "") -> Check:
         """The part as a premise of a group of checks."""
-        told = f"{group}: {self.told}" if group else self.told
-        made = premise(stated(told, self.rule, self.holds, self.found))
-        return grouped(made, group) if group else made
+        name = f"{group}: {self.name}" if group else self.name
+        check = premise(stated(name, self.rule, self.holds, self.numbers))
+        return grouped(check, group) if group else check
 
 
 @dataclass(frozen=True)
 class Premise:
-    """The premise of a recipe at a scale, with what was found of it."""
+    """The premise of a recipe at a scale, with its numbers."""
 
     recipe: str
     scale: str
     parts: tuple[Part, ...]
-    used: tuple[Result, ...] = field(default=(), repr=False, compare=False)  # what it was found of
+    used: tuple[Result, ...] = field(
+        default=(), repr=False, compare=False
+    )  # what its numbers are of
 
     @property
     def holds(self) -> bool:
@@ -79,7 +80,7 @@ class Premise:
 
     @property
     def word(self) -> str:
-        """The finding in a word or two."""
+        """Whether it is met, in a word or two."""
         if self.exempt:
             return "not asked"
         if self.holds:
@@ -88,14 +89,14 @@ class Premise:
 
     @property
     def sentence(self) -> str:
-        """What was found, in one line."""
+        """Whether it is met and why not, in one line."""
         where = f"{self.recipe} at {self.scale} scale"
         if self.exempt:
             return f"{where} decides nothing, so no premise is asked of it"
         if self.holds:
             return f"{where} can tell methods apart: its premise is met"
-        failed = [part.told for part in self.parts if part.holds is False]
-        absent = [part.told for part in self.parts if part.holds is None]
+        failed = [part.name for part in self.parts if part.holds is False]
+        absent = [part.name for part in self.parts if part.holds is None]
         reasons = [f"not met: {'; '.join(failed)}"] * bool(failed)
         reasons += [f"not shown: {'; '.join(absent)}"] * bool(absent)
         return f"{where} can't tell methods apart ({', '.join(reasons)})"
@@ -105,18 +106,14 @@ class Premise:
         return [part.check(group) for part in self.parts]
 
 
-Found = Mapping[str, Sequence[Result]]  # method -> its results, one a seed
-
-
-def _values(group: Sequence[Result], measure: Callable[[Result], object]) -> list[float]:
-    """A number of each result that has it."""
-    found = [measure(result) for result in group]
-    return [float(value) for value in found if value is not None]  # type: ignore[arg-type]
+def _values(group: Sequence[Result], name: str) -> list[float]:
+    """A metric of the seeds that have it."""
+    return [float(v) for result in group if (v := result.metrics.get(name)) is not None]
 
 
 def _mean(group: Sequence[Result], name: str) -> float | None:
-    """Average of a metric over the seeds that there are."""
-    values = _values(group, lambda result: result.metrics.get(name))
+    """Average of a metric over the seeds that have it."""
+    values = _values(group, name)
     return float(np.mean(values)) if values else None
 
 
@@ -126,45 +123,52 @@ def _dimensions(result: Result) -> int:
     return int(setup.get("latent_dim") or result.spec.setup.latent_dim)
 
 
-def _seeds(group: Sequence[Result]) -> str:
-    return f"{len(group)} {'seed' if len(group) == 1 else 'seeds'}"
+def _seeds(group: Sequence[Result], name: str) -> str:
+    """How many seeds are in an average, in words."""
+    count = len(_values(group, name))
+    return f"{count} {'seed' if count == 1 else 'seeds'}"
 
 
-def _used(found: Found) -> Part:
+def _autoencoder(runs: Runs) -> Part:
     """(a) The autoencoder uses its code."""
-    told = "the autoencoder uses its code"
+    name = "the autoencoder uses its code"
     rule = (
         f"all units active; reconstruction {LEAST_GAIN:g} nats or {LEAST_SHARE:.0%} below the NLL "
         "of the model without latent"
     )
-    autoencoders, models = found.get(AUTOENCODER, ()), found.get(LANGUAGE_MODEL, ())
+    autoencoders, models = runs.get(AUTOENCODER, ()), runs.get(LANGUAGE_MODEL, ())
     loss, units = _mean(autoencoders, "reconstruction"), _mean(autoencoders, "active_units")
     without = _mean(models, "nll")
     if loss is None or units is None or without is None:
-        absent = [m for m in (AUTOENCODER, LANGUAGE_MODEL) if not found.get(m)]
-        return Part(told, rule, f"no results of {' and '.join(absent) or 'these measures'}", None)
+        absent = [m for m in (AUTOENCODER, LANGUAGE_MODEL) if not runs.get(m)]
+        return Part(name, rule, f"no results of {' and '.join(absent) or 'these measures'}", None)
     dimensions = _dimensions(autoencoders[0])
     gain = without - loss
     numbers = (
         f"{units:.1f} of {dimensions} units; reconstruction {loss:.1f}, NLL without latent "
-        f"{without:.1f} ({_seeds(autoencoders)})"
+        f"{without:.1f} ({_seeds(autoencoders, 'reconstruction')})"
     )
     enough = gain >= LEAST_GAIN or gain >= LEAST_SHARE * without
-    return Part(told, rule, numbers, units >= dimensions and enough)
+    return Part(name, rule, numbers, units >= dimensions and enough)
 
 
-def _gone(found: Found) -> Part:
+def _collapse(runs: Runs) -> Part:
     """(b) The plain VAE collapses."""
-    told = "the plain VAE collapses"
-    group = found.get(PLAIN, ())
+    name = "the plain VAE collapses"
+    group = runs.get(PLAIN, ())
     information = _mean(group, "mutual_information")
     points = _mean(group, "mutual_information_points")
     cap = math.log(points) if points else None
     bound = COLLAPSED if cap is None else max(COLLAPSED, COLLAPSED_SHARE * cap)
     rule = f"MI below {bound:.2f} nats ({COLLAPSED:g}, or a tenth of its cap)"
     if information is None:
-        return Part(told, rule, f"no results of {PLAIN}", None)
-    return Part(told, rule, f"MI {information:.2f} ({_seeds(group)})", information < bound)
+        return Part(name, rule, f"no results of {PLAIN}", None)
+    return Part(
+        name,
+        rule,
+        f"MI {information:.2f} ({_seeds(group, 'mutual_information')})",
+        information < bound,
+    )
 
 
 def is_control(method: str) -> bool:
@@ -172,23 +176,23 @@ def is_control(method: str) -> bool:
     return "+" not in method and method.startswith(_TARGETS)
 
 
-def _carried(found: Found) -> Part:
+def _control(runs: Runs) -> Part:
     """(c) A positive control carries information."""
-    told, rule = "a positive control carries information", f"MI above {CARRIED:g} nat"
+    name, rule = "a positive control carries information", f"MI above {CARRIED:g} nat"
     known = {
         method: information
-        for method, group in found.items()
+        for method, group in runs.items()
         if is_control(method)
         if (information := _mean(group, "mutual_information")) is not None
     }
     if not known:
-        return Part(told, rule, "no results of a beta-VAE or a target KL", None)
+        return Part(name, rule, "no results of a beta-VAE or a target KL", None)
     best = max(known, key=lambda method: known[method])
-    numbers = f"MI {known[best]:.2f} with {best} ({_seeds(found[best])})"
-    return Part(told, rule, numbers, known[best] > CARRIED)
+    numbers = f"MI {known[best]:.2f} with {best} ({_seeds(runs[best], 'mutual_information')})"
+    return Part(name, rule, numbers, known[best] > CARRIED)
 
 
-def gathered(found: Found) -> Premise:
+def gathered(runs: Runs) -> Premise:
     """The premise of a group of one recipe's results, with what the repository keeps beside them.
 
     Reference results are completed by those of :data:`METHODS` at the same scale.  This build's
@@ -197,33 +201,35 @@ def gathered(found: Found) -> Premise:
     Raises:
         BadInput: no results, or of several recipes or scales.
     """
-    every = [result for group in found.values() for result in group]
+    every = [result for group in runs.values() for result in group]
     if not every:
         raise BadInput("a group without any result has no premise")
     if any(result.provenance.get("kind") == "this build" for result in every):
-        return premise_of(found)
+        return premise_of(runs)
     spec = every[0].spec
     beside = {method: results(spec.recipe, method, spec.scale) for method in METHODS}
-    known = {method: group for method, group in {**beside, **found}.items() if group}
+    known = {method: group for method, group in {**beside, **runs}.items() if group}
     return premise_of(known)
 
 
-def premise_of(found: Found, recipe: str = "", scale: str = "") -> Premise:
+def premise_of(runs: Runs, recipe: str = "", scale: str = "") -> Premise:
     """The premise of a recipe at a scale, from its results; averages are over the seeds there are.
 
     Args:
-        found: results of one recipe at one scale, by method; those of :data:`METHODS` are asked.
+        runs: results of one recipe at one scale, by method; those of :data:`METHODS` are asked.
         recipe, scale: their names; taken from the results where there are any.
 
     Raises:
         BadInput: results of several recipes or scales, or none and no names.
     """
-    named = {(r.spec.recipe, r.spec.scale) for group in found.values() for r in group}
+    named = {(r.spec.recipe, r.spec.scale) for group in runs.values() for r in group}
     if len(named) > 1:
         raise BadInput(f"a premise is about one recipe at one scale, given {sorted(named)}")
     if not named and not (recipe and scale):
         raise BadInput("a premise without any result needs the names of recipe and scale")
     recipe, scale = next(iter(named)) if named else (recipe, scale)
     asked = {LANGUAGE_MODEL, AUTOENCODER, PLAIN}
-    used = [r for m, group in found.items() if m in asked or is_control(m) for r in group]
-    return Premise(recipe, scale, (_used(found), _gone(found), _carried(found)), tuple(used))
+    used = [r for m, group in runs.items() if m in asked or is_control(m) for r in group]
+    return Premise(
+        recipe, scale, (_autoencoder(runs), _collapse(runs), _control(runs)), tuple(used)
+    )

@@ -11,8 +11,6 @@ import yaml
 
 from posterior_collapse.errors import BadInput, nearest
 
-__all__ = ["claim", "inventory", "legend", "lost", "printed", "repository"]
-
 
 @functools.lru_cache(maxsize=1)
 def repository() -> Path:

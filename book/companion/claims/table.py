@@ -8,7 +8,7 @@ takes no other run with it.  Histories, and arrays over test examples, stay with
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -17,22 +17,6 @@ from scipy import stats
 from companion.claims.reference import Result
 from companion.numbers import spread
 from posterior_collapse.errors import BadInput
-
-__all__ = [
-    "COLUMNS",
-    "Column",
-    "Measure",
-    "Runs",
-    "cells",
-    "differences",
-    "frame",
-    "metric",
-    "paired",
-    "ratios",
-    "seeds",
-    "summary",
-    "values",
-]
 
 COLUMNS = (
     "recipe",
@@ -71,6 +55,11 @@ def metric(name: str, factor: float = 1.0) -> Measure:
     return measure
 
 
+def only(runs: Runs, methods: Collection[str]) -> dict[str, Sequence[Result]]:
+    """The runs of some methods, in their own order."""
+    return {method: group for method, group in runs.items() if method in methods}
+
+
 # --- the table ------------------------------------------------------------------------------------
 
 
@@ -88,14 +77,15 @@ def frame(
         any of them has.
     """
     if isinstance(results, Mapping):
-        results = [result for group in results.values() for result in group]
-    runs = list(results)
+        runs = [(method, result) for method, group in results.items() for result in group]
+    else:
+        runs = [(result.spec.method, result) for result in results]
     further = measures or {}
-    stored = dict.fromkeys(name for result in runs for name in result.metrics)
+    stored = dict.fromkeys(name for _, result in runs for name in result.metrics)
     stored = dict.fromkeys(name for name in stored if name not in further)
     rows = []
-    for result in runs:
-        head = (result.spec.recipe, result.spec.method, result.spec.scale, result.spec.seed)
+    for method, result in runs:
+        head = (result.spec.recipe, method, result.spec.scale, result.spec.seed)
         tail = (result.provenance.get("kind", "this build"), result.provenance.get("key", ""))
         for name in stored:
             value = result.metrics.get(name)
@@ -105,7 +95,7 @@ def frame(
             value = measure(result)
             number = math.nan if value is None else float(value)
             rows.append((*head, name, number, math.nan, 0, *tail))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"value": float, "stderr": float})
 
 
 def _precision(result: Result, name: str) -> tuple[float, int]:
@@ -163,36 +153,34 @@ def ratios(data: pd.DataFrame, first: str, second: str, name: str) -> pd.Series:
     return pair["first"] / pair["second"]
 
 
-def seeds(data: pd.DataFrame, names: Mapping[str, str]) -> str:
-    """How many runs there are, and how many a cell has where it has fewer.
-
-    Args:
-        data: rows of one method.
-        names: title of a cell -> its metric.  One that no run has is a dash, and needs no count.
-    """
-    every = data.groupby(["recipe", "scale", "source", "seed"]).ngroups
-    known = data[data["value"].abs() < math.inf]["metric"].value_counts()
-    used = {title: int(known.get(name, 0)) for title, name in names.items()}
-    fewer = [f"{title}: {count}" for title, count in used.items() if 0 < count < every]
-    return f"{every} ({', '.join(fewer)})" if fewer else str(every)
-
-
-def cells(data: pd.DataFrame, columns: Sequence[Column]) -> dict[str, str]:
+def row(
+    columns: Sequence[Column], measured: Callable[[str], pd.Series], every: int = 0
+) -> dict[str, str]:
     """Mean (standard deviation over seeds) of each column, and the seeds that were used.
 
     Args:
-        data: rows of one method.
         columns: what is shown.
+        measured: gives the values of a metric, one a seed that has it.
+        every: how many seeds there are; 0 for as many as any column has.
+
+    Returns:
+        Title -> cell.  ``seeds`` says for each column that has fewer of them how many it has; one
+        that no seed has is a dash, and needs no count.
     """
+    known = {column.title: column.factor * measured(column.metric) for column in columns}
+    used = {title: len(series) for title, series in known.items()}
+    every = every or max(used.values(), default=0)
+    fewer = [f"{title}: {count}" for title, count in used.items() if 0 < count < every]
+    seeds = f"{every} ({'; '.join(fewer)})" if fewer else str(every)
+    digits = {column.title: column.digits for column in columns}
+    return {title: spread(known[title], digits[title]) for title in known} | {"seeds": seeds}
+
+
+def cells(data: pd.DataFrame, columns: Sequence[Column]) -> dict[str, str]:
+    """As :func:`row`, of the runs of one method."""
+    every = data.groupby(["recipe", "scale", "source", "seed"]).ngroups
     known = data[data["value"].abs() < math.inf]
-    shown = {
-        column.title: spread(
-            (column.factor * known.loc[known["metric"] == column.metric, "value"]).tolist(),
-            column.digits,
-        )
-        for column in columns
-    }
-    return shown | {"seeds": seeds(data, {column.title: column.metric for column in columns})}
+    return row(columns, lambda name: known.loc[known["metric"] == name, "value"], every)
 
 
 def summary(

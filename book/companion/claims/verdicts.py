@@ -20,37 +20,6 @@ from scipy import stats
 from companion.claims.printed import claim, inventory
 from posterior_collapse.errors import BadInput, nearest
 
-__all__ = [
-    "Check",
-    "Counts",
-    "Finding",
-    "Interval",
-    "Label",
-    "Outcome",
-    "Reach",
-    "Role",
-    "Verdict",
-    "above",
-    "answer",
-    "as_printed",
-    "below",
-    "between",
-    "beyond",
-    "bounded",
-    "correlation",
-    "correlation_over_pairs",
-    "decide",
-    "grouped",
-    "interval",
-    "missing",
-    "premise",
-    "reach",
-    "share",
-    "side",
-    "stated",
-    "under",
-]
-
 CONFIDENCE = 0.95
 
 
@@ -125,7 +94,7 @@ class Interval(NamedTuple):
 
 
 def interval(
-    values: Sequence[float], confidence: float = CONFIDENCE, error: float = 0.0, points: int = 0
+    values: Iterable[float], confidence: float = CONFIDENCE, error: float = 0.0, points: int = 0
 ) -> Interval:
     """Mean and Student's confidence interval of independent measurements, one a seed.
 
@@ -143,9 +112,9 @@ def interval(
     Raises:
         BadInput: no value, one that is not finite, or an error without its points.
     """
-    array = np.asarray(values, dtype=float)
+    array = np.asarray(list(values), dtype=float)
     if array.size == 0 or not np.isfinite(array).all():
-        raise BadInput(f"an interval needs finite values, given {list(values)}")
+        raise BadInput(f"an interval needs finite values, given {array.tolist()}")
     if not (math.isfinite(error) and error >= 0.0) or (error > 0.0 and points < 2):
         raise BadInput(
             f"a standard error is at least 0 and has 2 points at least, given {error}, {points}"
@@ -164,16 +133,16 @@ def interval(
     return Interval(mean, mean - half, mean + half, array.size)
 
 
-def bounded(found: Interval, low: float = -math.inf, high: float = math.inf) -> Interval:
+def bounded(measured: Interval, low: float = -math.inf, high: float = math.inf) -> Interval:
     """An interval of a quantity that cannot leave [low, high], cut there.
 
     Raises:
         BadInput: the mean lies outside, so that the bound is not one of the quantity.
     """
-    slack = 1e-9 * max(1.0, abs(found.mean))  # of rounding
-    if not low - slack <= found.mean <= high + slack:
-        raise BadInput(f"a mean of {found.mean} is outside its bounds [{low}, {high}]")
-    return Interval(found.mean, max(found.low, low), min(found.high, high), found.n)
+    slack = 1e-9 * max(1.0, abs(measured.mean))  # of rounding
+    if not low - slack <= measured.mean <= high + slack:
+        raise BadInput(f"a mean of {measured.mean} is outside its bounds [{low}, {high}]")
+    return Interval(measured.mean, max(measured.low, low), min(measured.high, high), measured.n)
 
 
 def share(successes: int, trials: int) -> Interval:
@@ -184,9 +153,9 @@ def share(successes: int, trials: int) -> Interval:
     """
     if trials < 1 or not 0 <= successes <= trials:
         raise BadInput(f"a share needs 0 to n successes of n trials, given {successes}, {trials}")
-    found = stats.binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
+    wilson = stats.binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
     mean = successes / trials
-    return Interval(mean, min(float(found.low), mean), max(float(found.high), mean), trials)
+    return Interval(mean, min(float(wilson.low), mean), max(float(wilson.high), mean), trials)
 
 
 _NEAR_ONE = 1.0 - 1e-12  # where Fisher's z of a correlation of 1 would be infinite
@@ -201,9 +170,9 @@ def correlation(values: Sequence[float]) -> Interval:
     array = np.asarray(values, dtype=float)
     if array.size == 0 or not (np.abs(array) <= 1.0 + 1e-9).all():
         raise BadInput(f"correlations are in [-1, 1], given {list(values)}")
-    found = interval(np.arctanh(np.clip(array, -_NEAR_ONE, _NEAR_ONE)).tolist())
-    mean, least, most = (math.tanh(end) for end in (found.mean, found.low, found.high))
-    return Interval(mean, least, most, found.n)
+    on_z = interval(np.arctanh(np.clip(array, -_NEAR_ONE, _NEAR_ONE)))
+    mean, least, most = (math.tanh(end) for end in (on_z.mean, on_z.low, on_z.high))
+    return Interval(mean, least, most, on_z.n)
 
 
 def correlation_over_pairs(value: float, pairs: int) -> Interval:
@@ -236,7 +205,7 @@ class Check:
     rule: str  # the bound in words
     measured: Interval
     outcome: Outcome
-    found: str = ""  # what was found in words, where an interval is not what it is
+    words: str = ""  # what was measured, where an interval is not what it is
     role: Role = Role.CENTRAL
     groups: tuple[str, ...] = ()  # whose premises it stands under; see :func:`grouped`
     ran: bool = True  # whether anything was run for it
@@ -247,48 +216,48 @@ class Check:
         return self.role is Role.PREMISE
 
 
-Measured = Sequence[float] | Interval  # one value a seed, or an interval that fits the quantity
+Measured = Iterable[float] | Interval  # one value a seed, or an interval that fits the quantity
 
 
 def _interval(measured: Measured) -> Interval:
     return measured if isinstance(measured, Interval) else interval(measured)
 
 
-def _check(quantity: str, rule: str, found: Interval, inside: bool, outside: bool) -> Check:
+def _check(quantity: str, rule: str, own: Interval, inside: bool, outside: bool) -> Check:
     outcome = Outcome.HOLDS if inside else Outcome.FAILS if outside else Outcome.OPEN
-    return Check(quantity, rule, found, outcome)
+    return Check(quantity, rule, own, outcome)
 
 
 def below(quantity: str, measured: Measured, bound: float) -> Check:
     """The mean lies below the bound: decided where the whole interval lies on one side."""
-    found = _interval(measured)
-    return _check(quantity, f"below {bound:g}", found, found.high < bound, found.low >= bound)
+    own = _interval(measured)
+    return _check(quantity, f"below {bound:g}", own, own.high < bound, own.low >= bound)
 
 
 def above(quantity: str, measured: Measured, bound: float) -> Check:
     """The mean lies above the bound: decided where the whole interval lies on one side."""
-    found = _interval(measured)
-    return _check(quantity, f"above {bound:g}", found, found.low > bound, found.high <= bound)
+    own = _interval(measured)
+    return _check(quantity, f"above {bound:g}", own, own.low > bound, own.high <= bound)
 
 
 def between(quantity: str, measured: Measured, low: float, high: float) -> Check:
     """The mean lies in [low, high]: holds where the interval lies inside, fails where apart."""
-    found = _interval(measured)
-    inside = low <= found.low and found.high <= high
-    apart = found.high < low or found.low > high
-    return _check(quantity, f"between {low:g} and {high:g}", found, inside, apart)
+    own = _interval(measured)
+    inside = low <= own.low and own.high <= high
+    apart = own.high < low or own.low > high
+    return _check(quantity, f"between {low:g} and {high:g}", own, inside, apart)
 
 
-def stated(quantity: str, rule: str, holds: bool | None, found: str) -> Check:
+def stated(quantity: str, rule: str, holds: bool | None, words: str) -> Check:
     """A check that is no mean over seeds: a count, one value, or what is not there yet.
 
     Args:
         quantity, rule: in words.
         holds: None where it is undecided.
-        found: in words, in place of an interval.
+        words: what was measured, in place of an interval.
     """
     outcome = Outcome.OPEN if holds is None else Outcome.HOLDS if holds else Outcome.FAILS
-    return Check(quantity, rule, Interval(0.0, 0.0, 0.0, 0), outcome, found)
+    return Check(quantity, rule, Interval(0.0, 0.0, 0.0, 0), outcome, words)
 
 
 def missing(quantity: str, rule: str) -> Check:
@@ -333,18 +302,18 @@ class Counts(NamedTuple):
     cannot_tell: int
 
     @property
-    def told(self) -> int:
+    def total(self) -> int:
         """Those that this scale could tell."""
         return self.hold + self.fail + self.undecided
 
     def sentence(self, kind: str) -> str:
         """In words: "39 of 55 central checks hold, 2 fail, 14 undecided"."""
-        plural = "check" if self.told == 1 else "checks"
-        verb = "holds" if self.told == 1 else "hold"
-        words = [f"{self.hold} of {self.told} {kind} {plural} {verb}"] if self.told else []
+        plural = "check" if self.total == 1 else "checks"
+        verb = "holds" if self.total == 1 else "hold"
+        words = [f"{self.hold} of {self.total} {kind} {plural} {verb}"] if self.total else []
         words += [f"{self.fail} {'fails' if self.fail == 1 else 'fail'}"] * bool(self.fail)
         words += [f"{self.undecided} undecided"] * bool(self.undecided)
-        about = "" if self.told else f" {kind} {'check' if self.cannot_tell == 1 else 'checks'}"
+        about = "" if self.total else f" {kind} {'check' if self.cannot_tell == 1 else 'checks'}"
         words += [f"{self.cannot_tell}{about} that this scale can't tell"] * bool(self.cannot_tell)
         return ", ".join(words)
 
@@ -400,13 +369,13 @@ class Finding:
             self.counts(Role.PRINTED).sentence("printed"),
             self.counts(Role.SIDE).sentence("side"),
         ]
-        told = "; ".join(part for part in (central, *others) if part)
+        counts = "; ".join(part for part in (central, *others) if part)
         if self.verdict is not Verdict.MIXED:
-            return told
+            return counts
         failing = [c.quantity for c in self.checks if _decides(c) and c.outcome is Outcome.FAILS]
         shown, more = failing[:_NAMED], len(failing) - _NAMED
         named = "; ".join(shown) + (f"; and {more} more" if more > 0 else "")
-        return f"{told}. What fails: {named}"
+        return f"{counts}. What fails: {named}"
 
 
 def _decides(check: Check) -> bool:
@@ -415,20 +384,20 @@ def _decides(check: Check) -> bool:
 
 def _resolved(checks: Sequence[Check], tells: bool) -> list[Check]:
     """Checks whose premise is not met, or at a scale that decides nothing, can't tell."""
-    missed = [set(c.groups) for c in checks if c.premise and c.outcome is not Outcome.HOLDS]
+    unmet = [set(c.groups) for c in checks if c.premise and c.outcome is not Outcome.HOLDS]
 
-    def lost(check: Check) -> bool:
-        under_one = any(not names or names & set(check.groups) for names in missed)
+    def untold(check: Check) -> bool:
+        under_one = any(not names or names & set(check.groups) for names in unmet)
         return not check.premise and (not tells or under_one)
 
-    return [replace(c, outcome=Outcome.CANNOT_TELL) if lost(c) else c for c in checks]
+    return [replace(c, outcome=Outcome.CANNOT_TELL) if untold(c) else c for c in checks]
 
 
 def _outcome(checks: Sequence[Check]) -> Verdict:
     """The rule that :func:`decide` states, over checks that are resolved."""
     proper = _counts(check for check in checks if check.role is Role.CENTRAL)
     printed = _counts(check for check in checks if check.role is Role.PRINTED)
-    if printed.fail and proper.hold and proper.hold == proper.told:
+    if printed.fail and proper.hold and proper.hold == proper.total:
         return Verdict.CORRECTED
     hold, fail, undecided, _ = (a + b for a, b in zip(proper, printed, strict=True))
     total, decided = hold + fail + undecided, hold + fail
@@ -483,9 +452,9 @@ def _reason(checks: Sequence[Check], verdict: Verdict, reached: Reach, tells: bo
     if reached is Reach.CANNOT_TELL:
         if not tells:
             return "smoke scale proves that the code runs, and its numbers mean nothing"
-        missed = [c for c in checks if c.premise and c.outcome is not Outcome.HOLDS]
-        told = (f"{c.quantity}: {c.found}".removesuffix(": ") for c in missed)
-        return f"what the claim takes for granted was not reached ({'; '.join(told)})"
+        unmet = [c for c in checks if c.premise and c.outcome is not Outcome.HOLDS]
+        named = [f"{c.quantity}: {c.words}".removesuffix(": ") for c in unmet]
+        return f"what the claim takes for granted was not reached ({'; '.join(named)})"
     if verdict is not Verdict.UNDECIDED:
         return ""
     waiting = [c for c in checks if _decides(c) and c.outcome is Outcome.OPEN]
@@ -494,12 +463,12 @@ def _reason(checks: Sequence[Check], verdict: Verdict, reached: Reach, tells: bo
         return "one seed decides nothing"
     if seeds > 1:
         return f"the intervals over {seeds} seeds are too wide for too many checks"
-    found = dict.fromkeys(check.found for check in waiting)
+    words = dict.fromkeys(check.words for check in waiting)
     count = sum(map(_decides, checks))
-    return f"nothing is there to decide {len(waiting)} of {count} checks ({'; '.join(found)})"
+    return f"nothing is there to decide {len(waiting)} of {count} checks ({'; '.join(words)})"
 
 
-def _finding(item: str, told: str, scale: str, checks: Sequence[Check]) -> Finding:
+def _finding(item: str, claimed: str, scale: str, checks: Sequence[Check]) -> Finding:
     if not any(_decides(check) for check in checks):
         raise BadInput("a verdict needs at least one central check, beside premises and side ones")
     reached = reach(item, scale)
@@ -512,7 +481,7 @@ def _finding(item: str, told: str, scale: str, checks: Sequence[Check]) -> Findi
         reached = Reach.CANNOT_TELL
     verdict = _outcome(resolved)
     reason = _reason(resolved, verdict, reached, tells)
-    return Finding(item, told, scale, tuple(resolved), verdict, reached, reason)
+    return Finding(item, claimed, scale, tuple(resolved), verdict, reached, reason)
 
 
 def decide(item: str, scale: str, checks: Sequence[Check]) -> Finding:
@@ -548,7 +517,7 @@ def answer(question: str, scale: str, checks: Sequence[Check]) -> Finding:
     return _finding("", question, scale, checks)
 
 
-def under(found: Finding, premises: Sequence[Check]) -> Finding:
+def under(finding: Finding, premises: Sequence[Check]) -> Finding:
     """A finding once more, with further premises: see :func:`premise`.
 
     What no computation decides stays as it is.
@@ -558,9 +527,10 @@ def under(found: Finding, premises: Sequence[Check]) -> Finding:
     """
     if not all(check.premise for check in premises):
         raise BadInput("a finding stands under premises; see verdicts.premise")
-    if not premises or found.reach is Reach.NOT_CHECKABLE:
-        return found
-    return _finding(found.item, found.claim, found.scale, [*premises, *found.checks])
+    if not premises or finding.reach is Reach.NOT_CHECKABLE:
+        return finding
+    every = [*premises, *finding.checks]
+    return _finding(finding.item, finding.claim, finding.scale, every)
 
 
 def beyond(item: str, scale: str, reason: str) -> Finding:
