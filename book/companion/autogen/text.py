@@ -238,9 +238,7 @@ def reconstruction_table(runs: Runs) -> pd.DataFrame:
 
 
 def _texts(result: Result, name: str) -> list[str]:
-    if name not in result.arrays:
-        raise BadInput(f"{result.spec.label()} keeps no {name}; train it again")
-    return [str(text) for text in result.arrays[name]]
+    return [str(text) for text in evidence.array(result, name)]
 
 
 def examples(runs: Runs) -> pd.DataFrame:
@@ -395,11 +393,8 @@ class _Judged(NamedTuple):
 
 
 def _judged(result: Result, way: str = "greedy") -> _Judged:
-    names = [f"{way}_judged_{name}" for name in _Judged._fields]
-    for name in names:
-        if name not in result.arrays:
-            raise BadInput(f"{result.spec.label()} keeps no {name}; train it again")
-    return _Judged(*(np.asarray(result.arrays[name], dtype=float) for name in names))
+    arrays = (evidence.array(result, f"{way}_judged_{name}") for name in _Judged._fields)
+    return _Judged(*(np.asarray(array, dtype=float) for array in arrays))
 
 
 def _perplexity(least: float, most: float, way: str = "greedy") -> Measure:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from numpy.typing import NDArray
 
 from companion.build.parameters import Page
 from companion.claims import groups as benchmarks
@@ -187,6 +188,17 @@ def reference(recipe: str, method: str, scale: str = "paper") -> list[Result]:
 def best(page: Page, recipe: str, method: str) -> list[Result]:
     """Reference results where the repository keeps them, else this build's."""
     return results(recipe, method, "paper") or this_build(page, recipe, method)
+
+
+def array(result: Result, name: str) -> NDArray[Any]:
+    """An array of a result.
+
+    Raises:
+        BadInput: the result lacks it.
+    """
+    if name not in result.arrays:
+        raise BadInput(f"{result.spec.label()} keeps no {name}; train it again")
+    return result.arrays[name]
 
 
 def every(groups: Nested) -> list[Result]:

@@ -36,7 +36,6 @@ from companion.numbers import number
 from companion.show.figures import COLOURS
 from posterior_collapse import methods
 from posterior_collapse.datasets import five_gaussians
-from posterior_collapse.errors import BadInput
 from posterior_collapse.geometry import (
     aggregate_density,
     count_modes,
@@ -211,43 +210,23 @@ def truth_table() -> pd.DataFrame:
 # --- figure 1 of DU-VAE ---------------------------------------------------------------------------
 
 
-def _kept(result: Result, name: str) -> NDArray[Any]:
-    if name not in result.arrays:
-        raise BadInput(f"{result.spec.label()} keeps no {name}; train it again")
-    return result.arrays[name]
+def _codes(result: Result, name: str) -> NDArray[Any]:
+    """Codes in double precision, or their components, which stay whole numbers."""
+    stored = evidence.array(result, name)
+    return stored if name == "code_label" else np.asarray(stored, dtype=float)
 
 
-def _needed(result: Result, name: str) -> NDArray[np.float64]:
-    return np.asarray(_kept(result, name), dtype=float)
+def _of(measure: Callable[..., float], first: str, second: str) -> Callable[[Result], float]:
+    """A measure of two arrays of a result."""
+    return lambda result: float(measure(_codes(result, first), _codes(result, second)))
 
 
-def _modes(result: Result) -> float:
-    return float(count_modes(_needed(result, "code_mean"), _needed(result, "code_std")))
-
-
-def _apart(result: Result) -> float:
-    return float(separated(_needed(result, "code_mean"), _kept(result, "code_label")))
-
-
-def _clutter(result: Result) -> float:
-    return within_share(_needed(result, "code_mean"), _kept(result, "code_label"))
-
-
-def _centre(result: Result) -> float:
-    return off_centre(_needed(result, "code_mean"), _kept(result, "code_label"))
-
-
-def _batch_clutter(result: Result) -> float:
-    return within_share(_needed(result, "code_batch_mean"), _kept(result, "code_label"))
-
-
-def _moved(result: Result) -> float:
-    return displacement(_needed(result, "code_mean"), _needed(result, "code_batch_mean"))
+_clutter = _of(within_share, "code_mean", "code_label")
 
 
 def _breadth(result: Result) -> float:
     """Variance of q(z), averaged over the dimensions; the prior's is 1."""
-    mean, std = _needed(result, "code_mean"), _needed(result, "code_std")
+    mean, std = _codes(result, "code_mean"), _codes(result, "code_std")
     return float((mean.var(axis=0) + np.square(std).mean(axis=0)).mean())
 
 
@@ -257,13 +236,13 @@ def _collapsed(result: Result) -> bool:
 
 
 _MEASURES: dict[str, Measure] = {
-    "modes": _modes,
-    "apart": _apart,
+    "modes": _of(count_modes, "code_mean", "code_std"),
+    "apart": _of(separated, "code_mean", "code_label"),
     "clutter": _clutter,
-    "batch_clutter": _batch_clutter,
-    "moved": _moved,
+    "batch_clutter": _of(within_share, "code_batch_mean", "code_label"),
+    "moved": _of(displacement, "code_mean", "code_batch_mean"),
     "breadth": _breadth,
-    "centre": _centre,
+    "centre": _of(off_centre, "code_mean", "code_label"),
     "collapsed": _collapsed,
 }
 _COLUMNS = (
@@ -303,7 +282,7 @@ def space_figure(group: Group) -> Figure:
     grid = figure.subplots(2, len(rows), squeeze=False)
     for column, (method, runs) in enumerate(rows.items()):
         result = runs[0]
-        mean, std = _needed(result, "code_mean"), _needed(result, "code_std")
+        mean, std = _codes(result, "code_mean"), _codes(result, "code_std")
         _contours(grid[0, column], aggregate_density(mean, std, _AXIS))
         grid[0, column].set_title(called(method), fontsize=9)
         _scatter(grid[1, column], mean, result.arrays["code_label"])
@@ -430,7 +409,7 @@ def partition_figure(group: Group) -> Figure:
             if not runs:
                 axes.set_axis_off()
                 continue
-            _scatter(axes, _needed(runs[0], array), runs[0].arrays["code_label"], size=7.0)
+            _scatter(axes, _codes(runs[0], array), runs[0].arrays["code_label"], size=7.0)
             axes.set_title(title, fontsize=8)
         line[0].set_ylabel(f"{called(method)},\n{words}", fontsize=8)
     _legend(figure)

@@ -316,9 +316,7 @@ def gallery(runs: Runs, wanted: Sequence[str], side: int, count: int = 20) -> Fi
     figure = Figure(figsize=(9.0, (0.9 * lines + 0.35) * len(shown)), layout="constrained")
     axes = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
     for axis, method in zip(axes, shown, strict=True):
-        samples = runs[method][0].arrays.get("samples")
-        if samples is None:
-            raise BadInput(f"the result of {method} keeps no samples; train it again")
+        samples = evidence.array(runs[method][0], "samples")
         axis.imshow(_mosaic(samples[:count], side), cmap="gray_r", vmin=0, vmax=255)
         axis.set_title(called(method), fontsize=11, loc="left")
         axis.set_axis_off()

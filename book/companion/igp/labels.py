@@ -16,7 +16,7 @@ import pandas as pd
 
 from companion.claims import evidence
 from companion.claims import groups as benchmarks
-from companion.claims.printed import lost, printed
+from companion.claims.printed import printed
 from companion.claims.table import Column, Runs, differences, values
 from companion.claims.verdicts import Check, Finding, above, below, decide, missing, premise, stated
 from companion.igp.shared import (
@@ -28,8 +28,8 @@ from companion.igp.shared import (
     Shown,
     apart_table,
     called,
-    kept_array,
     limited,
+    lost_items,
     pairs,
     scale_of,
     table,
@@ -94,16 +94,13 @@ def _measured(shown: Shown, measure: str) -> Shown:
 
 def lost_table() -> pd.DataFrame:
     """What our text of the paper no longer has, by item."""
-    gone = lost()
-    gone |= {
+    further = {
         "igp-fig3": "a picture; the text names gaps of 7 points at 0.1 % and of 4 at 100 %",
         "igp-fig4": "a picture: no numbers",
         "igp-tab4": "every number but those of the real text",
         "igp-appD": "every number but those of the original sentences",
     }
-    order = [f"igp-{name}" for name in ("fig3", "fig4", "tab3", "tab4", "tab5", "appD")]
-    rows = [{"item": name, "what is lost": gone[name]} for name in order]
-    return pd.DataFrame(rows)
+    return lost_items(("fig3", "fig4", "tab3", "tab4", "tab5", "appD"), further)
 
 
 def surviving(shown: Shown) -> pd.DataFrame:
@@ -518,7 +515,7 @@ def written_texts(group: Group) -> pd.DataFrame:
     for recipe, runs in group.items():
         for method, results in runs.items():
             if is_wanted(method) and "text_greedy" in results[0].arrays:
-                texts = kept_array(results[0], "text_greedy")[:3]
+                texts = evidence.array(results[0], "text_greedy")[:3]
                 name = f"{NAMES[recipe]}, {called(method)}"
                 rows.append({"method": name, "sentences": " / ".join(map(str, texts))})
     return pd.DataFrame(rows, columns=["method", "sentences"])
@@ -548,10 +545,10 @@ def imputed_texts(group: Group) -> pd.DataFrame:
     for pair in list(pairs(limited(group, DBPEDIA), asked))[-1:]:  # of the highest C
         first, second = pair.runs[pair.diagonal][0], pair.runs[pair.isotropic][0]
         columns = {
-            "sentence": kept_array(first, "text_source"),
-            "what is left": kept_array(first, "text_cut_ends"),
-            f"DGP, {pair.name}": kept_array(first, "text_imputed_ends"),
-            f"IGP, {pair.name}": kept_array(second, "text_imputed_ends"),
+            "sentence": evidence.array(first, "text_source"),
+            "what is left": evidence.array(first, "text_cut_ends"),
+            f"DGP, {pair.name}": evidence.array(first, "text_imputed_ends"),
+            f"IGP, {pair.name}": evidence.array(second, "text_imputed_ends"),
         }
         for place in range(min(map(len, columns.values()))):
             rows.append({head: str(texts[place]) for head, texts in columns.items()})

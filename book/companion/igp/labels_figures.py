@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from companion.claims import evidence
 from companion.claims.table import Runs, values
 from companion.igp.labels import DBPEDIA, FEW, guessing, is_wanted, labelled
-from companion.igp.shared import NAMES, Group, called, data_of, kept_array, limited
+from companion.igp.shared import NAMES, Group, called, data_of, limited
 from companion.show.figures import COLOURS
 from posterior_collapse.runs.text import SHARES
 
@@ -82,8 +83,8 @@ def _planes(recipe: str, runs: Runs, chosen: Sequence[str]) -> Figure:
     for axes in grid[len(chosen) :]:
         axes.set_axis_off()
     for axes, method in zip(grid, chosen, strict=False):
-        points = kept_array(runs[method][0], "tsne")
-        labels = kept_array(runs[method][0], "tsne_label")
+        points = evidence.array(runs[method][0], "tsne")
+        labels = evidence.array(runs[method][0], "tsne_label")
         for place, label in enumerate(np.unique(labels)):
             own = points[labels == label]
             axes.scatter(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from companion.build.parameters import Page
 from companion.claims import evidence
 from companion.claims import groups as benchmarks
 from companion.claims.premises import Premise
+from companion.claims.printed import lost
 from companion.claims.reference import Result
 from companion.claims.table import Column, Measure, Runs, cells, differences, frame, metric, row
 from companion.claims.verdicts import Check, Finding, decide, grouped, missing, under
@@ -202,17 +203,6 @@ def _not_run(item: str) -> Finding:
 # --- measures -------------------------------------------------------------------------------------
 
 
-def kept_array(result: Result, name: str) -> NDArray[Any]:
-    """An array of a result.
-
-    Raises:
-        BadInput: the result lacks it.
-    """
-    if name not in result.arrays:
-        raise BadInput(f"{result.spec.label()} keeps no {name}; train it again")
-    return result.arrays[name]
-
-
 def sentence_kl(result: Result) -> NDArray[np.float64] | None:
     """KL(q(z|x) || N(0, I)) of single sentences, (M,) nats; None for a point or another prior."""
     parts = _parts(result.spec.method)
@@ -353,6 +343,14 @@ def pairs(group: Group, wanted: Sequence[str]) -> Iterator[Pair]:
 
 
 # --- tables ---------------------------------------------------------------------------------------
+
+
+def lost_items(names: Sequence[str], further: Mapping[str, str]) -> pd.DataFrame:
+    """What our text of the paper no longer has, by item, with what the inventory does not list."""
+    reasons = lost() | further
+    rows = [{"item": f"igp-{name}", "what is lost": reasons[f"igp-{name}"]} for name in names]
+    return pd.DataFrame(rows)
+
 
 # AU is not invariant to rotations of the latent space, so it never stands alone.
 BASE = (Column("MI", "mi", 2), Column("AU", "au", 1, printed="au"), Column("rank", "rank", 1))

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from companion.claims import evidence
 from companion.claims import groups as benchmarks
 from companion.claims.premises import Premise
-from companion.claims.printed import lost, printed
+from companion.claims.printed import printed
 from companion.claims.reference import Result
 from companion.claims.table import Column, Runs, cells, differences, frame, only, row, values
 from companion.claims.verdicts import (
@@ -41,8 +42,8 @@ from companion.igp.shared import (
     apart_table,
     called,
     data_of,
-    kept_array,
     limited,
+    lost_items,
     of_kind,
     one_group,
     pairs,
@@ -77,17 +78,13 @@ def _every(quantity: str, measured: Iterable[float], low: float, high: float) ->
 
 def lost_table() -> pd.DataFrame:
     """What our text of the paper no longer has, by item."""
-    gone = lost()
-    gone |= {
+    further = {
         "igp-fig1": "a picture: no numbers",
         "igp-fig2": "a picture: no numbers; its full table is igp-appA",
         "igp-tab2": "the three values of beta",
         "igp-tab7": "the value of C; the text gives 5 for the base",
     }
-    rows = [{"item": item, "what is lost": told} for item, told in gone.items()]
-    here = ("fig1", "fig2", "appA", "tab2", "tab7", "tab8", "appC")
-    order = [f"igp-{name}" for name in here]
-    return pd.DataFrame([row for name in order for row in rows if row["item"] == name])
+    return lost_items(("fig1", "fig2", "appA", "tab2", "tab7", "tab8", "appC"), further)
 
 
 # --- figure 1: means and variances ----------------------------------------------------------------
@@ -98,8 +95,8 @@ def at_prior(result: Result) -> float:
 
     Near is within 0.1; a mean that varies by less than 0.01 does not vary.
     """
-    mean = np.asarray(kept_array(result, "code_mean"), dtype=float)
-    variance = np.square(np.asarray(kept_array(result, "code_std"), dtype=float)).mean(axis=0)
+    mean = np.asarray(evidence.array(result, "code_mean"), dtype=float)
+    variance = np.square(np.asarray(evidence.array(result, "code_std"), dtype=float)).mean(axis=0)
     still = mean.var(axis=0, ddof=1) < ACTIVE
     central = np.abs(mean.mean(axis=0)) < 0.1
     return float((still & central & (np.abs(variance - 1.0) < 0.1)).sum())
@@ -107,7 +104,7 @@ def at_prior(result: Result) -> float:
 
 def _offset_only(result: Result) -> float:
     """Dimensions whose mean is away from 0, by at least 0.1, and does not vary."""
-    mean = np.asarray(kept_array(result, "code_mean"), dtype=float)
+    mean = np.asarray(evidence.array(result, "code_mean"), dtype=float)
     still = mean.var(axis=0, ddof=1) < ACTIVE
     return float((still & (np.abs(mean.mean(axis=0)) >= 0.1)).sum())
 
@@ -154,21 +151,38 @@ def decide_shapes(group: Group) -> Finding | None:
 
 # --- figure 2 and appendix A ----------------------------------------------------------------------
 
-_LOSSES = (
-    Column("Rec", "rec", 2, printed="rec"),
-    Column("KL", "kl", 2, printed="kl"),
-    *BASE,
-    Column("½‖E μ‖²", "offset", 2),
-    Column("BLEU-2", "bleu_2", 2, printed="bleu_2"),
-)
-_TEXT = (
-    *BASE,
-    Column("BLEU-1", "bleu_1", 2),
-    Column("BLEU-2", "bleu_2", 2, printed="bleu_2"),
-    Column("BLEU-4", "bleu_4", 2, printed="bleu_4"),
-    Column("ROUGE-2", "rouge_2", 2, printed="rouge"),
-    Column("ROUGE-4", "rouge_4", 2, printed="rouge"),
-)
+_COLUMNS = {
+    column.metric: column
+    for column in (
+        *BASE,
+        Column("Rec", "rec", printed="rec"),
+        Column("KL", "kl", printed="kl"),
+        Column("½‖E μ‖²", "offset"),
+        Column("KL(q(z) ‖ p)", "aggregate"),
+        Column("the rest", "rest"),
+        Column("|mean KL − C|", "apart_mean"),
+        Column("mean |KL − C|", "apart_each"),
+        Column("log det Cov[q(z)]", "log_det", printed="log_det"),
+        Column("BLEU-1", "bleu_1"),
+        Column("BLEU-2", "bleu_2", printed="bleu_2"),
+        Column("BLEU-4", "bleu_4", printed="bleu_4"),
+        Column("ROUGE-2", "rouge_2", printed="rouge"),
+        Column("ROUGE-4", "rouge_4", printed="rouge"),
+    )
+}
+
+
+def _pick(*names: str) -> tuple[Column, ...]:
+    return tuple(_COLUMNS[name] for name in names)
+
+
+_LOSSES = _pick("rec", "kl", "mi", "au", "rank", "offset", "bleu_2")
+_TEXT = _pick("mi", "au", "rank", "bleu_1", "bleu_2", "bleu_4", "rouge_2", "rouge_4")
+_PAID = _pick("kl", "mi", "au", "rank", "aggregate", "offset", "rest")
+_CHOICE = _pick("kl", "apart_mean", "apart_each", "mi", "au", "rank", "offset", "rec")
+_WEIGHTED = _pick("rec", "kl", "mi", "au", "rank", "bleu_2", "bleu_4")
+_LOG_DET, _OFFSET = _pick("log_det", "offset")
+_MOMENTS = (_LOG_DET, _OFFSET._replace(printed="squared_mean"), *BASE, _COLUMNS["aggregate"])
 
 
 def target_tables(shown: Shown) -> dict[str, pd.DataFrame]:
@@ -183,14 +197,7 @@ def full_tables(shown: Shown) -> dict[str, pd.DataFrame]:
 
 def surviving(shown: Shown) -> pd.DataFrame:
     """IGP less DGP at each target: AU beside the measures that a rotation does not change."""
-    columns = (
-        Column("AU", "au", 1),
-        Column("rank", "rank", 1),
-        Column("MI", "mi", 2),
-        Column("Rec", "rec", 2),
-        Column("BLEU-2", "bleu_2", 2),
-    )
-    return apart_table(shown, targets, columns)
+    return apart_table(shown, targets, _pick("au", "rank", "mi", "rec", "bleu_2"))
 
 
 def climb_table(shown: Shown) -> pd.DataFrame:
@@ -198,16 +205,10 @@ def climb_table(shown: Shown) -> pd.DataFrame:
 
     The last column is the change of the validation loss in the last epochs at the highest C.
     """
-    columns = (
-        Column("Rec", "rec"),
-        Column("MI", "mi"),
-        Column("AU", "au", 1),
-        Column("rank", "rank", 1),
-    )
     rows = []
     for origin, group in shown.items():
         for climb in _climbs(group):
-            own = row(columns, climb.change)
+            own = row(_pick("rec", "mi", "au", "rank"), climb.change)
             seeds, steps = own.pop("seeds"), spread(_last_steps(climb.runs[climb.high]), 2)
             name = {"from lowest to highest C": climb.name, "from": origin.lower()}
             end = {f"loss, last {_LAST} epochs": steps, "seeds": seeds}
@@ -292,14 +293,6 @@ def decide_full(group: Group) -> Finding | None:
 
 # --- what the KL is paid for ----------------------------------------------------------------------
 
-_PAID = (
-    Column("KL", "kl", 2),
-    *BASE,
-    Column("KL(q(z) ‖ p)", "aggregate", 2),
-    Column("½‖E μ‖²", "offset", 2),
-    Column("the rest", "rest", 2),
-)
-
 
 def information_tables(shown: Shown) -> dict[str, pd.DataFrame]:
     """KL and its parts, one table a data set."""
@@ -357,15 +350,6 @@ def decide_narrow(group: Group) -> Finding | None:
 
 # --- the target of the mean, and of every sentence ------------------------------------------------
 
-_CHOICE = (
-    Column("KL", "kl", 2),
-    Column("|mean KL − C|", "apart_mean", 2),
-    Column("mean |KL − C|", "apart_each", 2),
-    *BASE,
-    Column("½‖E μ‖²", "offset", 2),
-    Column("Rec", "rec", 2),
-)
-
 
 def sentence_tables(shown: Shown) -> dict[str, pd.DataFrame]:
     """Both forms of the target at one C; data sets that have but one form are left out."""
@@ -405,14 +389,6 @@ def decide_choice(group: Group) -> Finding | None:
 
 
 # --- table 2: beta-VAE ----------------------------------------------------------------------------
-
-_WEIGHTED = (
-    Column("Rec", "rec", 2, printed="rec"),
-    Column("KL", "kl", 2, printed="kl"),
-    *BASE,
-    Column("BLEU-2", "bleu_2", 2, printed="bleu_2"),
-    Column("BLEU-4", "bleu_4", 2, printed="bleu_4"),
-)
 
 
 def _printed_rows(
@@ -510,13 +486,6 @@ def decide_start(group: Group) -> Finding | None:
 
 # --- table 8: the aggregated posterior ------------------------------------------------------------
 
-_MOMENTS = (
-    Column("log det Cov[q(z)]", "log_det", 2, printed="log_det"),
-    Column("½‖E μ‖²", "offset", 2, printed="squared_mean"),
-    *BASE,
-    Column("KL(q(z) ‖ p)", "aggregate", 2),
-)
-
 
 def moment_tables(shown: Shown) -> dict[str, pd.DataFrame]:
     """Moments of the aggregated posterior, one table a data set."""
@@ -549,7 +518,7 @@ def prior_tables(shown: Shown) -> dict[str, pd.DataFrame]:
         plain = of_kind("target-kl")(method)
         return (mixture or plain) and methods.parameters(method)["c"] == high
 
-    columns = tuple(one for one in _LOSSES if one.metric != "offset")
+    columns = _pick("rec", "kl", "mi", "au", "rank", "bleu_2")
     first = [{"method": "every row", **{c.title: "lost" for c in columns if c.printed}}]
     return {NAMES[recipe]: table(shown, recipe, wanted, columns, first)}
 

@@ -22,7 +22,6 @@ from companion.igp.shared import (
     Shown,
     called,
     data_of,
-    kept_array,
     limited,
     of_kind,
     pairs,
@@ -55,8 +54,8 @@ def shape_figure(group: Group) -> Figure | None:
     figure = Figure(figsize=(7.6, 4.4), layout="constrained")
     grid = figure.subplots(2, 2, sharex=True, sharey="row")
     for column, method in enumerate(twins):
-        mean = np.asarray(kept_array(runs[method][0], "code_mean"), dtype=float)
-        variance = np.square(np.asarray(kept_array(runs[method][0], "code_std"), dtype=float))
+        mean = np.asarray(evidence.array(runs[method][0], "code_mean"), dtype=float)
+        variance = np.square(np.asarray(evidence.array(runs[method][0], "code_std"), dtype=float))
         colour = COLOURS["vae"] if column == 0 else COLOURS["lagging"]
         order = np.argsort(-mean.var(axis=0))
         _boxes(grid[0, column], mean[:, order], colour, 0.0)
@@ -171,7 +170,7 @@ def _frame(rows: Mapping[str, Result]) -> Figure:
 
 def _spectrum(axes: Axes, name: str, result: Result, colour: str) -> None:
     """Variance of the mean of every dimension, and eigenvalues of their covariance."""
-    mean = np.asarray(kept_array(result, "code_mean"), dtype=float)
+    mean = np.asarray(evidence.array(result, "code_mean"), dtype=float)
     each = np.sort(mean.var(axis=0, ddof=1))[::-1]
     turned = np.sort(np.linalg.eigvalsh(np.atleast_2d(np.cov(mean.T))))[::-1]
     places = np.arange(1, len(each) + 1)
@@ -197,10 +196,10 @@ def _sentences(axes: Axes, rows: Mapping[str, Result]) -> None:
     axes.set_axis_off()
     first = next(iter(rows.values()))
     lines = []
-    for place, source in enumerate(kept_array(first, "text_source")[:_SENTENCES]):
+    for place, source in enumerate(evidence.array(first, "text_source")[:_SENTENCES]):
         lines.append(_wrapped("text", str(source)))
         for name, result in rows.items():
-            lines.append(_wrapped(name, str(kept_array(result, "text_reconstruction")[place])))
+            lines.append(_wrapped(name, str(evidence.array(result, "text_reconstruction")[place])))
         lines.append("")
     text = "\n".join(lines)
     axes.text(0.0, 1.0, text, family="monospace", fontsize=7.5, va="top", transform=axes.transAxes)

@@ -147,9 +147,7 @@ def examples(runs: Runs, way: str) -> pd.DataFrame:
     table, [column] = {}, _decoded([Column("text", "")], way)
     name = f"text_{column.metric.rstrip('_')}"
     for method, group in runs.items():
-        if name not in group[0].arrays:
-            raise BadInput(f"{group[0].spec.label()} keeps no {name}; train it again")
-        table[called(method)] = [str(text) for text in group[0].arrays[name]]
+        table[called(method)] = [str(text) for text in evidence.array(group[0], name)]
     return pd.DataFrame(table)
 
 
