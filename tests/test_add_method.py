@@ -20,8 +20,8 @@ PAGE = Path(__file__).parents[1] / "book" / "add-a-method.md"
 # What a page of the benchmark does with a reader's method: plan its runs, train, show a row.
 REPORT = """
 import json
-from posterior_collapse import benchmarks, methods
-from companion import benchmark
+from posterior_collapse import methods
+from companion.claims import comparison as benchmark, groups as benchmarks
 from companion.build.parameters import Page
 from posterior_collapse.runs import Spec
 

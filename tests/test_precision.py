@@ -11,7 +11,7 @@ from torch import Tensor
 
 from companion.claims import groups as benchmarks
 from companion.claims.reference import Result
-from companion.methods import precision as pages
+from companion.methods import scales as pages
 from posterior_collapse import methods, precision, recipes
 from posterior_collapse.errors import BadInput
 from posterior_collapse.layers import dropout_mask
@@ -260,11 +260,11 @@ def test_precisions_agree_where_another_seed_changes_more() -> None:
     assert one.agrees("nll") and one.time == 1.0
     worse = pages.paired("vae", plain, [result(r.spec.seed, nll=90.7) for r in plain])
     assert not worse.agrees("nll")  # 0.5 against 0.4
-    assert pages.finding([worse]).startswith("2 of 3 measures change less")
-    rows = pages.table([one])
+    assert pages.precision_finding([worse]).startswith("2 of 3 measures change less")
+    rows = pages.precision_table([one])
     assert rows["agrees"].tolist() == ["yes"] * 3
     assert rows["bfloat16 products"][0] == "90.300, 90.700, 90.500"
-    assert "No method" in pages.finding([])
+    assert "No method" in pages.precision_finding([])
 
 
 def test_the_compared_recipes_differ_in_their_precision_only() -> None:

@@ -165,7 +165,7 @@ def test_widgets_survive_papermill(book: Path) -> None:
         "    file = io.BytesIO()\n"
         "    Image.new('RGB', (40, 30), (shade, 0, 0)).save(file, 'PNG')\n"
         "    return file.getvalue()\n"
-        "pages.slider([picture(k) for k in (0, 100, 200)], ['a', 'b', 'c'], 'move', 'Red.')"
+        "companion.slider([picture(k) for k in (0, 100, 200)], ['a', 'b', 'c'], 'move', 'Red.')"
     )
     run = reader.read(text_of(notebook(cell)), "widgets")
     state = run.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]

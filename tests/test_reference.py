@@ -20,7 +20,7 @@ from posterior_collapse.runs import Spec, work
 # Two planned runs that take no time stand for those that take hours.
 PLANNED = """
 import sys
-from posterior_collapse import reference
+from companion.claims import reference
 from posterior_collapse.runs import Spec
 reference.planned = lambda: [Spec("text-grammar", m, "smoke", 0) for m in ("vae", "ae", "lstm-lm")]
 sys.exit(reference.main(sys.argv[1:]))
@@ -29,15 +29,18 @@ sys.exit(reference.main(sys.argv[1:]))
 
 @pytest.fixture
 def copy(tmp_path: Path, root: Path) -> Path:
-    """The library and the inventory elsewhere, so that results are written there."""
+    """Both packages and the inventory elsewhere, so that results are written there."""
     folder = tmp_path / "copy"
-    shutil.copytree(root / "lib", folder / "lib", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("lib/posterior_collapse", "book/companion"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(root / package, folder / package, ignore=ignored)
     shutil.copytree(root / "data" / "papers", folder / "data" / "papers")
     return folder
 
 
 def compute(copy: Path, store: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join(filter(None, [str(copy / "lib"), os.environ.get("PYTHONPATH")]))
+    homes = [str(copy / "lib"), str(copy / "book"), os.environ.get("PYTHONPATH")]
+    path = os.pathsep.join(filter(None, homes))
     environment = {**os.environ, "PYTHONPATH": path, "POSTERIOR_COLLAPSE_STORE": str(store)}
     return subprocess.run(
         [sys.executable, "-c", PLANNED, *words],

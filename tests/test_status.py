@@ -126,11 +126,11 @@ def test_what_was_not_reproduced_is_counted_apart_from_what_fails() -> None:
 
 def test_only_the_rule_makes_verdicts(root: Path) -> None:
     """Verdict boxes come from show.verdict alone, and it takes findings, which the rules make."""
-    library = root / "lib" / "posterior_collapse"
+    library = root / "book" / "companion"
     writers = [p.name for p in library.rglob("*.py") if "data-verdict=" in p.read_text("utf-8")]
-    assert writers == ["show.py"]
+    assert writers == ["boxes.py"]
     makers = [p.name for p in library.rglob("*.py") if " Finding(" in p.read_text("utf-8")]
-    assert makers == ["papers.py"]
+    assert makers == ["printed.py"]
     for name in sources.list_notebooks(root):
         text = (root / name).read_text(encoding="utf-8")
         assert "data-verdict" not in text and "Finding(" not in text, name
