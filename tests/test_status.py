@@ -130,7 +130,7 @@ def test_only_the_rule_makes_verdicts(root: Path) -> None:
     writers = [p.name for p in library.rglob("*.py") if "data-verdict=" in p.read_text("utf-8")]
     assert writers == ["boxes.py"]
     makers = [p.name for p in library.rglob("*.py") if " Finding(" in p.read_text("utf-8")]
-    assert makers == ["printed.py"]
+    assert makers == ["verdicts.py"]
     for name in sources.list_notebooks(root):
         text = (root / name).read_text(encoding="utf-8")
         assert "data-verdict" not in text and "Finding(" not in text, name
