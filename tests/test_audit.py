@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from companion import audit
 from companion.audit import RULES, Comparison, Found, Kind, Report, claims_of_texts, judge, number
 from companion.claims import printed as papers
-from companion.claims.printed import Outcome
+from companion.claims.verdicts import Outcome
 from companion.papers import audit as page
 from posterior_collapse.errors import BadInput
 

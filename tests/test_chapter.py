@@ -15,8 +15,8 @@ from companion import show
 from companion.build.parameters import Page
 from companion.claims import evidence as results
 from companion.claims import reference
-from companion.claims.printed import Outcome, Verdict
 from companion.claims.reference import Result
+from companion.claims.verdicts import Outcome, Verdict
 from companion.lagging import decomposition as identities
 from companion.lagging import mean_space as lagging
 from companion.lagging import own_data as corpus

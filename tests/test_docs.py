@@ -24,9 +24,8 @@ from packaging.utils import canonicalize_name
 import posterior_collapse
 from companion import show
 from companion.build import parameters
-from companion.claims import premises
-from companion.claims import printed as papers
-from companion.claims.printed import Check, Interval, Outcome
+from companion.claims import premises, verdicts
+from companion.claims.verdicts import Check, Interval, Outcome
 from posterior_collapse import gaussian
 from posterior_collapse.errors import BadInput
 
@@ -202,19 +201,21 @@ def test_table_of_verdicts_is_the_rule() -> None:
         if h + f + u == 0 or (refuted and h < h + f + u):
             continue  # a refuted printed form counts as central unless every other check holds
         checks = [one[Outcome.HOLDS]] * h + [one[Outcome.FAILS]] * f + [one[Outcome.OPEN]] * u
-        checks += [papers.as_printed(one[Outcome.FAILS])] * refuted
+        checks += [verdicts.as_printed(one[Outcome.FAILS])] * refuted
         told = next(rows[name] for name, rule in applies.items() if rule(*counts))
-        assert papers.decide("lagging-fig2", "quick", checks).verdict.value == told, counts
+        assert verdicts.decide("lagging-fig2", "quick", checks).verdict.value == told, counts
 
 
 def test_pages_on_verdicts_know_every_word() -> None:
     for name in ("verdicts.md", "reading.md"):
         text = (ROOT / "book" / name).read_text(encoding="utf-8")
-        for label in papers.Label:
+        for label in verdicts.Label:
             assert label.value in text, (name, label)
     text = (ROOT / "book" / "verdicts.md").read_text(encoding="utf-8")
     reaches = text.partition(":name: tab-reach")[2].partition("```")[0]
-    assert re.findall(r"^\* - (.*)$", reaches, re.M)[1:] == [reach.value for reach in papers.Reach]
+    assert re.findall(r"^\* - (.*)$", reaches, re.M)[1:] == [
+        reach.value for reach in verdicts.Reach
+    ]
     words = (
         f"{premises.LEAST_GAIN:g} nats",
         f"{premises.LEAST_SHARE:.0%}".replace("%", " percent"),
@@ -227,7 +228,7 @@ def test_interval_factors_of_the_page() -> None:
     """2.78, 4.30 and 12.7 for five, three and two seeds."""
     for seeds, factor in ((5, 2.78), (3, 4.30), (2, 12.7)):
         values = [float(n) for n in range(seeds)]
-        found = papers.interval(values)
+        found = verdicts.interval(values)
         spread = torch.tensor(values).std().item() / math.sqrt(seeds)
         assert (found.high - found.mean) / spread == pytest.approx(factor, rel=3e-3)
 
@@ -255,8 +256,8 @@ def test_every_class_that_pages_emit_is_styled() -> None:
     styles = (ROOT / "book" / "static" / "pages.css").read_text(encoding="utf-8")
     source = (ROOT / "book" / "companion" / "show" / "boxes.py").read_text(encoding="utf-8")
     emitted = set(re.findall(r"class=[\"'](pc-[a-z]+)[\"' ]", source))
-    emitted |= {f"pc-verdict-{show.kind(label)}" for label in papers.Label}
-    emitted |= {f"pc-{show.kind(word)}" for word in (*papers.Label, *Outcome)}
+    emitted |= {f"pc-verdict-{show.kind(label)}" for label in verdicts.Label}
+    emitted |= {f"pc-{show.kind(word)}" for word in (*verdicts.Label, *Outcome)}
     assert len(emitted) >= 11
     for name in emitted:
         assert re.search(rf"\.{name}[ ,:{{]", styles), name

@@ -21,8 +21,8 @@ from scipy.stats import multivariate_normal
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from companion.claims import groups as benchmarks
-from companion.claims.printed import Finding, Label, Outcome, Role, Verdict
 from companion.claims.reference import Result
+from companion.claims.verdicts import Finding, Label, Outcome, Role, Verdict
 from companion.du import geometry as page
 from posterior_collapse import datasets, geometry, recipes
 from posterior_collapse.datasets import ImageSplit, Partition, Split, five_gaussians, synthetic
@@ -707,8 +707,9 @@ def test_a_run_keeps_what_the_page_shows(store: Path) -> None:
 # --- the page's rules -----------------------------------------------------------------------------
 
 LABELS = np.repeat(np.arange(5), 40)
-FIXED, REDRAWN, SORTED = benchmarks.PARTITIONS
-BN, SCALE = benchmarks.PARTITIONED
+FIXED, REDRAWN = benchmarks.FIXED_BATCHES, benchmarks.REDRAWN_BATCHES
+SORTED = benchmarks.SORTED_BATCHES
+BN, SCALE = benchmarks.PLANE_BATCH_NORM, benchmarks.PLANE_SCALE
 AGGRESSIVE, DU = "lagging-fixed(steps=2)", "du-vae(gamma=1, p=0.8)"
 
 
@@ -938,7 +939,7 @@ def test_a_run_that_random_batches_collapsed_leaves_partitions_undecided(
     assert told is not None and told.verdict is Verdict.UNDECIDED
     assert failed(told) == {PREMISES[method]}
     [check] = [check for check in told.checks if check.quantity == PREMISES[method]]
-    assert (check.found, check.premise) == ("1 of 12", True)
+    assert (check.words, check.premise) == ("1 of 12", True)
 
 
 @WAYS_TO_COLLAPSE
@@ -988,7 +989,9 @@ def test_a_collapsed_seed_is_counted_and_has_no_clutter_in_the_table() -> None:
     assert rises[name].mean == pytest.approx((1.0 + whole[name].mean) / 2)  # and as 1
     table = page.partition_table(found).set_index(["method", "mini-batches"])
     row = table.loc[("Scale-VAE", benchmarks.PARTITIONS[SORTED])]
-    assert (row["seeds"], row["collapsed"], row["displacement"]) == ("2", "1", "0.000")
+    assert (row["collapsed"], row["displacement"]) == ("1", "0.000")
+    own = ("clutter, in evaluation", "clutter, in training's batches", "displacement")
+    assert row["seeds"] == f"2 ({'; '.join(f'{name}: 1' for name in own)})"
     assert float(row["clutter, in evaluation"]) < 0.1
     for method in benchmarks.PARTITIONED:  # and at every seed
         found[SORTED][method] = [result(SORTED, method, seed, **COLLAPSED) for seed in (0, 1)]

@@ -14,11 +14,10 @@ from companion import show
 from companion.build.parameters import Page
 from companion.claims import evidence as page_results
 from companion.claims import groups as benchmarks
-from companion.claims import premises, reference
-from companion.claims import printed as papers
+from companion.claims import premises, reference, verdicts
 from companion.claims.premises import premise_of, premise_of_sequences
-from companion.claims.printed import Label, Outcome
 from companion.claims.reference import Result
+from companion.claims.verdicts import Label, Outcome
 from posterior_collapse.errors import BadInput
 from posterior_collapse.runs import Spec
 
@@ -68,10 +67,10 @@ def test_narrow_weights_in_a_small_network_are_refused_as_cannot_tell() -> None:
     )
     refused = premise_of(dead)
     assert not refused.holds and holding(dead) == [False, True, False]
-    assert "0.0 of 16 units" in refused.parts[0].found and "can't tell" in refused.sentence
-    failing = papers.above("MI", [0.0, 0.0, 0.0], 0.5)
-    for rule in (failing, papers.below("NLL", [-1.0, -1.0, -1.0], 0.0)):
-        told = papers.decide("du-tab1", "medium", [*refused.checks(), rule])
+    assert "0.0 of 16 units" in refused.parts[0].numbers and "can't tell" in refused.sentence
+    failing = verdicts.above("MI", [0.0, 0.0, 0.0], 0.5)
+    for rule in (failing, verdicts.below("NLL", [-1.0, -1.0, -1.0], 0.0)):
+        told = verdicts.decide("du-tab1", "medium", [*refused.checks(), rule])
         assert told.label is Label.CANNOT_TELL and "uses its code" in told.reason
 
 
@@ -127,11 +126,11 @@ def test_averages_are_over_the_seeds_and_any_control_will_do() -> None:
         for s, v in enumerate((0.0, 0.0, 1.5))
     ]
     assert premise_of(found).parts[1].holds is True and "MI 0.50 (3 seeds)" in (
-        premise_of(found).parts[1].found
+        premise_of(found).parts[1].numbers
     )
     found[CONTROL] = [made(CONTROL, mutual_information=0.2)]
     found["beta-vae(beta=0.2)"] = [made("beta-vae(beta=0.2)", mutual_information=2.0)]
-    assert "MI 2.00 with beta-vae(beta=0.2) (1 seed)" in premise_of(found).parts[2].found
+    assert "MI 2.00 with beta-vae(beta=0.2) (1 seed)" in premise_of(found).parts[2].numbers
     del found["beta-vae(beta=0.2)"]
     found["igp+target-kl(c=5, ramp=10)"] = [
         made("igp+target-kl(c=5, ramp=10)", mutual_information=3.0)
@@ -144,8 +143,8 @@ def test_averages_are_over_the_seeds_and_any_control_will_do() -> None:
 def test_smoke_is_exempt_and_decides_nothing() -> None:
     exempt = premise_of(results(scale="smoke", ae={"active_units": 0}))
     assert exempt.exempt and "decides nothing" in exempt.sentence
-    holds = papers.below("x", [0.0, 0.0], 1.0)
-    assert papers.decide("du-tab1", "smoke", [holds]).label is Label.CANNOT_TELL
+    holds = verdicts.below("x", [0.0, 0.0], 1.0)
+    assert verdicts.decide("du-tab1", "smoke", [holds]).label is Label.CANNOT_TELL
 
 
 def test_a_premise_is_about_one_recipe_at_one_scale() -> None:
@@ -298,7 +297,7 @@ def test_a_page_trains_what_its_premise_lacks_and_no_more(monkeypatch: pytest.Mo
 
 
 def test_findings_are_put_under_a_premise() -> None:
-    holds = papers.decide("du-tab1", "medium", [papers.below("x", [0.0, 0.0], 1.0)])
+    holds = verdicts.decide("du-tab1", "medium", [verdicts.below("x", [0.0, 0.0], 1.0)])
     dead = premise_of(results(ae={"active_units": 0}))
     assert page_results.under([holds, None], None) == [holds]
     [lost] = page_results.under([None, holds], dead)

@@ -7,6 +7,7 @@ run the comparison; the comparison itself is tested on a small table either way.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from companion.claims import printed as papers
+from posterior_collapse.errors import BadInput
 from transcription import HEADS, Rows, faults, rows_of, text_of, tokens
 
 FOLDER = papers.repository() / "data" / "papers"
@@ -575,3 +577,22 @@ def test_a_damaged_real_table_is_found(table: str) -> None:
     text, source, rows = text_of(table, Path(str(TEXTS))), TABLES[table], cells(table)
     for one in spread_over([one for one in damages(rows, source["line"]) if one]):
         assert faults(table.split("/")[1], one, source, text)
+
+
+def test_inventory_has_all_items_with_claims() -> None:
+    items = papers.inventory()
+    assert len(items) == 69
+    assert all(item["claim"] for item in items.values())
+
+
+def test_printed_tables_hold_the_papers_numbers_and_leave_lost_ones_empty() -> None:
+    seven, eight = papers.printed("lagging", "table7"), papers.printed("lagging", "table8")
+    yahoo = seven.set_index("dataset").loc["Yahoo"]
+    assert (yahoo["nll"], yahoo["kl"], yahoo["mi_variance"]) == (327.98, 5.35, 0.002)
+    assert math.isnan(yahoo["nll_variance"])
+    # the duplicate that the page mentions
+    assert yahoo["neg_elbo"] == eight.set_index("dataset").loc["Yahoo", "neg_elbo"] == 329.54
+    with pytest.raises(BadInput, match='did you mean "table7"'):
+        papers.printed("lagging", "table77")
+    with pytest.raises(BadInput, match='did you mean "lagging"'):
+        papers.printed("laging", "table7")

@@ -312,7 +312,7 @@ def test_a_run_measures_everything_that_pages_ask_for(store: Path) -> None:
     # What pages show of a reference result is kept with it.
     shown = {"code_mean", "code_std", "tsne", "tsne_label", "text_source", "text_cut_ends"}
     shown |= {"text_reconstruction", "text_imputed_ends", "text_greedy"}
-    assert shown <= set(arrays) & set(reference._KEPT)
+    assert shown <= set(arrays) & set(reference._ARRAYS)
 
 
 def fake_spec(**changed: Any) -> Any:

@@ -11,16 +11,17 @@ import pytest
 from companion import show
 from companion.build import batch, reader, sources
 from companion.build.parameters import Page
-from companion.claims.printed import Check, Interval, Outcome, Verdict, decide, inventory
+from companion.claims.printed import inventory
+from companion.claims.verdicts import Check, Interval, Outcome, Verdict, decide
 from companion.papers import status
 from pages_help import notebook, small_book, text_of
 from posterior_collapse.errors import BadInput
 
 SHOWN = (
-    "from companion.claims import printed as papers\n"
+    "from companion.claims import verdicts\n"
     "from companion import show\n"
-    "check = papers.below('KL, nats', [0.1, 0.2, 0.1], {bound})\n"
-    "show.verdict(papers.decide('{item}', '{scale}', [check]))"
+    "check = verdicts.below('KL, nats', [0.1, 0.2, 0.1], {bound})\n"
+    "show.verdict(verdicts.decide('{item}', '{scale}', [check]))"
 )
 
 
@@ -129,7 +130,7 @@ def test_only_the_rule_makes_verdicts(root: Path) -> None:
     writers = [p.name for p in library.rglob("*.py") if "data-verdict=" in p.read_text("utf-8")]
     assert writers == ["boxes.py"]
     makers = [p.name for p in library.rglob("*.py") if " Finding(" in p.read_text("utf-8")]
-    assert makers == ["printed.py"]
+    assert makers == ["verdicts.py"]
     for name in sources.list_notebooks(root):
         text = (root / name).read_text(encoding="utf-8")
         assert "data-verdict" not in text and "Finding(" not in text, name

@@ -19,7 +19,7 @@ from browser import Browser, find_chromium
 from companion import show
 from companion.autogen import survey
 from companion.build.parameters import Page
-from companion.claims.printed import Label, beyond, decide
+from companion.claims.verdicts import Label, beyond, decide
 from companion.papers import status
 from posterior_collapse.errors import BadInput
 from posterior_collapse.runs import Run, Spec

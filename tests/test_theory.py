@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 import companion
 from companion.claims import mixtures
 from companion.claims import statements as theory
-from companion.claims.printed import Verdict, inventory, repository
+from companion.claims.printed import inventory, repository
 from companion.claims.statements import Evidence, Standing, Statement, Way
+from companion.claims.verdicts import Verdict
 from companion.show import theory as shown
 from posterior_collapse import gaussian
 from posterior_collapse.errors import BadInput

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from companion.claims.formulas import ALPHA
-from companion.claims.printed import Outcome, Verdict, printed
+from companion.claims.printed import printed
 from companion.claims.statements import Statement, Way
+from companion.claims.verdicts import Outcome, Verdict
 from companion.du import bounds as pictures
 from companion.du import statements as du
 from companion.du import statements_bounds as du_bounds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -30,7 +30,7 @@ def number(value: float | None, digits: int = 3) -> str:
     return text.replace("-", "−")
 
 
-def spread(values: Sequence[float], digits: int = 3) -> str:
+def spread(values: Iterable[float], digits: int = 3) -> str:
     """Mean (standard deviation over seeds, ddof 1); the latter only where there are two or more."""
     series = pd.Series(list(values), dtype=float)
     if series.empty:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from companion.audit.background import file_of_claims
 from companion.audit.rows import Row, Tables, number, rows_of
 from companion.claims import printed as papers
-from companion.claims.printed import Outcome
+from companion.claims.verdicts import Outcome
 from posterior_collapse.errors import BadInput, nearest
 
 Filter = Mapping[str, Sequence[str]]

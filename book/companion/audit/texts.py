@@ -9,7 +9,7 @@ import pandas as pd
 from companion.audit.claims_of_texts import Judged, claims, judge
 from companion.audit.rows import Row
 from companion.audit.rules import ROUNDING, Case, Kind, register
-from companion.claims.printed import Outcome
+from companion.claims.verdicts import Outcome
 
 
 def _claim_cause(judged: Judged) -> str:

@@ -25,7 +25,8 @@ from companion.build.parameters import Page
 from companion.claims import evidence as results
 from companion.claims import groups as benchmarks
 from companion.claims.premises import Premise
-from companion.claims.printed import Finding, beyond, printed
+from companion.claims.printed import printed
+from companion.claims.verdicts import Finding, beyond
 from posterior_collapse import generation, methods
 from posterior_collapse.datasets import TextDataset
 from posterior_collapse.datasets.arrays import UNK, Split

@@ -19,12 +19,10 @@ from companion.claims.printed import repository
 from posterior_collapse import methods, recipes
 from posterior_collapse.errors import BadInput, nearest
 
-__all__ = ["Changes", "Difference", "Told", "differences", "pages"]
-
 _SCALE = "medium"  # of the recipe whose constants are shown, where a page names no other
 
 
-class Told(enum.StrEnum):
+class Source(enum.StrEnum):
     """Where a paper's side is from."""
 
     CODE = "code"  # public
@@ -45,7 +43,7 @@ class Difference:
 
     what: str
     theirs: str
-    told: Told
+    source: Source
     here: str  # with the library's own numbers
     changes: Changes
     where: str  # class and field that set it; empty where nothing does
@@ -55,8 +53,8 @@ class Difference:
 @functools.cache
 def _entries() -> dict[str, dict[str, Any]]:
     path = repository() / "data" / "papers" / "differences.yml"
-    found: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return found
+    entries: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return entries
 
 
 def pages() -> list[str]:
@@ -89,7 +87,7 @@ def _resolved(row: dict[str, str], setup: recipes.Setup) -> Difference:
     return Difference(
         row["what"],
         row["theirs"],
-        Told(row["told"]),
+        Source(row["told"]),
         here,
         Changes(row["changes"]),
         _field(row["set"]) if "set" in row else "",
@@ -119,10 +117,10 @@ def _field(path: str) -> str:
         BadInput: there is no such field.
     """
     module, kind, name = path.split(".")
-    found = getattr(importlib.import_module(f"posterior_collapse.{module}"), kind, None)
-    if not is_dataclass(found):
+    choice = getattr(importlib.import_module(f"posterior_collapse.{module}"), kind, None)
+    if not is_dataclass(choice):
         raise BadInput(f"{module} has no choice {kind}, given {path}")
-    allowed = [field.name for field in fields(found)]
+    allowed = [field.name for field in fields(choice)]
     if name not in allowed:
         raise BadInput(nearest(name, allowed, f"field of {kind}"))
     return f"{kind}.{name}"

@@ -7,71 +7,12 @@ updates as their recipe says.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from posterior_collapse import datasets, methods, recipes
 from posterior_collapse.errors import BadInput, nearest
 from posterior_collapse.runs import Spec
-
-__all__ = [
-    "AGGRESSIVE",
-    "ANNEAL",
-    "ANNEALED_AGGRESSIVE",
-    "AUTOENCODER",
-    "AUTOGEN",
-    "BATCH_NORM",
-    "BETA",
-    "BETAS",
-    "CYCLICAL",
-    "DATASETS",
-    "DELTA",
-    "DU",
-    "DU_FLOW",
-    "DU_YELP",
-    "FEW_INNER",
-    "FIVE_SEEDS",
-    "FLOW",
-    "FLOW_BATCH_NORM",
-    "FREE_BITS",
-    "GENERATION",
-    "GEOMETRY",
-    "IMAGES",
-    "ISOTROPIC",
-    "LANGUAGE_MODEL",
-    "LOW_BETA",
-    "MAE",
-    "MAIN",
-    "MATCHED",
-    "NARROW",
-    "OPTIMISED",
-    "OTHERS",
-    "OWN_EPOCHS",
-    "PARTITIONED",
-    "PARTITIONS",
-    "PLAIN_FLOW",
-    "PRECISIONS",
-    "PRECISION_METHODS",
-    "PREMISE",
-    "RAMPS",
-    "SCALE",
-    "SEMI_AMORTISED",
-    "SKIP",
-    "SWEEPS",
-    "TARGETS",
-    "THREE_SEEDS",
-    "VAE",
-    "WIDE_SCALE",
-    "Isotropic",
-    "expand",
-    "isotropic",
-    "isotropic_build",
-    "own",
-    "planned",
-    "recipe",
-    "resolve",
-    "sweep",
-]
 
 ANNEAL = "anneal(start=0)"
 
@@ -149,7 +90,8 @@ OTHERS = (
 )
 # A recipe with bfloat16 products and the same in float32, and what is run in both: a method that
 # nearly collapses and one whose code is in use.
-PRECISIONS = ("text-yahoo", "text-yahoo-float32")
+BFLOAT16, FLOAT32 = "text-yahoo", "text-yahoo-float32"
+PRECISIONS = (BFLOAT16, FLOAT32)
 PRECISION_METHODS = (ANNEAL, BETA)
 
 # Rows that most verdicts use have five seeds, the other rows of the papers' tables three.
@@ -181,41 +123,34 @@ THREE_SEEDS = (
 )
 # Zhang et al. 2021, tables 6 and 12. Their three k are lost from our text; those of Burda et al.
 # 2016, whose networks the paper takes, stand in.
-IMAGES = (
-    "ae",
-    "vae",
-    "igp",
-    *(f"{tied}iwae(k={k})" for k in (1, 5, 50) for tied in ("", "igp+")),
-)
+IMAGES = ("ae", "vae", "igp", *(f"{tied}iwae(k={k})" for k in (1, 5, 50) for tied in ("", "igp+")))
 # Shen et al. 2021, figure 1.  The text gives no constants; the logs of its public code on synthetic
 # data have gamma 1 and a dropout of 0.2 or 0.5.  Scale-VAE gets the same spread of the means.  Its
 # f_epo is 1 for Yahoo and 7 for Yelp; after one epoch of these data, 500 updates, it collapses.
-GEOMETRY = (
-    "vae",
-    "lagging",
-    "bn-vae(gamma=1)",
-    "du-vae(gamma=1, p=0.8)",
-    "scale-vae(des_std=1, f_epo=7)",
-)
+PLANE_BATCH_NORM, PLANE_DU = "bn-vae(gamma=1)", "du-vae(gamma=1, p=0.8)"
+PLANE_SCALE = "scale-vae(des_std=1, f_epo=7)"
+GEOMETRY = (VAE, AGGRESSIVE, PLANE_BATCH_NORM, PLANE_DU, PLANE_SCALE)
 # Song et al. 2024, latent space property: recipe -> how mini-batches are made.
+FIXED_BATCHES, REDRAWN_BATCHES = "five-gaussians", "five-gaussians-redrawn"
+SORTED_BATCHES = "five-gaussians-sorted"
 PARTITIONS = {
-    "five-gaussians": "random, unchanged",
-    "five-gaussians-redrawn": "random, redrawn each epoch",
-    "five-gaussians-sorted": "one component each, unchanged",
+    FIXED_BATCHES: "random, unchanged",
+    REDRAWN_BATCHES: "random, redrawn each epoch",
+    SORTED_BATCHES: "one component each, unchanged",
 }
-PARTITIONED = ("bn-vae(gamma=1)", "scale-vae(des_std=1, f_epo=7)")
+PARTITIONED = (PLANE_BATCH_NORM, PLANE_SCALE)
 # Mansbridge et al. 2018, equation 10: a beta-VAE with beta = 1 / (1 + m) has the same gradient but
 # for a factor.
 MATCHED = {"autogen(m=1)": "beta-vae(beta=0.5)", "autogen(m=2)": f"beta-vae(beta={1 / 3})"}
+ANNEAL_EPOCHS = "anneal(start=0, epochs=4)"
+FRACTIONS = {
+    0.0: VAE,
+    0.5: "autogen(m=0.5)",
+    1.0: "autogen(m=1)",
+    2.0: "autogen(m=2)",
+}  # m -> AutoGen
 # Their four models, a fraction between two of them, and the two pairs' other halves.
-AUTOGEN = (
-    "vae",
-    "anneal(start=0, epochs=4)",
-    "autogen(m=0.5)",
-    "autogen(m=1)",
-    "autogen(m=2)",
-    *MATCHED.values(),
-)
+AUTOGEN = (VAE, ANNEAL_EPOCHS, *(m for m in FRACTIONS.values() if m != VAE), *MATCHED.values())
 # Song et al. 2024, table 5: BN-VAE, and Scale-VAE with the printed spread; the rest is beside them.
 GENERATION = (LANGUAGE_MODEL, ANNEAL, BATCH_NORM, SCALE, WIDE_SCALE)
 # Zhang et al. 2021, section 4.  Our text of it keeps none of the three targets of figure 2 and none
@@ -225,8 +160,11 @@ BETAS = (0.4, 0.2, 0.1)
 # Updates until the target C is reached: 5,000 of 15,625 in the paper's code, on SNLI.
 RAMPS = {"smoke": 4, "quick": 270, "medium": 2000}
 # Recipes whose reference results the pages on text show.
-ISOTROPIC = ("igp-snli", "igp-dbpedia", "igp-yahoo-question")
-NARROW = "igp-snli-narrow"  # as the first of them, from narrow first weights
+SNLI = "igp-snli"
+DBPEDIA = "igp-dbpedia"
+LABELLED = (DBPEDIA, "igp-yahoo-question")  # with classes
+ISOTROPIC = (SNLI, *LABELLED)
+NARROW = "igp-snli-narrow"  # as SNLI, from narrow first weights
 SWEEPS = {
     # He et al. 2019, tables 4, 9 and 10; the budgets of annealing are shares of the epochs here,
     # as 30 to 120 thousand updates are of the paper's.
@@ -281,6 +219,11 @@ def sweep(name: str) -> tuple[str, ...]:
     return SWEEPS[name]
 
 
+def best_du(runs: Mapping[str, object]) -> str:
+    """DU-VAE with the parameters that figure 2 names as the best on Yelp, where they were run."""
+    return DU_YELP if runs.get(DU_YELP) else DU
+
+
 def own() -> tuple[str, ...]:
     """Methods of a reader's own: each is a row of every table, with its defaults."""
     return tuple(name for name in methods.names() if methods.describe(name).own)
@@ -292,10 +235,10 @@ def expand(wanted: Sequence[str]) -> tuple[str, ...]:
     Raises:
         BadInput: an unknown group, with the nearest one.
     """
-    found: list[str] = []
+    names: list[str] = []
     for name in wanted:
-        found += _group(name[1:]) if name.startswith("@") else [name]
-    return tuple(dict.fromkeys(found))
+        names += _group(name[1:]) if name.startswith("@") else [name]
+    return tuple(dict.fromkeys(names))
 
 
 def _group(name: str) -> Sequence[str]:
@@ -329,24 +272,49 @@ def _geometry() -> list[Spec]:
         Spec(name, method, "paper", seed)
         for seed in range(5)
         for name in PARTITIONS
-        for method in (GEOMETRY if name == "five-gaussians" else PARTITIONED)
+        for method in (GEOMETRY if name == FIXED_BATCHES else PARTITIONED)
     ]
-    return sorted(rows, key=lambda spec: spec.method == "lagging")
+    return sorted(rows, key=lambda spec: spec.method == AGGRESSIVE)
+
+
+class Twins(NamedTuple):
+    """A method with a diagonal posterior, DGP, and with an isotropic one, IGP."""
+
+    diagonal: str
+    isotropic: str
 
 
 class Isotropic(NamedTuple):
     """The methods that the pages on isotropic posteriors for text compare, at one scale."""
 
-    targets: tuple[str, ...]  # a target C for the mean KL; DGP and IGP in turn
-    sentences: tuple[str, ...]  # a target C for the KL of every sentence
-    weights: tuple[str, ...]  # beta-VAE
-    start: tuple[str, ...]  # IGP as initialiser
-    priors: tuple[str, ...]  # mixtures
+    targets: dict[int, Twins]  # target C -> for the mean KL
+    sentence: Twins  # the highest target, for the KL of every sentence
+    weights: dict[float, Twins]  # weight of the KL -> beta-VAE
+    start: str  # IGP as initialiser, at the lowest target
+    priors: dict[str, Twins]  # name of a mixture -> with it, at the highest target
+
+    @property
+    def low(self) -> Twins:
+        """At the lowest target."""
+        return self.targets[min(self.targets)]
+
+    @property
+    def high(self) -> Twins:
+        """At the highest target."""
+        return self.targets[max(self.targets)]
+
+    def at_targets(self) -> tuple[str, ...]:
+        """All methods with a target of the mean KL alone."""
+        return tuple(method for twins in self.targets.values() for method in twins)
+
+    def every(self) -> tuple[str, ...]:
+        """All methods."""
+        others = (*self.weights.values(), self.sentence, *self.priors.values())
+        return (*self.at_targets(), self.start, *(method for twins in others for method in twins))
 
 
-def _both(*rows: str) -> tuple[str, ...]:
-    """Every row with a diagonal posterior and with an isotropic one."""
-    return tuple(name for row in rows for name in (row, f"igp+{row}"))
+def _twins(method: str) -> Twins:
+    return Twins(method, f"igp+{method}")
 
 
 def isotropic(scale: str) -> Isotropic:
@@ -361,14 +329,15 @@ def isotropic(scale: str) -> Isotropic:
     def target(c: int, kind: str = "target-kl") -> str:
         return f"{kind}(c={c}, ramp={RAMPS[scale]})"
 
-    low, high = TARGETS[0], TARGETS[-1]
-    mixtures = [f"{prior}(components=5)+{target(high)}" for prior in ("mog", "moig")]
+    low, high = min(TARGETS), max(TARGETS)
     return Isotropic(
-        targets=_both(*map(target, TARGETS)),
-        sentences=_both(target(high, "target-kl-sentence")),
-        weights=_both(*(f"beta-vae(beta={beta})" for beta in BETAS)),
-        start=(f"igp-start(epochs=5)+{target(low)}",),
-        priors=_both(*mixtures),
+        targets={c: _twins(target(c)) for c in TARGETS},
+        sentence=_twins(target(high, "target-kl-sentence")),
+        weights={beta: _twins(f"beta-vae(beta={beta})") for beta in BETAS},
+        start=f"igp-start(epochs=5)+{target(low)}",
+        priors={
+            prior: _twins(f"{prior}(components=5)+{target(high)}") for prior in ("mog", "moig")
+        },
     )
 
 
@@ -378,18 +347,16 @@ def isotropic_build(scale: str) -> tuple[str, ...]:
     Raises:
         BadInput: see :func:`isotropic`.
     """
-    targets = isotropic(scale).targets
-    return ("ae", *targets[:2], *targets[-2:])
+    methods = isotropic(scale)
+    return (AUTOENCODER, *methods.low, *methods.high)
 
 
 def _isotropic() -> list[Spec]:
     """Reference runs of IGP on text: three seeds of everything."""
-    first, labelled = ISOTROPIC[0], ISOTROPIC[1:]
-    found, scale = isotropic("medium"), "medium"
-    methods = (*found.targets, *found.start, *found.weights, *found.sentences, *found.priors)
-    wanted = [(first, method) for method in methods]
-    wanted += [(name, method) for name in labelled for method in isotropic_build(scale)]
-    wanted += [(NARROW, method) for method in found.targets[-2:]]
+    methods, scale = isotropic("medium"), "medium"
+    wanted = [(SNLI, method) for method in methods.every()]
+    wanted += [(name, method) for name in LABELLED for method in isotropic_build(scale)]
+    wanted += [(NARROW, method) for method in methods.high]
     return [Spec(name, method, scale, seed) for seed in range(3) for name, method in wanted]
 
 
@@ -459,9 +426,7 @@ def _swept_recipes() -> list[Spec]:
 def _precisions() -> list[Spec]:
     """The counterparts in float32 of runs that have bfloat16 products."""
     return [
-        Spec(PRECISIONS[1], method, "medium", seed)
-        for seed in range(3)
-        for method in PRECISION_METHODS
+        Spec(FLOAT32, method, "medium", seed) for seed in range(3) for method in PRECISION_METHODS
     ]
 
 

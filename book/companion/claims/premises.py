@@ -10,27 +10,17 @@ the network may be dead, the data may leave nothing for a code to say, or there 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from companion.claims.groups import AGGRESSIVE, AUTOENCODER, BETA, LANGUAGE_MODEL, LOW_BETA
 from companion.claims.groups import VAE as PLAIN
-from companion.claims.printed import Check, grouped, premise, stated
 from companion.claims.reference import Result, results
+from companion.claims.table import Runs
+from companion.claims.verdicts import Check, grouped, premise, stated
 from posterior_collapse.errors import BadInput
-
-__all__ = [
-    "CONTROLS",
-    "METHODS",
-    "Part",
-    "Premise",
-    "gathered",
-    "is_control",
-    "premise_of",
-    "premise_of_sequences",
-]
 
 # Methods that let information through by a small weight or a target of the KL.  One that carries
 # information shows that the networks and the data can; the best of those that were run counts.
@@ -55,26 +45,28 @@ _TARGETS = ("target-kl(", "beta-vae(")  # what may stand as a control, by its na
 class Part:
     """One part of a premise."""
 
-    told: str  # in words
+    name: str
     rule: str
-    found: str  # the numbers
+    numbers: str  # in words
     holds: bool | None  # None where results are missing
 
     def check(self, group: str = "") -> Check:
         """The part as a premise of a group of checks."""
-        told = f"{group}: {self.told}" if group else self.told
-        made = premise(stated(told, self.rule, self.holds, self.found))
-        return grouped(made, group) if group else made
+        name = f"{group}: {self.name}" if group else self.name
+        check = premise(stated(name, self.rule, self.holds, self.numbers))
+        return grouped(check, group) if group else check
 
 
 @dataclass(frozen=True)
 class Premise:
-    """The premise of a recipe at a scale, with what was found of it."""
+    """The premise of a recipe at a scale, with its numbers."""
 
     recipe: str
     scale: str
     parts: tuple[Part, ...]
-    used: tuple[Result, ...] = field(default=(), repr=False, compare=False)  # what it was found of
+    used: tuple[Result, ...] = field(
+        default=(), repr=False, compare=False
+    )  # what its numbers are of
 
     @property
     def holds(self) -> bool:
@@ -88,7 +80,7 @@ class Premise:
 
     @property
     def word(self) -> str:
-        """The finding in a word or two."""
+        """Whether it is met, in a word or two."""
         if self.exempt:
             return "not asked"
         if self.holds:
@@ -97,14 +89,14 @@ class Premise:
 
     @property
     def sentence(self) -> str:
-        """What was found, in one line."""
+        """Whether it is met and why not, in one line."""
         where = f"{self.recipe} at {self.scale} scale"
         if self.exempt:
             return f"{where} decides nothing, so no premise is asked of it"
         if self.holds:
             return f"{where} can tell methods apart: its premise is met"
-        failed = [part.told for part in self.parts if part.holds is False]
-        absent = [part.told for part in self.parts if part.holds is None]
+        failed = [part.name for part in self.parts if part.holds is False]
+        absent = [part.name for part in self.parts if part.holds is None]
         reasons = [f"not met: {'; '.join(failed)}"] * bool(failed)
         reasons += [f"not shown: {'; '.join(absent)}"] * bool(absent)
         return f"{where} can't tell methods apart ({', '.join(reasons)})"
@@ -114,18 +106,14 @@ class Premise:
         return [part.check(group) for part in self.parts]
 
 
-Found = Mapping[str, Sequence[Result]]  # method -> its results, one a seed
-
-
-def _values(group: Sequence[Result], measure: Callable[[Result], object]) -> list[float]:
-    """A number of each result that has it."""
-    found = [measure(result) for result in group]
-    return [float(value) for value in found if value is not None]  # type: ignore[arg-type]
+def _values(group: Sequence[Result], name: str) -> list[float]:
+    """A metric of the seeds that have it."""
+    return [float(v) for result in group if (v := result.metrics.get(name)) is not None]
 
 
 def _mean(group: Sequence[Result], name: str) -> float | None:
-    """Average of a metric over the seeds that there are."""
-    values = _values(group, lambda result: result.metrics.get(name))
+    """Average of a metric over the seeds that have it."""
+    values = _values(group, name)
     return float(np.mean(values)) if values else None
 
 
@@ -135,45 +123,52 @@ def _dimensions(result: Result) -> int:
     return int(setup.get("latent_dim") or result.spec.setup.latent_dim)
 
 
-def _seeds(group: Sequence[Result]) -> str:
-    return f"{len(group)} {'seed' if len(group) == 1 else 'seeds'}"
+def _seeds(group: Sequence[Result], name: str) -> str:
+    """How many seeds are in an average, in words."""
+    count = len(_values(group, name))
+    return f"{count} {'seed' if count == 1 else 'seeds'}"
 
 
-def _used(found: Found) -> Part:
+def _autoencoder(runs: Runs) -> Part:
     """(a) The autoencoder uses its code."""
-    told = "the autoencoder uses its code"
+    name = "the autoencoder uses its code"
     rule = (
         f"all units active; reconstruction {LEAST_GAIN:g} nats or {LEAST_SHARE:.0%} below the NLL "
         "of the model without latent"
     )
-    autoencoders, models = found.get(AUTOENCODER, ()), found.get(LANGUAGE_MODEL, ())
+    autoencoders, models = runs.get(AUTOENCODER, ()), runs.get(LANGUAGE_MODEL, ())
     loss, units = _mean(autoencoders, "reconstruction"), _mean(autoencoders, "active_units")
     without = _mean(models, "nll")
     if loss is None or units is None or without is None:
-        absent = [m for m in (AUTOENCODER, LANGUAGE_MODEL) if not found.get(m)]
-        return Part(told, rule, f"no results of {' and '.join(absent) or 'these measures'}", None)
+        absent = [m for m in (AUTOENCODER, LANGUAGE_MODEL) if not runs.get(m)]
+        return Part(name, rule, f"no results of {' and '.join(absent) or 'these measures'}", None)
     dimensions = _dimensions(autoencoders[0])
     gain = without - loss
     numbers = (
         f"{units:.1f} of {dimensions} units; reconstruction {loss:.1f}, NLL without latent "
-        f"{without:.1f} ({_seeds(autoencoders)})"
+        f"{without:.1f} ({_seeds(autoencoders, 'reconstruction')})"
     )
     enough = gain >= LEAST_GAIN or gain >= LEAST_SHARE * without
-    return Part(told, rule, numbers, units >= dimensions and enough)
+    return Part(name, rule, numbers, units >= dimensions and enough)
 
 
-def _gone(found: Found) -> Part:
+def _collapse(runs: Runs) -> Part:
     """(b) The plain VAE collapses."""
-    told = "the plain VAE collapses"
-    group = found.get(PLAIN, ())
+    name = "the plain VAE collapses"
+    group = runs.get(PLAIN, ())
     information = _mean(group, "mutual_information")
     points = _mean(group, "mutual_information_points")
     cap = math.log(points) if points else None
     bound = COLLAPSED if cap is None else max(COLLAPSED, COLLAPSED_SHARE * cap)
     rule = f"MI below {bound:.2f} nats ({COLLAPSED:g}, or a tenth of its cap)"
     if information is None:
-        return Part(told, rule, f"no results of {PLAIN}", None)
-    return Part(told, rule, f"MI {information:.2f} ({_seeds(group)})", information < bound)
+        return Part(name, rule, f"no results of {PLAIN}", None)
+    return Part(
+        name,
+        rule,
+        f"MI {information:.2f} ({_seeds(group, 'mutual_information')})",
+        information < bound,
+    )
 
 
 def is_control(method: str) -> bool:
@@ -181,29 +176,29 @@ def is_control(method: str) -> bool:
     return "+" not in method and method.startswith(_TARGETS)
 
 
-def _carried(found: Found) -> Part:
+def _control(runs: Runs) -> Part:
     """(c) A positive control carries information."""
-    told = "a positive control carries information"
-    return _above(told, found, is_control, "a beta-VAE or a target KL")
+    name = "a positive control carries information"
+    return _above(name, runs, is_control, "a beta-VAE or a target KL")
 
 
-def _above(told: str, found: Found, asked: Callable[[str], bool], names: str) -> Part:
-    """Of the methods that are asked, the best one carries information."""
+def _above(name: str, runs: Runs, wanted: Callable[[str], bool], methods: str) -> Part:
+    """Of the methods that are wanted, the best one carries information."""
     rule = f"MI above {CARRIED:g} nat"
     known = {
         method: information
-        for method, group in found.items()
-        if asked(method)
+        for method, group in runs.items()
+        if wanted(method)
         if (information := _mean(group, "mutual_information")) is not None
     }
     if not known:
-        return Part(told, rule, f"no results of {names}", None)
+        return Part(name, rule, f"no results of {methods}", None)
     best = max(known, key=lambda method: known[method])
-    numbers = f"MI {known[best]:.2f} with {best} ({_seeds(found[best])})"
-    return Part(told, rule, numbers, known[best] > CARRIED)
+    numbers = f"MI {known[best]:.2f} with {best} ({_seeds(runs[best], 'mutual_information')})"
+    return Part(name, rule, numbers, known[best] > CARRIED)
 
 
-def gathered(found: Found) -> Premise:
+def gathered(runs: Runs) -> Premise:
     """The premise of a group of one recipe's results, with what the repository keeps beside them.
 
     Reference results are completed by those of :data:`METHODS` at the same scale.  This build's
@@ -212,36 +207,38 @@ def gathered(found: Found) -> Premise:
     Raises:
         BadInput: no results, or of several recipes or scales.
     """
-    every = [result for group in found.values() for result in group]
+    every = [result for group in runs.values() for result in group]
     if not every:
         raise BadInput("a group without any result has no premise")
     if any(result.provenance.get("kind") == "this build" for result in every):
-        return premise_of(found)
+        return premise_of(runs)
     spec = every[0].spec
     beside = {method: results(spec.recipe, method, spec.scale) for method in METHODS}
-    known = {method: group for method, group in {**beside, **found}.items() if group}
+    known = {method: group for method, group in {**beside, **runs}.items() if group}
     return premise_of(known)
 
 
-def premise_of(found: Found, recipe: str = "", scale: str = "") -> Premise:
+def premise_of(runs: Runs, recipe: str = "", scale: str = "") -> Premise:
     """The premise of a recipe at a scale, from its results; averages are over the seeds there are.
 
     Args:
-        found: results of one recipe at one scale, by method; those of :data:`METHODS` are asked.
+        runs: results of one recipe at one scale, by method; those of :data:`METHODS` are asked.
         recipe, scale: their names; taken from the results where there are any.
 
     Raises:
         BadInput: results of several recipes or scales, or none and no names.
     """
-    recipe, scale = _named(found, recipe, scale)
-    asked = {LANGUAGE_MODEL, AUTOENCODER, PLAIN}
-    used = [r for m, group in found.items() if m in asked or is_control(m) for r in group]
-    return Premise(recipe, scale, (_used(found), _gone(found), _carried(found)), tuple(used))
+    recipe, scale = _named(runs, recipe, scale)
+    wanted = {LANGUAGE_MODEL, AUTOENCODER, PLAIN}
+    used = [r for m, group in runs.items() if m in wanted or is_control(m) for r in group]
+    return Premise(
+        recipe, scale, (_autoencoder(runs), _collapse(runs), _control(runs)), tuple(used)
+    )
 
 
-def _named(found: Found, recipe: str, scale: str) -> tuple[str, str]:
+def _named(runs: Runs, recipe: str, scale: str) -> tuple[str, str]:
     """Recipe and scale of results, or what was given where there are none."""
-    named = {(r.spec.recipe, r.spec.scale) for group in found.values() for r in group}
+    named = {(r.spec.recipe, r.spec.scale) for group in runs.values() for r in group}
     if len(named) > 1:
         raise BadInput(f"a premise is about one recipe at one scale, given {sorted(named)}")
     if not named and not (recipe and scale):
@@ -249,7 +246,7 @@ def _named(found: Found, recipe: str, scale: str) -> tuple[str, str]:
     return next(iter(named)) if named else (recipe, scale)
 
 
-def premise_of_sequences(found: Found) -> Premise:
+def premise_of_sequences(runs: Runs) -> Premise:
     """The premise of He et al.'s synthetic sequences at a scale: a collapse, and what is without.
 
     Basic training collapses, and aggressive training of the same networks carries information,
@@ -258,14 +255,14 @@ def premise_of_sequences(found: Found) -> Premise:
     Where a claim is itself that aggressive training prevents collapse it must not stand under this.
 
     Args:
-        found: results of one recipe at one scale; those of the plain VAE and of aggressive
+        runs: results of one recipe at one scale; those of the plain VAE and of aggressive
             training are asked.
 
     Raises:
         BadInput: results of several recipes or scales, or none.
     """
-    recipe, scale = _named(found, "", "")
-    told = "aggressive training carries information"
-    carried = _above(told, found, lambda method: method == AGGRESSIVE, AGGRESSIVE)
-    used = [r for m, group in found.items() if m in (PLAIN, AGGRESSIVE) for r in group]
-    return Premise(recipe, scale, (_gone(found), carried), tuple(used))
+    recipe, scale = _named(runs, "", "")
+    name = "aggressive training carries information"
+    carried = _above(name, runs, lambda method: method == AGGRESSIVE, AGGRESSIVE)
+    used = [r for m, group in runs.items() if m in (PLAIN, AGGRESSIVE) for r in group]
+    return Premise(recipe, scale, (_collapse(runs), carried), tuple(used))

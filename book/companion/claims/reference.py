@@ -44,10 +44,8 @@ from posterior_collapse.runs import (
 from posterior_collapse.runs.spec import choose_device, sources_digest
 from posterior_collapse.runs.work import one_thread
 
-__all__ = ["Result", "export", "load", "overview", "repeat_evaluation", "results"]
-
 # What figures need; the rest of a run's arrays stays in the store.
-_KEPT = (
+_ARRAYS = (
     "each_nll",
     "grid_iteration",
     "grid_model_mean",
@@ -133,11 +131,11 @@ def repeat_evaluation(run: Run, repeats: int, sentences: int | None = None) -> l
     model = build_model(run.spec)
     model.load_state_dict(run.weights())
     with one_thread(torch.device("cpu")):
-        found = []
+        evaluations = []
         for seed in range(repeats):
             generator = torch.Generator().manual_seed(seed)
-            found.append(evaluate_run(run.spec, model, generator, sentences))
-    return found
+            evaluations.append(evaluate_run(run.spec, model, generator, sentences))
+    return evaluations
 
 
 def export(run: Run, evaluations: list[dict[str, Any]]) -> Path:
@@ -151,10 +149,10 @@ def export(run: Run, evaluations: list[dict[str, Any]]) -> Path:
         "provenance": run.provenance,
         "evaluations": evaluations,
     }
-    kept = {name: run.arrays[name] for name in _KEPT if name in run.arrays}
-    kept |= {name: x for name, x in run.arrays.items() if name.startswith(_KEPT_OF_EACH)}
+    needed = {name: run.arrays[name] for name in _ARRAYS if name in run.arrays}
+    needed |= {name: x for name, x in run.arrays.items() if name.startswith(_KEPT_OF_EACH)}
     arrays = path.with_suffix(".npz")
-    _replace(arrays, lambda part: np.savez_compressed(part, **kept))  # type: ignore[arg-type]
+    _replace(arrays, lambda part: np.savez_compressed(part, **needed))  # type: ignore[arg-type]
     content["digests"] = {"arrays": _digest(arrays.read_bytes()), "content": _of_content(content)}
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
     _replace(path, lambda part: part.write_text(text, encoding="utf-8"))
@@ -216,12 +214,13 @@ def load(spec: Spec) -> Result:
 
 def results(recipe: str, method: str, scale: str) -> list[Result]:
     """Reference results of a method over all the seeds that are kept, in order of the seed."""
-    found = []
-    for spec in planned():
-        same = (spec.recipe, spec.method, spec.scale) == (recipe, method, scale)
-        if same and _path(spec).is_file():
-            found.append(load(spec))
-    return sorted(found, key=lambda result: result.spec.seed)
+    own = [
+        spec
+        for spec in planned()
+        if (spec.recipe, spec.method, spec.scale) == (recipe, method, scale)
+        and _path(spec).is_file()
+    ]
+    return [load(spec) for spec in sorted(own, key=lambda spec: spec.seed)]
 
 
 def _compute(spec: Spec, device: str = "auto") -> Path:
@@ -230,7 +229,7 @@ def _compute(spec: Spec, device: str = "auto") -> Path:
 
 
 def _measure(spec: Spec) -> Path:
-    """Measure the weights of one result again, and keep what is found in its place.
+    """Measure the weights of one result again, and keep the new one in its place.
 
     Raises:
         BadInput: no weights are stored, or this version would train them otherwise.
@@ -253,8 +252,8 @@ def _stored(spec: Spec) -> Run:
 
 def _is_current(spec: Spec) -> bool:
     """Whether this version measured a result, if it did not train it."""
-    told = load(spec).provenance
-    return bool(told.get("measured", told)["sources"] == sources_digest())
+    origin = load(spec).provenance
+    return bool(origin.get("measured", origin)["sources"] == sources_digest())
 
 
 def _command(spec: Spec, *words: str) -> list[str]:
@@ -323,8 +322,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     choose_device(given.device)  # at once, and not in every process
     if given.only:
         spec = Spec(**json.loads(given.only))
-        kept = _measure(spec) if given.again else _compute(spec, given.device)
-        print(f"[reference] {kept}", flush=True)
+        path = _measure(spec) if given.again else _compute(spec, given.device)
+        print(f"[reference] {path}", flush=True)
         return 0
     wanted = _wanted(given.recipe)
     there = [spec for spec in wanted if _path(spec).is_file()]
@@ -344,10 +343,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _each(commands: Sequence[Sequence[str]], jobs: int) -> int:
     """Run commands, several at a time; the worst of their exit codes."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    with (
-        warm.serve(_WARM) as forks,
-        ThreadPoolExecutor(jobs) as pool,
-    ):
+    with warm.serve(_WARM) as forks, ThreadPoolExecutor(jobs) as pool:
         environment = {**os.environ, **forks}
         waiting = [
             pool.submit(subprocess.run, command, check=False, env=environment)

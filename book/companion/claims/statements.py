@@ -17,16 +17,8 @@ import yaml
 from hypothesis.errors import NoSuchExample
 from hypothesis.strategies import SearchStrategy
 
-from companion.claims.printed import (
-    Check,
-    Finding,
-    Interval,
-    Outcome,
-    answer,
-    as_printed,
-    decide,
-    repository,
-)
+from companion.claims.printed import repository
+from companion.claims.verdicts import Check, Finding, Interval, Outcome, answer, as_printed, decide
 from posterior_collapse.errors import BadInput
 
 Constants = Mapping[str, float]

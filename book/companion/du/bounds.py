@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from companion.claims.formulas import Array, log_normal
-from companion.claims.printed import Check, Finding, Interval, Outcome, answer, printed
+from companion.claims.printed import printed
 from companion.claims.statements import Examination, examine
+from companion.claims.verdicts import Check, Finding, Interval, Outcome, answer
 from companion.du import statements_bounds as theory
 from companion.du import statements_flows as flows
 from companion.du.statements import conditional_entropy, pairwise_mpd

@@ -6,7 +6,6 @@ each verdict.  The slides of Scale-VAE hold a claim and a list of the three ways
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,16 +17,25 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from companion.build.parameters import Page
-from companion.claims import evidence as results
+from companion.claims import evidence
 from companion.claims import groups as benchmarks
-from companion.claims.printed import Check, Finding, above, below, between, decide, stated
+from companion.claims.groups import (
+    FIXED_BATCHES,
+    PARTITIONED,
+    PARTITIONS,
+    PLANE_BATCH_NORM,
+    PLANE_DU,
+    PLANE_SCALE,
+    REDRAWN_BATCHES,
+    SORTED_BATCHES,
+)
 from companion.claims.reference import Result
-from companion.claims.reference import results as kept
-from companion.numbers import number, spread
+from companion.claims.table import Column, Measure, Runs, cells, differences, frame, only, values
+from companion.claims.verdicts import Check, Finding, above, below, between, decide, stated
+from companion.numbers import number
 from companion.show.figures import COLOURS
 from posterior_collapse import methods
 from posterior_collapse.datasets import five_gaussians
-from posterior_collapse.errors import BadInput
 from posterior_collapse.geometry import (
     aggregate_density,
     count_modes,
@@ -37,31 +45,8 @@ from posterior_collapse.geometry import (
     within_share,
 )
 
-__all__ = [
-    "RULES",
-    "build",
-    "called",
-    "decide_partitions",
-    "decide_spaces",
-    "frames",
-    "groups",
-    "measure",
-    "partition_figure",
-    "partition_table",
-    "reference",
-    "shown_methods",
-    "sources",
-    "space_figure",
-    "space_table",
-    "truth_figure",
-    "truth_table",
-]
+Group = Mapping[str, Runs]  # recipe -> method -> results, one a seed
 
-Found = Mapping[str, Mapping[str, Sequence[Result]]]  # recipe -> method -> results, one a seed
-
-_FIXED, _REDRAWN, _SORTED = benchmarks.PARTITIONS
-_BN, _SCALE = benchmarks.PARTITIONED
-_DU = "du-vae(gamma=1, p=0.8)"
 _BUDGET = "lagging-fixed(steps=2)"
 _WIDTH = 3.0  # of the square that the paper's figure shows
 _AXIS = np.linspace(-_WIDTH, _WIDTH, 91)
@@ -88,39 +73,22 @@ def shown_methods(scale: str) -> tuple[str, ...]:
     """
     if scale == "paper":
         return benchmarks.GEOMETRY
-    return tuple(_BUDGET if method == "lagging" else method for method in benchmarks.GEOMETRY)
+    aggressive = benchmarks.AGGRESSIVE
+    return tuple(_BUDGET if method == aggressive else method for method in benchmarks.GEOMETRY)
 
 
-def build(page: Page) -> dict[str, dict[str, list[Result]]]:
+def build(page: Page) -> dict[str, Runs]:
     """This build's results: five methods, and two of them on the other partitions."""
-    return {
-        recipe: {
-            method: results.this_build(page, recipe, method)
-            for method in (
-                shown_methods(page.scale) if recipe == _FIXED else benchmarks.PARTITIONED
-            )
-        }
-        for recipe in benchmarks.PARTITIONS
-    }
+    every = {recipe: PARTITIONED for recipe in PARTITIONS}
+    wanted = every | {FIXED_BATCHES: shown_methods(page.scale)}
+    return {recipe: evidence.built(page, recipe, methods_) for recipe, methods_ in wanted.items()}
 
 
-def reference() -> dict[str, dict[str, list[Result]]]:
-    """The reference results at paper scale that the repository keeps; empty without any."""
-    found = {
-        recipe: {method: kept(recipe, method, "paper") for method in benchmarks.GEOMETRY}
-        for recipe in benchmarks.PARTITIONS
-    }
-    some = {
-        recipe: {method: group for method, group in rows.items() if group}
-        for recipe, rows in found.items()
-    }
-    return {recipe: rows for recipe, rows in some.items() if rows}
-
-
-def groups(own: Found) -> dict[str, Found]:
+def groups(own: Group) -> dict[str, Group]:
     """Reference results, where there are any, and this build's; a title says which is which."""
-    stored = reference()
-    return {**({"Reference": stored} if stored else {}), "This build": own}
+    stored = {name: evidence.stored(name, benchmarks.GEOMETRY, "paper") for name in PARTITIONS}
+    reference = {recipe: runs for recipe, runs in stored.items() if runs}
+    return {**({"Reference": reference} if reference else {}), "This build": own}
 
 
 # --- the data -------------------------------------------------------------------------------------
@@ -242,121 +210,79 @@ def truth_table() -> pd.DataFrame:
 # --- figure 1 of DU-VAE ---------------------------------------------------------------------------
 
 
-def _kept(result: Result, name: str) -> NDArray[Any]:
-    if name not in result.arrays:
-        raise BadInput(f"{result.spec.label()} keeps no {name}; train it again")
-    return result.arrays[name]
+def _codes(result: Result, name: str) -> NDArray[Any]:
+    """Codes in double precision, or their components, which stay whole numbers."""
+    stored = evidence.array(result, name)
+    return stored if name == "code_label" else np.asarray(stored, dtype=float)
 
 
-def _needed(result: Result, name: str) -> NDArray[np.float64]:
-    return np.asarray(_kept(result, name), dtype=float)
+def _of(measure: Callable[..., float], first: str, second: str) -> Callable[[Result], float]:
+    """A measure of two arrays of a result."""
+    return lambda result: float(measure(_codes(result, first), _codes(result, second)))
 
 
-def _modes(result: Result) -> float:
-    return float(count_modes(_needed(result, "code_mean"), _needed(result, "code_std")))
-
-
-def _apart(result: Result) -> float:
-    return float(separated(_needed(result, "code_mean"), _kept(result, "code_label")))
-
-
-def _clutter(result: Result) -> float:
-    return within_share(_needed(result, "code_mean"), _kept(result, "code_label"))
-
-
-def _centre(result: Result) -> float:
-    return off_centre(_needed(result, "code_mean"), _kept(result, "code_label"))
-
-
-def _batch_clutter(result: Result) -> float:
-    return within_share(_needed(result, "code_batch_mean"), _kept(result, "code_label"))
-
-
-def _moved(result: Result) -> float:
-    return displacement(_needed(result, "code_mean"), _needed(result, "code_batch_mean"))
+_clutter = _of(within_share, "code_mean", "code_label")
 
 
 def _breadth(result: Result) -> float:
     """Variance of q(z), averaged over the dimensions; the prior's is 1."""
-    mean, std = _needed(result, "code_mean"), _needed(result, "code_std")
+    mean, std = _codes(result, "code_mean"), _codes(result, "code_std")
     return float((mean.var(axis=0) + np.square(std).mean(axis=0)).mean())
-
-
-def _mi(result: Result) -> float:
-    """Mutual information, nats."""
-    return float(result.metrics["mutual_information"])
 
 
 def _collapsed(result: Result) -> bool:
     """Whether its mutual information is small, or no unit is active: then codes have no clutter."""
-    return results.collapsed(result) or math.isnan(_clutter(result))
+    return evidence.collapsed(result) or math.isnan(_clutter(result))
 
 
-_MEASURES: dict[str, Callable[[Result], float]] = {
-    "modes": _modes,
-    "apart": _apart,
+_MEASURES: dict[str, Measure] = {
+    "modes": _of(count_modes, "code_mean", "code_std"),
+    "apart": _of(separated, "code_mean", "code_label"),
     "clutter": _clutter,
-    "batch_clutter": _batch_clutter,
-    "moved": _moved,
+    "batch_clutter": _of(within_share, "code_batch_mean", "code_label"),
+    "moved": _of(displacement, "code_mean", "code_batch_mean"),
     "breadth": _breadth,
-    "centre": _centre,
+    "centre": _of(off_centre, "code_mean", "code_label"),
     "collapsed": _collapsed,
-    "mi": _mi,
-    "kl": lambda result: float(result.metrics["kl"]),
-    "units": lambda result: float(result.metrics["active_units"]),
-    "nll": lambda result: float(result.metrics["nll"]),
 }
-
-
-def measure(group: Sequence[Result], name: str) -> list[float]:
-    """A measure of each result, one a seed; NaN where a collapsed run has none."""
-    return [_MEASURES[name](result) for result in group]
-
-
-def _cell(group: Sequence[Result], name: str, digits: int) -> str:
-    """Mean (standard deviation) over the seeds that have the measure."""
-    return spread([value for value in measure(group, name) if math.isfinite(value)], digits)
-
-
-def _counts(group: Sequence[Result]) -> dict[str, str]:
-    """How many seeds there are, and how many of them collapsed."""
-    lost = round(sum(measure(group, "collapsed")))
-    return {"seeds": str(len(group)), "collapsed": str(lost) if group else "–"}
-
-
 _COLUMNS = (
-    ("modes of q(z)", "modes", 1),
-    ("components apart", "apart", 1),
-    ("blue off centre", "centre", 2),
-    ("variance of q(z)", "breadth", 2),
-    ("MI", "mi", 2),
-    ("AU", "units", 1),
-    ("KL", "kl", 2),
-    ("NLL", "nll", 2),
+    Column("modes of q(z)", "modes", 1),
+    Column("components apart", "apart", 1),
+    Column("blue off centre", "centre"),
+    Column("variance of q(z)", "breadth"),
+    Column("MI", "mutual_information"),
+    Column("AU", "active_units", 1),
+    Column("KL", "kl"),
+    Column("NLL", "nll"),
 )
 
 
-def space_table(found: Found) -> pd.DataFrame:
+def _measured(runs: Runs, *names: str) -> pd.DataFrame:
+    """The long table of results with some measures of codes; NaN where a collapsed run has none."""
+    return frame(runs, {name: _MEASURES[name] for name in names})
+
+
+def _cells(group: Sequence[Result], columns: Sequence[Column]) -> dict[str, str]:
+    """Cells of one method's row, its seeds, and how many of them collapsed."""
+    names = {column.metric for column in columns} & set(_MEASURES)
+    shown = cells(_measured({"": group}, *names), columns)
+    return shown | {"collapsed": str(sum(map(_collapsed, group))) if group else "–"}
+
+
+def space_table(group: Group) -> pd.DataFrame:
     """One row a method: mean (standard deviation over seeds)."""
-    rows = found[_FIXED]
-    return pd.DataFrame(
-        {
-            "method": called(method),
-            **{head: _cell(group, name, digits) for head, name, digits in _COLUMNS},
-            **_counts(group),
-        }
-        for method, group in rows.items()
-    )
+    rows = group[FIXED_BATCHES].items()
+    return pd.DataFrame({"method": called(m), **_cells(runs, _COLUMNS)} for m, runs in rows)
 
 
-def space_figure(found: Found) -> Figure:
+def space_figure(group: Group) -> Figure:
     """Contours of q(z) above posterior means by component, one column a method, first seed."""
-    rows = found[_FIXED]
+    rows = group[FIXED_BATCHES]
     figure = Figure(figsize=(2.15 * len(rows), 5.0), layout="constrained")
     grid = figure.subplots(2, len(rows), squeeze=False)
-    for column, (method, group) in enumerate(rows.items()):
-        result = group[0]
-        mean, std = _needed(result, "code_mean"), _needed(result, "code_std")
+    for column, (method, runs) in enumerate(rows.items()):
+        result = runs[0]
+        mean, std = _codes(result, "code_mean"), _codes(result, "code_std")
         _contours(grid[0, column], aggregate_density(mean, std, _AXIS))
         grid[0, column].set_title(called(method), fontsize=9)
         _scatter(grid[1, column], mean, result.arrays["code_label"])
@@ -366,9 +292,9 @@ def space_figure(found: Found) -> Figure:
     return figure
 
 
-def frames(found: Found) -> tuple[list[Figure], list[str]]:
+def frames(group: Group) -> tuple[list[Figure], list[str]]:
     """Posterior means of validation sequences while training goes on: figures and their labels."""
-    firsts = {method: group[0] for method, group in found[_FIXED].items()}
+    firsts = {method: runs[0] for method, runs in group[FIXED_BATCHES].items()}
     times = [result.arrays["means_iteration"] for result in firsts.values()]
     common = [int(t) for t in times[0] if all(t in other for other in times)]
     pictures = []
@@ -385,28 +311,20 @@ def frames(found: Found) -> tuple[list[Figure], list[str]]:
     return pictures, [f"after {iteration} updates" for iteration in common]
 
 
-def _differences(
-    first: Sequence[Result], second: Sequence[Result], measured: Callable[[Result], float]
-) -> list[float]:
-    """Difference first - second of a measure, seed by seed; seeds that one lacks are left out."""
-    others = {result.spec.seed: measured(result) for result in second}
-    return [measured(r) - others[r.spec.seed] for r in first if r.spec.seed in others]
-
-
-def _centred(told: str, values: Sequence[float]) -> Check:
+def _centred(name: str, distances: pd.Series) -> Check:
     """Whether blue is in the centre, over the seeds that have one; open without any."""
-    quantity, finite = f"{told}: blue off centre", [v for v in values if math.isfinite(v)]
-    if finite:
-        return below(quantity, finite, 0.5)
+    quantity = f"{name}: blue off centre"
+    if len(distances):
+        return below(quantity, distances, 0.5)
     return stated(quantity, below(quantity, [0.5], 0.5).rule, None, "no seed that has it")
 
 
 def _standing(method: str, group: Sequence[Result]) -> Check:
     """Premise: no seed of a model has collapsed."""
-    return results.standing(called(method), group, _collapsed)
+    return evidence.standing(called(method), group, _collapsed)
 
 
-def decide_spaces(found: Found) -> Finding | None:
+def decide_spaces(group: Group) -> Finding | None:
     """Rule for figure 1: what the paper says of each space.
 
     None without the methods' results, or if DU-VAE has no seed in common with the other two.
@@ -423,82 +341,77 @@ def decide_spaces(found: Found) -> Finding | None:
     modes.
     That aggressive training does not collapse is a claim, which components apart decide.
     """
-    rows = found.get(_FIXED, {})
-    aggressive = "lagging" if "lagging" in rows else _BUDGET
-    if not all(rows.get(method) for method in ("vae", aggressive, _BN, _DU)):
+    runs = group.get(FIXED_BATCHES, {})
+    aggressive = benchmarks.AGGRESSIVE if benchmarks.AGGRESSIVE in runs else _BUDGET
+    wanted = (benchmarks.VAE, aggressive, PLANE_BATCH_NORM, PLANE_DU)
+    if not all(runs.get(method) for method in wanted):
         return None
-    broader = _differences(rows[_DU], rows[_BN], _breadth)
+    data = _measured(only(runs, wanted), "modes", "apart", "breadth", "centre")
+    broader = differences(data, PLANE_DU, PLANE_BATCH_NORM, "breadth")
     more = {
-        "aggressive": _differences(rows[_DU], rows[aggressive], _modes),
-        "BN-VAE": _differences(rows[_DU], rows[_BN], _modes),
+        name: differences(data, PLANE_DU, method, "modes")
+        for name, method in (("aggressive", aggressive), ("BN-VAE", PLANE_BATCH_NORM))
     }
-    if not (broader and all(more.values())):
+    if not all(map(len, (broader, *more.values()))):
         return None
-
-    def of(method: str, name: str) -> list[float]:
-        return measure(rows[method], name)
-
+    spread = {"aggressive": aggressive, "BN-VAE": PLANE_BATCH_NORM, "DU-VAE": PLANE_DU}
+    information = values(data, benchmarks.VAE, "mutual_information")
     checks = [
-        below("VAE: mutual information, nats", of("vae", "mi"), results.COLLAPSE),
-        below("VAE: components apart", of("vae", "apart"), 1.5),
-        above("aggressive: components apart", of(aggressive, "apart"), 1.5),
-        above("BN-VAE: components apart", of(_BN, "apart"), 1.5),
-        above("DU-VAE: components apart", of(_DU, "apart"), 1.5),
-        _centred("aggressive", of(aggressive, "centre")),
-        _centred("BN-VAE", of(_BN, "centre")),
-        _centred("DU-VAE", of(_DU, "centre")),
-        between("DU-VAE: modes of q(z)", of(_DU, "modes"), 4.5, 5.5),
+        below("VAE: mutual information, nats", information, evidence.COLLAPSE),
+        below("VAE: components apart", values(data, benchmarks.VAE, "apart"), 1.5),
+        *(
+            above(f"{n}: components apart", values(data, m, "apart"), 1.5)
+            for n, m in spread.items()
+        ),
+        *(_centred(name, values(data, method, "centre")) for name, method in spread.items()),
+        between("DU-VAE: modes of q(z)", values(data, PLANE_DU, "modes"), 4.5, 5.5),
         *(above(f"modes of q(z), DU-VAE less {other}", by, 0.5) for other, by in more.items()),
         below("variance of q(z), DU-VAE less BN-VAE", broader, 0.0),
     ]
-    living = results.alive(called(_DU), rows[_DU], _collapsed)
-    every = [_standing(_BN, rows[_BN]), *results.earned(living, checks)]
-    return decide("du-fig1", rows["vae"][0].spec.scale, every)
+    living = evidence.alive(called(PLANE_DU), runs[PLANE_DU], _collapsed)
+    standing = _standing(PLANE_BATCH_NORM, runs[PLANE_BATCH_NORM])
+    scale = runs[benchmarks.VAE][0].spec.scale
+    return decide("du-fig1", scale, [standing, *evidence.earned(living, checks)])
 
 
 # --- mini-batches in three ways -------------------------------------------------------------------
 
 _PARTED = (
-    ("clutter, in evaluation", "clutter", 3),
-    ("clutter, in training's batches", "batch_clutter", 3),
-    ("displacement", "moved", 3),
-    ("components apart", "apart", 1),
-    ("MI", "mi", 2),
+    Column("clutter, in evaluation", "clutter", 3),
+    Column("clutter, in training's batches", "batch_clutter", 3),
+    Column("displacement", "moved", 3),
+    Column("components apart", "apart", 1),
+    Column("MI", "mutual_information"),
 )
 
 
-def partition_table(found: Found) -> pd.DataFrame:
+def partition_table(group: Group) -> pd.DataFrame:
     """One row a method and a partition: mean (standard deviation over seeds that have it)."""
-    rows = []
-    for method in benchmarks.PARTITIONED:
-        for recipe, told in benchmarks.PARTITIONS.items():
-            group = found.get(recipe, {}).get(method, ())
-            cells = {head: _cell(group, name, d) for head, name, d in _PARTED}
-            rows.append(
-                {
-                    "method": called(method),
-                    "mini-batches": told,
-                    **cells,
-                    **_counts(group),
-                }
-            )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        {
+            "method": called(method),
+            "mini-batches": words,
+            **_cells(group.get(recipe, {}).get(method, ()), _PARTED),
+        }
+        for method in PARTITIONED
+        for recipe, words in PARTITIONS.items()
+    )
 
 
-def partition_figure(found: Found) -> Figure:
+def partition_figure(group: Group) -> Figure:
     """Posterior means of the first seed: a column a partition, two rows a method."""
-    wanted = [(method, view) for method in benchmarks.PARTITIONED for view in _VIEWS]
+    wanted = [(method, view) for method in PARTITIONED for view in _VIEWS]
     figure = Figure(figsize=(7.2, 2.4 * len(wanted)), layout="constrained")
-    grid = figure.subplots(len(wanted), len(benchmarks.PARTITIONS), squeeze=False)
-    for line, (method, (array, told)) in zip(grid, wanted, strict=True):
-        for axes, (recipe, title) in zip(line, benchmarks.PARTITIONS.items(), strict=True):
-            group = found.get(recipe, {}).get(method, ())
-            if not group:
+    grid = figure.subplots(len(wanted), len(PARTITIONS), squeeze=False)
+    for line, (method, (array, words)) in zip(grid, wanted, strict=True):
+        for axes, (recipe, title) in zip(line, PARTITIONS.items(), strict=True):
+            runs = group.get(recipe, {}).get(method, ())
+            if not runs:
                 axes.set_axis_off()
                 continue
-            _scatter(axes, _needed(group[0], array), group[0].arrays["code_label"], size=7.0)
+            _scatter(axes, _codes(runs[0], array), runs[0].arrays["code_label"], size=7.0)
             axes.set_title(title, fontsize=8)
-        line[0].set_ylabel(f"{called(method)},\n{told}", fontsize=8)
+        line[0].set_ylabel(f"{called(method)},\n{words}", fontsize=8)
     _legend(figure)
     return figure
 
@@ -506,7 +419,7 @@ def partition_figure(found: Found) -> Figure:
 _VIEWS = (("code_mean", "in evaluation"), ("code_batch_mean", "in training's batches"))
 
 
-def decide_partitions(found: Found) -> Finding | None:
+def decide_partitions(group: Group) -> Finding | None:
     """Rule for the three ways; None where one of them has no results, or no seed in common.
 
     Cluttered by the split: where a batch holds one component, the share of variance within
@@ -521,64 +434,56 @@ def decide_partitions(found: Found) -> Finding | None:
     count as 0.  And no space is kept, which is what Scale-VAE claims: its rise counts as 1, the
     largest that there is.  To leave such seeds out would be a selection by outcome.
     """
-    rows = {recipe: found.get(recipe, {}) for recipe in benchmarks.PARTITIONS}
-    if not all(row.get(method) for row in rows.values() for method in benchmarks.PARTITIONED):
+    rows = {recipe: group.get(recipe, {}) for recipe in PARTITIONS}
+    if not all(runs.get(method) for runs in rows.values() for method in PARTITIONED):
         return None
 
-    def rise(method: str, name: str, recipe: str = _SORTED) -> list[float]:
+    def of(name: str, recipe: str, method: str) -> pd.Series:
+        """Seed -> a measure; NaN of a run that has collapsed."""
+        group_ = rows[recipe][method]
+        known = values(_measured({method: group_}, name), method, name)
+        alive = [result.spec.seed for result in group_ if not _collapsed(result)]
+        return known[known.index.isin(alive)].reindex([result.spec.seed for result in group_])
+
+    def rise(method: str, name: str, recipe: str = SORTED_BATCHES) -> pd.Series:
         """How much a measure rises from fixed random batches, seed by seed; NaN of a collapse."""
-        measured = functools.partial(_standing_value, name)
-        return _differences(rows[recipe][method], rows[_FIXED][method], measured)
+        measured, base = of(name, recipe, method), of(name, FIXED_BATCHES, method)
+        return (measured - base).reindex(measured.index.intersection(base.index))
 
-    needed = ((_BN, _SORTED), (_SCALE, _SORTED), (_SCALE, _REDRAWN))
-    if not all(rise(method, "clutter", recipe) for method, recipe in needed):
-        return None
-    moved = [_standing_value("moved", run) for run in rows[_SORTED][_BN]]
-    redrawn = rise(_SCALE, "clutter", _REDRAWN)
-    checks = [
-        _counted(_BN, "rise of clutter, evaluation", rise(_BN, "clutter")),
-        _counted(_BN, "rise of clutter, training's batches", rise(_BN, "batch_clutter")),
-        _counted(_BN, "displacement", moved),
-        _counted(_SCALE, "rise of clutter, evaluation", rise(_SCALE, "clutter")),
-        _counted(_SCALE, "rise of clutter, training's batches", rise(_SCALE, "batch_clutter")),
-        _counted(_SCALE, "rise of clutter with redrawn batches, evaluation", redrawn),
+    rises = [
+        (PLANE_BATCH_NORM, "evaluation", rise(PLANE_BATCH_NORM, "clutter")),
+        (PLANE_BATCH_NORM, "training's batches", rise(PLANE_BATCH_NORM, "batch_clutter")),
+        (PLANE_SCALE, "evaluation", rise(PLANE_SCALE, "clutter")),
+        (PLANE_SCALE, "training's batches", rise(PLANE_SCALE, "batch_clutter")),
     ]
-    scale = rows[_FIXED][_BN][0].spec.scale
-    premises = [_standing(method, rows[_FIXED][method]) for method in (_BN, _SCALE)]
+    redrawn = rise(PLANE_SCALE, "clutter", REDRAWN_BATCHES)
+    if not all(map(len, (redrawn, *(values_ for *_, values_ in rises)))):
+        return None
+    checks = [_counted(method, f"rise of clutter, {where}", own) for method, where, own in rises]
+    moved = of("moved", SORTED_BATCHES, PLANE_BATCH_NORM)
+    checks.insert(2, _counted(PLANE_BATCH_NORM, "displacement", moved))
+    name = "rise of clutter with redrawn batches, evaluation"
+    checks.append(_counted(PLANE_SCALE, name, redrawn))
+    scale = rows[FIXED_BATCHES][PLANE_BATCH_NORM][0].spec.scale
+    premises = [_standing(method, rows[FIXED_BATCHES][method]) for method in PARTITIONED]
     return decide("scale-fig-latent", scale, [*premises, *checks])
 
 
-def _standing_value(name: str, result: Result) -> float:
-    """A measure of a result that has not collapsed; NaN of one that has."""
-    return math.nan if _collapsed(result) else _MEASURES[name](result)
-
-
 class _Claimed(NamedTuple):
-    compare: Callable[[str, Sequence[float], float], Check]
-    lost: float  # what a collapsed seed counts as, against the claim
+    compare: Callable[[str, pd.Series, float], Check]
+    collapse: float  # what a collapsed seed counts as, against the claim
 
 
-_CLAIMED = {_BN: _Claimed(above, 0.0), _SCALE: _Claimed(below, 1.0)}
+_CLAIMED = {PLANE_BATCH_NORM: _Claimed(above, 0.0), PLANE_SCALE: _Claimed(below, 1.0)}
 
 
-def _counted(method: str, told: str, values: Sequence[float]) -> Check:
+def _counted(method: str, name: str, own: pd.Series) -> Check:
     """A check against 0.1 that counts seeds that collapsed, NaN, and says how many there are."""
-    compare, lost = _CLAIMED[method]
-    quantity, gone = f"{called(method)}: {told}", sum(map(math.isnan, values))
+    compare, collapse = _CLAIMED[method]
+    quantity, gone = f"{called(method)}: {name}", int(own.isna().sum())
     if gone:
-        quantity += f" ({gone} collapsed, counted as {lost:g})"
-    return compare(quantity, [lost if math.isnan(value) else value for value in values], 0.1)
+        quantity += f" ({gone} collapsed, counted as {collapse:g})"
+    return compare(quantity, own.fillna(collapse), 0.1)
 
 
 RULES = (decide_spaces, decide_partitions)
-
-
-def sources(shown: Mapping[str, Found]) -> list[dict[str, Any]]:
-    """Provenance of every result that a page shows."""
-    return [
-        result.provenance
-        for found in shown.values()
-        for rows in found.values()
-        for group in rows.values()
-        for result in group
-    ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,49 +17,18 @@ import torch
 from numpy.typing import NDArray
 
 from companion.build.parameters import Page
-from companion.claims import evidence as results
+from companion.claims import evidence
 from companion.claims import groups as benchmarks
 from companion.claims.premises import Premise
-from companion.claims.printed import Check, Finding, decide, grouped, missing, under
+from companion.claims.printed import lost
 from companion.claims.reference import Result
-from companion.claims.reference import results as kept
-from companion.numbers import spread
+from companion.claims.table import Column, Measure, Runs, cells, differences, frame, metric, row
+from companion.claims.verdicts import Check, Finding, decide, grouped, missing, under
 from posterior_collapse import methods
 from posterior_collapse.errors import BadInput
 from posterior_collapse.gaussian import kl_to_standard_normal
 
-__all__ = [
-    "BASE",
-    "MEASURES",
-    "NAMES",
-    "RECIPES",
-    "Column",
-    "Pair",
-    "boxes",
-    "build",
-    "called",
-    "differences",
-    "findings",
-    "groups",
-    "kept_array",
-    "limited",
-    "narrow",
-    "one_group",
-    "paired",
-    "pairs",
-    "premises",
-    "reference",
-    "scale_of",
-    "sentence_kl",
-    "sources",
-    "stands",
-    "table",
-    "tables",
-    "values",
-]
-
-Found = Mapping[str, Sequence[Result]]  # method -> its results, one a seed
-Group = Mapping[str, Found]  # recipe -> method -> results
+Group = Mapping[str, Runs]  # recipe -> method -> results
 Shown = Mapping[str, Group]  # where results come from -> recipe -> method -> results
 
 # What a page's parameter means, and what readers call it.
@@ -74,7 +43,7 @@ NAMES = {
     "igp-snli": "SNLI",
     "igp-dbpedia": "DBpedia",
     "igp-yahoo-question": "Yahoo Question",
-    "igp-snli-narrow": "SNLI, narrow start",
+    benchmarks.NARROW: "SNLI, narrow start",
 }
 
 
@@ -99,37 +68,37 @@ def called(method: str) -> str:
     return ", ".join([*words, "IGP" if "igp" in parts else "DGP"])
 
 
+def of_kind(*kinds: str) -> Callable[[str], bool]:
+    """Whether a method's parts, the posterior aside, are some kinds."""
+
+    def test(method: str) -> bool:
+        parts = {part.partition("(")[0] for part in method.split("+")}
+        return bool(parts & set(kinds)) and not parts & ({"mog", "moig", "igp-start"} - set(kinds))
+
+    return test
+
+
 # --- where results come from ----------------------------------------------------------------------
 
 
-def build(page: Page) -> dict[str, dict[str, list[Result]]]:
+def build(page: Page) -> dict[str, Runs]:
     """This build's results on the page's data set: AE, and two targets with DGP and IGP."""
     recipe = RECIPES[str(page.choices["dataset"])]
-    wanted = benchmarks.isotropic_build(page.scale)
-    return {recipe: {method: results.this_build(page, recipe, method) for method in wanted}}
+    return {recipe: evidence.built(page, recipe, benchmarks.isotropic_build(page.scale))}
 
 
-def reference() -> dict[str, dict[str, list[Result]]]:
+def reference() -> dict[str, Runs]:
     """The reference results at medium scale that the repository keeps; empty without any."""
-    asked = benchmarks.isotropic("medium")
-    wanted = ("ae", *(method for group in asked for method in group))
-    found = {
-        recipe: {method: kept(recipe, method, "medium") for method in wanted}
-        for recipe in benchmarks.ISOTROPIC
-    }
-    some = {
-        recipe: {method: group for method, group in rows.items() if group}
-        for recipe, rows in found.items()
-    }
-    return {recipe: rows for recipe, rows in some.items() if rows}
+    wanted = (benchmarks.AUTOENCODER, *benchmarks.isotropic("medium").every())
+    known = {name: evidence.stored(name, wanted, "medium") for name in benchmarks.ISOTROPIC}
+    return {recipe: runs for recipe, runs in known.items() if runs}
 
 
 def narrow() -> dict[str, Group]:
     """Reference results from narrow first weights at the highest target; empty without any."""
-    high = benchmarks.isotropic("medium").targets[-2:]
-    stored = {method: kept(benchmarks.NARROW, method, "medium") for method in high}
-    found = {method: rows for method, rows in stored.items() if rows}
-    return {"Reference": {benchmarks.NARROW: found}} if found else {}
+    high = benchmarks.isotropic("medium").high
+    runs = evidence.stored(benchmarks.NARROW, high, "medium")
+    return {"Reference": {benchmarks.NARROW: runs}} if runs else {}
 
 
 def groups(own: Group) -> dict[str, Group]:
@@ -140,8 +109,7 @@ def groups(own: Group) -> dict[str, Group]:
 
 def limited(group: Group, wanted: Sequence[str]) -> Group:
     """The recipes that an item is about; all of a group that has none of them."""
-    some = {recipe: found for recipe, found in group.items() if recipe in wanted}
-    return some or group
+    return {recipe: runs for recipe, runs in group.items() if recipe in wanted} or group
 
 
 def scale_of(group: Group) -> str:
@@ -150,45 +118,34 @@ def scale_of(group: Group) -> str:
     Raises:
         BadInput: there is none.
     """
-    for found in group.values():
-        for rows in found.values():
-            for result in rows:
-                return result.spec.scale
-    raise BadInput("a group without any result has no scale")
+    every = evidence.every(group)
+    if not every:
+        raise BadInput("a group without any result has no scale")
+    return every[0].spec.scale
 
 
-def sources(shown: Shown) -> list[dict[str, Any]]:
-    """Provenance of every result that a page shows."""
-    return [
-        result.provenance
-        for group in shown.values()
-        for found in group.values()
-        for rows in found.values()
-        for result in rows
-    ]
+def targets(scale: str) -> list[str]:
+    """Methods with a diagonal posterior and a target of the mean KL, the lowest first."""
+    return [twins.diagonal for twins in benchmarks.isotropic(scale).targets.values()]
 
 
 def findings(
     shown: Shown,
     rules: Mapping[str, Callable[[Group], Finding | None]],
-    held: Mapping[str, Mapping[str, Premise]],
+    conditions: Mapping[str, Mapping[str, Premise]],
 ) -> list[Finding]:
     """What rules say of every group; an item that no group has results for is not run.
 
     Args:
         shown: all results.
         rules: item of the inventory -> its rule.
-        held: of :func:`premises`.
+        conditions: of :func:`premises`.
     """
-    found = []
+    findings_ = []
     for item, rule in rules.items():
-        told = [
-            one
-            for origin, group in shown.items()
-            if (one := stands(rule, group, held[origin])) is not None
-        ]
-        found += told or [_not_run(item)]
-    return found
+        some = [stands(rule, group, conditions[origin]) for origin, group in shown.items()]
+        findings_ += [one for one in some if one is not None] or [_not_run(item)]
+    return findings_
 
 
 def one_group(name: str, checks: Iterable[Check]) -> list[Check]:
@@ -198,67 +155,52 @@ def one_group(name: str, checks: Iterable[Check]) -> list[Check]:
 
 def premises(page: Page, shown: Shown) -> dict[str, dict[str, Premise]]:
     """The premise of every data set of every origin; see :mod:`companion.claims.premises`."""
-    return {
-        origin: {recipe: results.premise_for(page, found) for recipe, found in group.items()}
-        for origin, group in shown.items()
-    }
+    return {origin: evidence.premises(page, group) for origin, group in shown.items()}
 
 
-def boxes(held: Mapping[str, Mapping[str, Premise]]) -> dict[str, Premise]:
+def boxes(conditions: Mapping[str, Mapping[str, Premise]]) -> dict[str, Premise]:
     """The premises of :func:`premises` with a title each, for the page's box."""
     return {
         f"{NAMES[recipe]}, {origin.lower()}": one
-        for origin, group in held.items()
+        for origin, group in conditions.items()
         for recipe, one in group.items()
     }
 
 
 def stands(
-    rule: Callable[[Group], Finding | None], group: Group, held: Mapping[str, Premise]
+    rule: Callable[[Group], Finding | None], group: Group, conditions: Mapping[str, Premise]
 ) -> Finding | None:
     """What a rule says of a group, each check under the premises of the data sets that it names.
 
     A check names data sets before its first colon, several where it is an average over them.
     """
-    found = rule(group)
-    if found is None:
+    finding = rule(group)
+    if finding is None:
         return None
-    asked = {NAMES[recipe]: held[recipe] for recipe in group if not held[recipe].exempt}
-    named = [_named(check, asked) for check in found.checks]
+    asked = {NAMES[recipe]: conditions[recipe] for recipe in group if not conditions[recipe].exempt}
+    named = [(check, _named(check, asked)) for check in finding.checks]
     used = dict.fromkeys(name for _, names in named for name in names)
     # A premise of one pair stays one of that pair.
     checks = tuple(
         check if check.premise and check.groups else grouped(check, *names)
         for check, names in named
     )
-    told = replace(found, checks=checks)
-    return under(told, [part for name in used for part in asked[name].checks(name)])
+    premises_ = [part for name in used for part in asked[name].checks(name)]
+    return under(replace(finding, checks=checks), premises_)
 
 
-def _named(check: Check, asked: Iterable[str]) -> tuple[Check, list[str]]:
-    """A check and the data sets that it names; all of them where it names none."""
+def _named(check: Check, asked: Iterable[str]) -> list[str]:
+    """The data sets that a check names; all of them where it names none."""
     head = check.quantity.partition(":")[0]
-    names = [name for name in asked if name in head]
-    return check, names or list(asked)
+    return [name for name in asked if name in head] or list(asked)
 
 
 def _not_run(item: str) -> Finding:
-    told = "results of DGP and IGP with the same seed"
-    return decide(item, "medium", [missing(told, "at least two seeds")])
+    quantity = "results of DGP and IGP with the same seed"
+    return decide(item, "medium", [missing(quantity, "at least two seeds")])
 
 
 # --- measures -------------------------------------------------------------------------------------
-
-
-def kept_array(result: Result, name: str) -> NDArray[Any]:
-    """An array of a result.
-
-    Raises:
-        BadInput: the result lacks it.
-    """
-    if name not in result.arrays:
-        raise BadInput(f"{result.spec.label()} keeps no {name}; train it again")
-    return result.arrays[name]
 
 
 def sentence_kl(result: Result) -> NDArray[np.float64] | None:
@@ -285,34 +227,26 @@ def _apart_mean(result: Result) -> float | None:
     return None if kl is None or target is None else float(abs(kl.mean() - target))
 
 
-def _metric(name: str, factor: float = 1.0) -> Callable[[Result], float | None]:
-    def found(result: Result) -> float | None:
-        value = result.metrics.get(name)
-        return None if value is None else factor * float(value)
-
-    return found
-
-
-def _nats(name: str) -> Callable[[Result], float | None]:
+def _nats(name: str) -> Measure:
     """The logarithm of a perplexity, nats a word.
 
     A perplexity that is 100 higher is worlds apart from 5 and nothing beside 5000, and over seeds
     it is skewed: only its logarithm can be subtracted and averaged.
     """
 
-    def found(result: Result) -> float | None:
+    def measure(result: Result) -> float | None:
         value = result.metrics.get(name)
         return None if value is None else math.log(float(value))
 
-    return found
+    return measure
 
 
-def _ratio(first: str, second: str) -> Callable[[Result], float | None]:
-    def found(result: Result) -> float | None:
+def _ratio(first: str, second: str) -> Measure:
+    def measure(result: Result) -> float | None:
         one, other = result.metrics.get(first), result.metrics.get(second)
         return float(one) / float(other) if one is not None and other else None
 
-    return found
+    return measure
 
 
 def _remainder(result: Result) -> float | None:
@@ -324,126 +258,102 @@ def _remainder(result: Result) -> float | None:
     return kl - mi - offset
 
 
-MEASURES: dict[str, Callable[[Result], float | None]] = {
-    "rec": _metric("reconstruction"),
-    "kl": _metric("kl"),
-    "mi": _metric("mutual_information"),
+MEASURES: dict[str, Measure] = {
+    "rec": metric("reconstruction"),
+    "kl": metric("kl"),
+    "mi": metric("mutual_information"),
     "share": _ratio("mutual_information", "kl"),
-    "aggregate": _metric("aggregate_kl"),
-    "offset": _metric("squared_mean", 0.5),
+    "aggregate": metric("aggregate_kl"),
+    "offset": metric("squared_mean", 0.5),
     "rest": _remainder,
-    "log_det": _metric("log_det_covariance"),
-    "au": _metric("active_units"),
-    "rank": _metric("active_rank"),
-    "apart_each": _apart_each,
-    "apart_mean": _apart_mean,
-    "bleu_1": _metric("reconstruction_bleu_1"),
-    "bleu_2": _metric("reconstruction_bleu_2"),
-    "bleu_4": _metric("reconstruction_bleu_4"),
-    "rouge_2": _metric("reconstruction_rouge_sets_2", 100.0),
-    "rouge_4": _metric("reconstruction_rouge_sets_4", 100.0),
-    "perceptron": _metric("codes_perceptron", 100.0),
-    "linear": _metric("codes_linear", 100.0),
-    "original": _metric("agreement_original", 100.0),
-    "reconstructed": _metric("agreement_reconstruction", 100.0),
+    "log_det": metric("log_det_covariance"),
+    "au": metric("active_units"),
+    "rank": metric("active_rank"),
+    "bleu_1": metric("reconstruction_bleu_1"),
+    "bleu_2": metric("reconstruction_bleu_2"),
+    "bleu_4": metric("reconstruction_bleu_4"),
+    "rouge_2": metric("reconstruction_rouge_sets_2", 100.0),
+    "rouge_4": metric("reconstruction_rouge_sets_4", 100.0),
+    "perceptron": metric("codes_perceptron", 100.0),
+    "linear": metric("codes_linear", 100.0),
+    "original": metric("agreement_original", 100.0),
+    "reconstructed": metric("agreement_reconstruction", 100.0),
     "agreement": _ratio("agreement_reconstruction", "agreement_original"),
-    "clean": _metric("robust_clean", 100.0),
-    "dropped": _metric("robust_dropped", 100.0),
-    "silhouette_codes": _metric("silhouette_codes"),
-    "silhouette_plane": _metric("silhouette_plane"),
-    "ends_bleu_1": _metric("imputed_ends_bleu_1"),
-    "ends_bleu_2": _metric("imputed_ends_bleu_2"),
-    "hidden_bleu_1": _metric("imputed_hidden_bleu_1"),
-    "hidden_bleu_2": _metric("imputed_hidden_bleu_2"),
-    "imputed_f1": _metric("agreement_imputed", 100.0),
+    "clean": metric("robust_clean", 100.0),
+    "dropped": metric("robust_dropped", 100.0),
+    "silhouette_codes": metric("silhouette_codes"),
+    "silhouette_plane": metric("silhouette_plane"),
+    "ends_bleu_1": metric("imputed_ends_bleu_1"),
+    "ends_bleu_2": metric("imputed_ends_bleu_2"),
+    "hidden_bleu_1": metric("imputed_hidden_bleu_1"),
+    "hidden_bleu_2": metric("imputed_hidden_bleu_2"),
+    "imputed_f1": metric("agreement_imputed", 100.0),
     **{
-        f"{way}_{name}": _metric(f"{way}_{name}", 100.0)
+        f"{way}_{name}": metric(f"{way}_{name}", 100.0)
         for way in ("greedy", "sampled")
         for name in ("ended", "different", "empty", "unknown")
     },
-    "real": _metric("real_perplexity"),
-    "forward": _metric("greedy_forward_perplexity"),
-    "reverse": _metric("greedy_reverse_perplexity"),
+    "real": metric("real_perplexity"),
+    "forward": metric("greedy_forward_perplexity"),
+    "reverse": metric("greedy_reverse_perplexity"),
     "forward_nats": _nats("greedy_forward_perplexity"),
     "reverse_nats": _nats("greedy_reverse_perplexity"),
-    "sampled_forward": _metric("sampled_forward_perplexity"),
-    "sampled_reverse": _metric("sampled_reverse_perplexity"),
-    "few_0.001": _metric("few_shot_0.001", 100.0),
-    "few_0.01": _metric("few_shot_0.01", 100.0),
-    "few_0.1": _metric("few_shot_0.1", 100.0),
-    "few_1": _metric("few_shot_1", 100.0),
+    "sampled_forward": metric("sampled_forward_perplexity"),
+    "sampled_reverse": metric("sampled_reverse_perplexity"),
+    "few_0.001": metric("few_shot_0.001", 100.0),
+    "few_0.01": metric("few_shot_0.01", 100.0),
+    "few_0.1": metric("few_shot_0.1", 100.0),
+    "few_1": metric("few_shot_1", 100.0),
 }
 
 
-def values(rows: Sequence[Result], name: str) -> list[float]:
-    """A measure of each result that has it, one a seed; what is not finite is left out."""
-    found = [MEASURES[name](result) for result in rows]
-    return [value for value in found if value is not None and math.isfinite(value)]
+# Of the codes of single sentences, which takes a while: for the table that shows them alone.
+DISTANCES: dict[str, Measure] = {"apart_each": _apart_each, "apart_mean": _apart_mean}
 
 
-def paired(found: Found, first: str, second: str, name: str) -> list[float]:
-    """Difference first - second of a measure, seed by seed; seeds that one lacks are left out."""
-    measure = MEASURES[name]
-    others = {result.spec.seed: measure(result) for result in found.get(second, ())}
-    both = [(measure(r), others.get(r.spec.seed)) for r in found.get(first, ())]
-    pairs_ = [(a, b) for a, b in both if a is not None and b is not None]
-    return [a - b for a, b in pairs_ if math.isfinite(a - b)]
+def data_of(runs: Runs) -> pd.DataFrame:
+    """The long table of some results, with the measures of these pages."""
+    return frame(runs, MEASURES)
 
 
 class Pair(NamedTuple):
     """The same method with a diagonal and with an isotropic posterior, on one data set."""
 
-    told: str  # data set and what holds the KL
-    found: Found
+    name: str  # data set and what holds the KL
+    runs: Runs  # of the data set
+    data: pd.DataFrame  # of the data set
     diagonal: str
     isotropic: str
 
-    def less(self, name: str) -> list[float]:
+    def less(self, measure: str) -> pd.Series:
         """IGP less DGP of a measure, seed by seed."""
-        return paired(self.found, self.isotropic, self.diagonal, name)
+        return differences(self.data, self.isotropic, self.diagonal, measure)
 
 
 def pairs(group: Group, wanted: Sequence[str]) -> Iterator[Pair]:
     """Every method among those wanted that a data set has with both posteriors, same seeds."""
-    for recipe, found in group.items():
+    for recipe, runs in group.items():
+        data = data_of(runs)
         for method in wanted:
             twin = f"igp+{method}"
-            seeds = [{r.spec.seed for r in found.get(name, ())} for name in (method, twin)]
+            seeds = [{r.spec.seed for r in runs.get(name, ())} for name in (method, twin)]
             if seeds[0] & seeds[1]:
-                told = f"{NAMES[recipe]}, {called(method).removesuffix(', DGP')}"
-                yield Pair(told, found, method, twin)
+                name = f"{NAMES[recipe]}, {called(method).removesuffix(', DGP')}"
+                yield Pair(name, runs, data, method, twin)
 
 
 # --- tables ---------------------------------------------------------------------------------------
 
 
-class Column(NamedTuple):
-    """A column of a table of results."""
-
-    title: str
-    measure: str
-    digits: int
-    printed: str = ""  # column of the printed table
+def lost_items(names: Sequence[str], further: Mapping[str, str]) -> pd.DataFrame:
+    """What our text of the paper no longer has, by item, with what the inventory does not list."""
+    reasons = {**lost(), **further}
+    rows = [{"item": f"igp-{name}", "what is lost": reasons[f"igp-{name}"]} for name in names]
+    return pd.DataFrame(rows)
 
 
 # AU is not invariant to rotations of the latent space, so it never stands alone.
-BASE = (
-    Column("MI", "mi", 2),
-    Column("AU", "au", 1, "au"),
-    Column("rank", "rank", 1),
-)
-
-
-def _rows(origin: str, found: Found, columns: Sequence[Column]) -> list[dict[str, str]]:
-    return [
-        {
-            "method": called(method),
-            "from": origin.lower(),
-            **{one.title: spread(values(rows, one.measure), one.digits) for one in columns},
-            "seeds": str(len(rows)),
-        }
-        for method, rows in found.items()
-    ]
+BASE = (Column("MI", "mi", 2), Column("AU", "au", 1, printed="au"), Column("rank", "rank", 1))
 
 
 def table(
@@ -462,22 +372,24 @@ def table(
         columns: AU has rank and MI beside it in every table: put :data:`BASE` among them.
         printed: rows that stand first; a title that one lacks was not printed.
     """
+    titles = [column.title for column in columns]
     rows: list[dict[str, str]] = []
-    for row in printed:
-        blank = dict.fromkeys([one.title for one in columns], "not printed")
-        rows.append({"method": "", "from": "printed", **blank, "seeds": "", **row})
+    for first in printed:
+        blank = dict.fromkeys(titles, "not printed")
+        rows.append({"method": "", "from": "printed", **blank, "seeds": "", **first})
     for origin, group in shown.items():
-        found = {m: r for m, r in group.get(recipe, {}).items() if wanted(m)}
-        rows += _rows(origin, found, columns)
-    heads = ["method", "from", *(one.title for one in columns), "seeds"]
-    return pd.DataFrame(rows, columns=heads)
+        known = group.get(recipe, {})
+        runs = {method: known[method] for method in known if wanted(method)}
+        further = {c.metric: DISTANCES[c.metric] for c in columns if c.metric in DISTANCES}
+        data = frame(runs, MEASURES | further)
+        for method, own in data.groupby("method", sort=False):
+            name = {"method": called(str(method)), "from": origin.lower()}
+            rows.append({**name, **cells(own, columns)})
+    return pd.DataFrame(rows, columns=["method", "from", *titles, "seeds"])
 
 
 def tables(
-    shown: Shown,
-    wanted: Callable[[str], bool],
-    columns: Sequence[Column],
-    lost: Sequence[str] = (),
+    shown: Shown, wanted: Callable[[str], bool], columns: Sequence[Column], lost: Sequence[str] = ()
 ) -> dict[str, pd.DataFrame]:
     """A table for every data set that has such methods: its name -> table.
 
@@ -488,15 +400,15 @@ def tables(
     recipes = dict.fromkeys(recipe for group in shown.values() for recipe in group)
     made = {}
     for recipe in recipes:
-        gone = {one.title: "lost" for one in columns if one.printed}
-        first = [{"method": "every row", **gone}] if recipe in lost and gone else []
+        cells_ = {column.title: "lost" for column in columns if column.printed}
+        first = [{"method": "every row", **cells_}] if recipe in lost and cells_ else []
         rows = table(shown, recipe, wanted, columns, first)
         if len(rows) > len(first):
             made[NAMES[recipe]] = rows
     return made
 
 
-def differences(
+def apart_table(
     shown: Shown, wanted: Callable[[str], Sequence[str]], columns: Sequence[Column]
 ) -> pd.DataFrame:
     """IGP less DGP in every pair: mean (standard deviation over seeds).
@@ -509,7 +421,6 @@ def differences(
     rows = []
     for origin, group in shown.items():
         for pair in pairs(group, wanted(scale_of(group))):
-            cells = {one.title: spread(pair.less(one.measure), one.digits) for one in columns}
-            seeds = str(len(pair.less("rec")))
-            rows.append({"pair": pair.told, "from": origin.lower(), **cells, "seeds": seeds})
+            name = {"pair": pair.name, "from": origin.lower()}
+            rows.append({**name, **row(columns, pair.less)})
     return pd.DataFrame(rows, columns=["pair", "from", *(c.title for c in columns), "seeds"])

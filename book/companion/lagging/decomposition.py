@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from companion.claims.printed import Finding, below, bounded, decide, interval
+from companion.claims.verdicts import Finding, below, bounded, decide, interval
 from companion.numbers import number
 from posterior_collapse.estimators import aggregate_kl, mutual_information
 from posterior_collapse.gap import elbo_gap_1d, posterior_densities_1d

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from companion.claims.printed import CONFIDENCE, Check, Finding, Interval, Outcome
-from companion.claims.printed import decide as decide_item
 from companion.claims.reference import repeat_evaluation
+from companion.claims.verdicts import CONFIDENCE, Check, Finding, Interval, Outcome
+from companion.claims.verdicts import decide as decide_item
 from companion.numbers import number
 from posterior_collapse.errors import BadInput
 from posterior_collapse.runs import Run

@@ -15,17 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from companion.claims.printed import (
-    Check,
-    Finding,
-    above,
-    below,
-    correlation,
-    decide,
-    share,
-    side,
-)
 from companion.claims.reference import Result
+from companion.claims.verdicts import Check, Finding, above, below, correlation, decide, share, side
 from companion.lagging.shared import least, scale_of, set_up
 from companion.numbers import spread
 from companion.show.figures import Panel

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import pandas as pd
 
-from companion.claims import evidence as results
-from companion.claims.groups import resolve
+from companion.claims import evidence
+from companion.claims.groups import AGGRESSIVE, VAE, resolve
 from companion.claims.premises import Premise
-from companion.claims.printed import Finding, above, answer, below
-from companion.claims.reference import Result
-from companion.numbers import spread
+from companion.claims.table import Column, Runs, differences, frame, summary, values
+from companion.claims.verdicts import Finding, above, answer, below
 from posterior_collapse import datasets, recipes
-
-__all__ = ["card", "decide", "numbers", "recipe"]
 
 
 def recipe(dataset: str) -> str:
@@ -24,78 +19,59 @@ def recipe(dataset: str) -> str:
 
 def card(name: str) -> pd.DataFrame:
     """The corpus of a recipe in a few lines."""
-    found = datasets.card(recipes.get(name, "quick").dataset)
+    corpus = datasets.card(recipes.get(name, "quick").dataset)
     lines = {
-        "corpus": found.title,
-        "source": found.source,
-        "licence": found.licence,
-        "how it differs from the papers'": found.differs,
+        "corpus": corpus.title,
+        "source": corpus.source,
+        "licence": corpus.licence,
+        "how it differs from the papers'": corpus.differs,
     }
     return pd.DataFrame({"": list(lines), "this corpus": list(lines.values())})
 
 
-_ROWS = {
-    "NLL, importance-weighted": ("nll", 2),
-    "−ELBO": ("elbo_loss", 2),
-    "KL": ("kl", 3),
-    "MI": ("mutual_information", 3),
-    "KL(q(z) ‖ p)": ("aggregate_kl", 3),
-    "active units": ("active_units", 1),
-    "perplexity": ("perplexity", 2),
-    "updates": ("updates", 0),
-}
+_MEASURES = (
+    Column("NLL, importance-weighted", "nll", 2),
+    Column("−ELBO", "elbo_loss", 2),
+    Column("KL", "kl", 3),
+    Column("MI", "mutual_information", 3),
+    Column("KL(q(z) ‖ p)", "aggregate_kl", 3),
+    Column("active units", "active_units", 1),
+    Column("perplexity", "perplexity", 2),
+    Column("updates", "updates", 0),
+)
+_TITLES = {VAE: "basic", AGGRESSIVE: "aggressive"}
 
 
-def numbers(found: Mapping[str, Sequence[Result]]) -> pd.DataFrame:
+def numbers(runs: Runs) -> pd.DataFrame:
     """Table of measures: mean (standard deviation over seeds), one column a method."""
-    titles = {"vae": "basic", "lagging": "aggressive"}
-    table: dict[str, list[str]] = {"measure": list(_ROWS)}
-    for method, group in found.items():
-        table[titles[method]] = [
-            spread([float(r.metrics[name]) for r in group], digits)
-            for name, digits in _ROWS.values()
-        ]
-    return pd.DataFrame(table)
+    rows = summary(frame(runs), _MEASURES, _TITLES.__getitem__).set_index("method")
+    return rows.T.reset_index(names="measure").rename_axis(None, axis=1)
 
 
-def decide(found: Mapping[str, Sequence[Result]], held: Premise | None = None) -> list[Finding]:
+def decide(runs: Runs, condition: Premise | None = None) -> list[Finding]:
     """The page's two questions: does collapse happen, and does aggressive training prevent it?
 
     Args:
-        found: results of basic and of aggressive training.
-        held: the premise of the corpus; None asks for none.
+        runs: results of basic and of aggressive training.
+        condition: the premise of the corpus; None asks for none.
     """
-
-    def values(method: str, name: str) -> list[float]:
-        return [float(r.metrics[name]) for r in found[method]]
-
-    scale = found["vae"][0].spec.scale
-    gained = [
-        b - a
-        for a, b in zip(
-            values("vae", "mutual_information"),
-            values("lagging", "mutual_information"),
-            strict=True,
-        )
-    ]
-    told = [
-        answer(
-            "basic training collapses",
-            scale,
-            [
-                below("basic: KL (nats per sentence)", values("vae", "kl"), 0.1),
-                below("basic: MI (nats)", values("vae", "mutual_information"), 0.1),
-                below("basic: active units", values("vae", "active_units"), 0.5),
-            ],
-        ),
-        answer(
-            "aggressive training prevents collapse",
-            scale,
-            [
-                above("aggressive: MI (nats)", values("lagging", "mutual_information"), 0.1),
-                above("aggressive: active units", values("lagging", "active_units"), 0.5),
-                above("MI won over basic training (nats)", gained, 0.1),
-            ],
-        ),
-    ]
-    return results.under(told, held)
+    data, scale, mi = frame(runs), runs[VAE][0].spec.scale, "mutual_information"
+    collapses = answer(
+        "basic training collapses",
+        scale,
+        [
+            below("basic: KL (nats per sentence)", values(data, VAE, "kl"), 0.1),
+            below("basic: MI (nats)", values(data, VAE, mi), 0.1),
+            below("basic: active units", values(data, VAE, "active_units"), 0.5),
+        ],
+    )
+    prevents = answer(
+        "aggressive training prevents collapse",
+        scale,
+        [
+            above("aggressive: MI (nats)", values(data, AGGRESSIVE, mi), 0.1),
+            above("aggressive: active units", values(data, AGGRESSIVE, "active_units"), 0.5),
+            above("MI won over basic training (nats)", differences(data, AGGRESSIVE, VAE, mi), 0.1),
+        ],
+    )
+    return evidence.under([collapses, prevents], condition)

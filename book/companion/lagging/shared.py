@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from companion.claims.printed import Check, below, bounded, interval, premise, stated
 from companion.claims.reference import Result
+from companion.claims.verdicts import Check, below, bounded, interval, premise, stated
 from companion.numbers import number
-
-__all__ = ["describe", "least", "scale_of", "set_up"]
 
 
 def scale_of(results: Sequence[Result]) -> str:
@@ -17,9 +15,9 @@ def scale_of(results: Sequence[Result]) -> str:
     return results[0].spec.scale
 
 
-def least(told: str, values: Sequence[float], bound: float) -> Check:
+def least(name: str, values: Sequence[float], bound: float) -> Check:
     """Below a bound, of what is never below 0."""
-    return below(told, bounded(interval(values), 0.0), bound)
+    return below(name, bounded(interval(values), 0.0), bound)
 
 
 def describe(result: Result) -> str:
@@ -28,8 +26,8 @@ def describe(result: Result) -> str:
     return f"{spec.scale} scale, seed {spec.seed}, {number(result.metrics['updates'])} updates"
 
 
-def set_up(told: str, values: Sequence[float], low: float, high: float) -> Check:
+def set_up(name: str, values: Sequence[float], low: float, high: float) -> Check:
     """Premise on how each run is set up: it is no mean over seeds, and needs no interval."""
     rule = f"each run above {low:g}" if math.isinf(high) else f"each run below {high:g}"
     holds = all(low <= value <= high for value in values)
-    return premise(stated(told, rule, holds, ", ".join(number(value) for value in values)))
+    return premise(stated(name, rule, holds, ", ".join(number(value) for value in values)))

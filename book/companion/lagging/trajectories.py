@@ -13,11 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from companion.claims.printed import (
-    Finding,
-    decide,
-)
 from companion.claims.reference import Result
+from companion.claims.verdicts import Finding, decide
 from companion.lagging.shared import least, scale_of, set_up
 
 __all__ = ["Moves", "decide_trajectories", "moves"]

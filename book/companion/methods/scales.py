@@ -11,34 +11,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from companion.claims import comparison as benchmark
-from companion.claims import evidence as results
+from companion.claims import evidence, premises
 from companion.claims import groups as benchmarks
-from companion.claims import premises
+from companion.claims import table as tidy
+from companion.claims.comparison import called
 from companion.claims.premises import CARRIED, Premise, premise_of
 from companion.claims.reference import Result
-from companion.claims.reference import results as kept
-from companion.numbers import spread
+from companion.claims.table import Column, frame, values
 from posterior_collapse import recipes
 from posterior_collapse.recipes import Setup
-
-__all__ = [
-    "MEASURES",
-    "SWEEPS",
-    "Cell",
-    "Pairs",
-    "cells",
-    "figure",
-    "finding",
-    "optimisers",
-    "precision_finding",
-    "precision_pairs",
-    "precision_sources",
-    "precision_table",
-    "recipes_table",
-    "sources",
-    "table",
-]
 
 SWEEPS = {"sweep-yelp": "Short Yelp", "sweep-yahoo": "Yahoo, first 20 words"}
 
@@ -58,32 +39,32 @@ class Cell(NamedTuple):
     results: tuple[Result, ...]
 
 
-def _metric(group: Sequence[Result], name: str) -> float:
-    values = [float(r.metrics[name]) for r in group if r.metrics.get(name) is not None]
-    return float(np.mean(values)) if values else float("nan")
-
-
 def _best(group: Sequence[Result]) -> float:
     """Lowest validation loss of a run, mean over seeds, nats per sentence."""
-    values = [float(r.history["valid_loss"].min()) for r in group]
-    return float(np.mean(values)) if values else float("nan")
+    losses = [float(r.history["valid_loss"].min()) for r in group]
+    return float(np.mean(losses)) if losses else float("nan")
 
 
 def _cell(recipe: str, scale: str) -> Cell:
     setup = recipes.get(recipe, scale)
-    found = {m: results.results(recipe, m, scale) for m in benchmarks.PREMISE}
-    model, coder, plain, control = (found[m] for m in benchmarks.PREMISE)
+    runs = {m: evidence.results(recipe, m, scale) for m in benchmarks.PREMISE}
+    data = frame(runs)
+
+    def mean(method: str, name: str) -> float:
+        return float(values(data, method, name).mean())
+
+    coder, model = benchmarks.AUTOENCODER, benchmarks.LANGUAGE_MODEL
     return Cell(
         _width(setup),
         setup.optimisation.optimiser,
         setup.train,
-        _metric(model, "nll") - _metric(coder, "reconstruction"),
-        _metric(coder, "active_units"),
-        _metric(plain, "mutual_information"),
-        _metric(control, "mutual_information"),
-        _best(model),
-        premise_of(found, recipe, scale),
-        tuple(r for group in found.values() for r in group),
+        mean(model, "nll") - mean(coder, "reconstruction"),
+        mean(coder, "active_units"),
+        mean(benchmarks.VAE, "mutual_information"),
+        mean(benchmarks.LOW_BETA, "mutual_information"),
+        _best(runs[model]),
+        premise_of(runs, recipe, scale),
+        tuple(evidence.every(runs)),
     )
 
 
@@ -93,8 +74,8 @@ def _width(setup: Setup) -> float:
 
 def cells(recipe: str) -> list[Cell]:
     """Every set-up of a sweep that was run, at least in part."""
-    found = [_cell(recipe, scale) for scale in recipes.scales(recipe) if scale != "smoke"]
-    return [cell for cell in found if cell.results]
+    every = [_cell(recipe, scale) for scale in recipes.scales(recipe) if scale != "smoke"]
+    return [cell for cell in every if cell.results]
 
 
 def finding(sweeps: Mapping[str, Sequence[Cell]]) -> str:
@@ -189,37 +170,37 @@ def recipes_table() -> tuple[pd.DataFrame, list[Result]]:
     """Every recipe on text with reference results: whether its premise is met, and why not."""
     rows, used = [], []
     for name in recipes.names():
-        if name.startswith("sweep-") or name == benchmarks.PRECISIONS[1]:
+        if name.startswith("sweep-") or name == benchmarks.FLOAT32:
             continue
         for scale in recipes.scales(name):
-            found = {m: results.results(name, m, scale) for m in _asked(name, scale)}
-            found = {m: group for m, group in found.items() if group}
-            if not found or scale == "smoke":
+            runs = evidence.stored(name, _used(name, scale), scale)
+            if not runs or scale == "smoke":
                 continue
-            premise = premise_of(found, name, scale)
-            used += [r for group in found.values() for r in group]
-            parts = {p.told: p.found for p in premise.parts}
+            premise = premise_of(runs, name, scale)
+            used += evidence.every(runs)
+            parts = {p.name: p.numbers for p in premise.parts}
             rows.append({"recipe": name, "scale": scale, **parts, "premise": _word(premise)})
     return pd.DataFrame(rows), used
+
+
+_BOTH = (Column("NLL", "nll"), Column("MI", "mutual_information"))
 
 
 def optimisers() -> tuple[pd.DataFrame, list[Result]]:
     """The rows that were trained by SGD as well, beside the same by Adam: NLL, MI and units."""
     rows, used = [], []
     for method in benchmarks.OPTIMISED:
-        row: dict[str, str] = {"method": benchmark.called(method)}
+        shown = {"method": called(method)}
         for title, recipe in (("Adam", "text-yelp"), ("SGD", "text-yelp-sgd")):
-            group = results.results(recipe, method, "medium")
+            group = evidence.results(recipe, method, "medium")
             used += group
-            for measure, name in (("NLL", "nll"), ("MI", "mutual_information")):
-                values = [r.metrics[name] for r in group if r.metrics.get(name) is not None]
-                row[f"{measure}, {title}"] = spread(values, 2)
-            row[f"seeds, {title}"] = str(len(group))
-        rows.append(row)
+            own = tidy.cells(frame(group), _BOTH)
+            shown |= {f"{name}, {title}": cell for name, cell in own.items()}
+        rows.append(shown)
     return pd.DataFrame(rows), used
 
 
-def _asked(name: str, scale: str) -> list[str]:
+def _used(name: str, scale: str) -> list[str]:
     """Methods whose results a premise can use: those planned with the names that it knows."""
     planned = {s.method for s in benchmarks.planned() if (s.recipe, s.scale) == (name, scale)}
     if benchmarks.LANGUAGE_MODEL not in planned:  # no premise is asked of images and of the plane
@@ -290,22 +271,25 @@ def paired(method: str, plain: Sequence[Result], mixed: Sequence[Result]) -> Pai
 
 def precision_pairs(scale: str = "medium") -> list[Pairs]:
     """What was run of every method that is compared; at least two seeds."""
-    recipe, other = benchmarks.PRECISIONS
-    found = [
-        paired(method, kept(other, method, scale), kept(recipe, method, scale))
+    both = [
+        paired(
+            method,
+            evidence.results(benchmarks.FLOAT32, method, scale),
+            evidence.results(benchmarks.BFLOAT16, method, scale),
+        )
         for method in benchmarks.PRECISION_METHODS
     ]
-    return [one for one in found if len(one.plain) > 1]
+    return [one for one in both if len(one.plain) > 1]
 
 
-def precision_table(found: Sequence[Pairs]) -> pd.DataFrame:
+def precision_table(both: Sequence[Pairs]) -> pd.DataFrame:
     """One row a method and measure, with the values of every seed."""
 
     def shown(values: Sequence[float]) -> str:
         return ", ".join(f"{value:.3f}" for value in values)
 
     rows = []
-    for one in found:
+    for one in both:
         for measure, title in MEASURES.items():
             plain, mixed = one.values(measure)
             rows.append(
@@ -323,19 +307,19 @@ def precision_table(found: Sequence[Pairs]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def precision_finding(found: Sequence[Pairs]) -> str:
+def precision_finding(both: Sequence[Pairs]) -> str:
     """What the comparison shows, in one sentence."""
-    if not found:
+    if not both:
         return "No method has been run in both precisions with two seeds."
-    told = [one.agrees(measure) for one in found for measure in MEASURES]
-    seeds = min(len(one.plain) for one in found)
-    time = statistics.median(one.time for one in found)
+    agreements = [one.agrees(measure) for one in both for measure in MEASURES]
+    seeds = min(len(one.plain) for one in both)
+    time = statistics.median(one.time for one in both)
     return (
-        f"{sum(told)} of {len(told)} measures change less with the precision than with the seed "
-        f"({seeds} seeds or more); a run takes {time:.2f} of the time."
+        f"{sum(agreements)} of {len(agreements)} measures change less with the precision than "
+        f"with the seed ({seeds} seeds or more); a run takes {time:.2f} of the time."
     )
 
 
-def precision_sources(found: Sequence[Pairs]) -> list[dict[str, object]]:
+def precision_sources(both: Sequence[Pairs]) -> list[dict[str, object]]:
     """Provenance of every run that is compared."""
-    return [r.provenance for one in found for group in (one.plain, one.mixed) for r in group]
+    return [r.provenance for one in both for group in (one.plain, one.mixed) for r in group]

@@ -13,7 +13,7 @@ from IPython.display import HTML
 from companion import audit, show
 from companion.audit import Found, Judged, Kind, Report
 from companion.claims import printed as papers
-from companion.claims.printed import Outcome
+from companion.claims.verdicts import Outcome
 from posterior_collapse.errors import BadInput, nearest
 
 __all__ = [

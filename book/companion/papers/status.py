@@ -21,7 +21,8 @@ from IPython.display import HTML
 
 from companion.build import reader, sources
 from companion.build.parameters import Page
-from companion.claims.printed import Label, Reach, inventory, reach, repository
+from companion.claims.printed import inventory, repository
+from companion.claims.verdicts import Label, Reach, reach
 from companion.show.boxes import kind
 from posterior_collapse.errors import BadInput, nearest
 

@@ -6,54 +6,29 @@ do not say how z becomes words.  What is measured here is defined in :mod:`text_
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from companion.build.parameters import Page
-from companion.claims import evidence as results
-from companion.claims import groups as benchmarks
-from companion.claims.premises import Premise
-from companion.claims.printed import Check, Finding, above, below, decide, printed
-from companion.claims.reference import Result
-from companion.claims.reference import results as kept
-from companion.numbers import number, spread
+from companion.claims import evidence
+from companion.claims.groups import ANNEAL, BATCH_NORM, GENERATION, LANGUAGE_MODEL, WIDE_SCALE
+from companion.claims.groups import SCALE as NARROW
+from companion.claims.printed import printed
+from companion.claims.table import Column, Runs, cells, differences, frame, only, paired, values
+from companion.claims.verdicts import Check, Finding, above, below, decide
+from companion.numbers import number
 from companion.show.figures import COLOURS
 from posterior_collapse import methods
 from posterior_collapse.errors import BadInput, nearest
 
-__all__ = [
-    "BATCH_NORM",
-    "SCALED",
-    "WAYS",
-    "all_table",
-    "build",
-    "called",
-    "decide_table",
-    "examples",
-    "factor_table",
-    "findings",
-    "groups",
-    "plane_figure",
-    "premises",
-    "printed_table",
-    "reference",
-    "sources",
-    "winners_table",
-]
-
-Found = Mapping[str, Sequence[Result]]  # method -> its results, one a seed
-
-_LM, _ANNEAL, BATCH_NORM, _NARROW, SCALED = benchmarks.GENERATION
 _NAMES = {
-    _ANNEAL: "VAE, annealed",
+    ANNEAL: "VAE, annealed",
     BATCH_NORM: "BN-VAE (0.6)",
-    _NARROW: "Scale-VAE (0.7)",
-    SCALED: "Scale-VAE (1.1)",
+    NARROW: "Scale-VAE (0.7)",
+    WIDE_SCALE: "Scale-VAE (1.1)",
 }
 WAYS = {"sampled": "drawn words", "greedy": "most probable words"}
 _TITLES = {
@@ -62,22 +37,12 @@ _TITLES = {
 }
 
 
-class Column(NamedTuple):
-    """A measure: as the table prints it, and as a run stores it."""
-
-    title: str
-    printed: str  # column of the printed table
-    metric: str  # of a run, after the way of decoding
-    factor: float  # from the run's unit to percent, where it is a share
-    digits: int
-
-
-_PPL = "ppl"
+_PPL = "forward_perplexity"
 COLUMNS = (
-    Column("PPL", _PPL, "forward_perplexity", 1.0, 1),
-    *(Column(f"Gram-{n}, %", f"gram_{n}", f"gram_{n}", 100.0, 2) for n in (2, 3, 4)),
-    Column("Entropy", "entropy", "entropy", 1.0, 2),
-    *(Column(f"Dist-{n}, %", f"dist_{n}", f"distinct_{n}", 100.0, 2) for n in (1, 2, 3)),
+    Column("PPL", _PPL, 1, printed="ppl"),
+    *(Column(f"Gram-{n}, %", f"gram_{n}", 2, 100.0, f"gram_{n}") for n in (2, 3, 4)),
+    Column("Entropy", "entropy", 2, printed="entropy"),
+    *(Column(f"Dist-{n}, %", f"distinct_{n}", 2, 100.0, f"dist_{n}") for n in (1, 2, 3)),
 )
 # In the printed table's head; E-02 of Dist-1 is percent, as here.
 _FACTORS = {"dist_2": "E-05", "dist_3": "E-05"}
@@ -88,42 +53,26 @@ def called(method: str) -> str:
     return _NAMES.get(method) or methods.title(method)
 
 
-def build(page: Page) -> dict[str, list[Result]]:
-    """This build's results, one list a method."""
-    return {
-        method: results.this_build(page, "generation-grammar", method)
-        for method in benchmarks.GENERATION
-    }
+def build(page: Page) -> dict[str, Runs]:
+    """This build's results, with a title that says so."""
+    return {_TITLES["generation-grammar"]: evidence.built(page, "generation-grammar", GENERATION)}
 
 
-def reference() -> dict[str, list[Result]]:
-    """The reference results that the repository keeps; empty without any."""
-    found = {method: kept("generation-yahoo", method, "medium") for method in benchmarks.GENERATION}
-    return {method: group for method, group in found.items() if group}
-
-
-def groups(own: Found) -> dict[str, Found]:
+def groups(own: Mapping[str, Runs]) -> dict[str, Runs]:
     """Reference results, where there are any, and this build's; a title says which is which."""
-    stored = reference()
-    head = {_TITLES["generation-yahoo"]: stored} if stored else {}
-    return {**head, _TITLES["generation-grammar"]: own}
+    reference = evidence.stored("generation-yahoo", GENERATION, "medium")
+    return ({_TITLES["generation-yahoo"]: reference} if reference else {}) | dict(own)
 
 
-def sources(shown: Mapping[str, Found]) -> list[dict[str, Any]]:
-    """Provenance of every result that a page shows."""
-    return [r.provenance for found in shown.values() for group in found.values() for r in group]
+def _decoded(columns: Sequence[Column], way: str) -> list[Column]:
+    """Columns of the texts that were decoded in one way.
 
-
-def _way(way: str) -> str:
+    Raises:
+        BadInput: an unknown way, with the nearest one.
+    """
     if way not in WAYS:
         raise BadInput(nearest(way, WAYS, "way to decode"))
-    return way
-
-
-def _values(group: Sequence[Result], column: Column, way: str) -> list[float]:
-    name = f"{way}_{column.metric}"
-    values = [result.metrics.get(name) for result in group]
-    return [column.factor * float(value) for value in values if value is not None]
+    return [column._replace(metric=f"{way}_{column.metric}") for column in columns]
 
 
 def _printed() -> pd.DataFrame:
@@ -133,7 +82,7 @@ def _printed() -> pd.DataFrame:
     return rows.assign(second=order).sort_values("second").reset_index(drop=True)
 
 
-def printed_table(shown: Mapping[str, Found], way: str) -> pd.DataFrame:
+def printed_table(shown: Mapping[str, Runs], way: str) -> pd.DataFrame:
     """Table 5: printed, and measured for the same two methods, one row a measure.
 
     Args:
@@ -143,113 +92,99 @@ def printed_table(shown: Mapping[str, Found], way: str) -> pd.DataFrame:
     Raises:
         BadInput: an unknown way, with the nearest one.
     """
-    rows, pair = _printed(), (BATCH_NORM, SCALED)
+    rows, pair = _printed(), (BATCH_NORM, WIDE_SCALE)
     table: dict[str, list[str]] = {"measure": [column.title for column in COLUMNS]}
     for place, method in enumerate(pair):
-        cells = []
+        numbers = []
         for column in COLUMNS:
             value = number(float(rows[column.printed][place]), 2)
-            cells.append(f"{value} {_FACTORS.get(column.printed, '')}".strip())
-        table[f"{called(method)}, printed"] = cells
-    for title, found in shown.items():
-        short = title.rpartition(", ")[2]
+            numbers.append(f"{value} {_FACTORS.get(column.printed, '')}".strip())
+        table[f"{called(method)}, printed"] = numbers
+    for title, runs in shown.items():
+        data, short = frame(only(runs, pair)), title.rpartition(", ")[2]
         for method in pair:
-            table[f"{called(method)}, {short}"] = [
-                spread(_values(found.get(method, ()), column, _way(way)), column.digits)
-                for column in COLUMNS
-            ]
+            own = cells(data[data["method"] == method], _decoded(COLUMNS, way))
+            table[f"{called(method)}, {short}"] = [own[column.title] for column in COLUMNS]
     return pd.DataFrame(table)
 
 
-_REAL = {"PPL": "real_perplexity", "Entropy": "real_entropy"}
-_REAL |= {f"Gram-{n}, %": f"real_gram_{n}" for n in (2, 3, 4)}
-_REAL |= {f"Dist-{n}, %": f"real_distinct_{n}" for n in (1, 2, 3)}
-
-
 _FURTHER = (
-    Column("reverse PPL", "", "reverse_perplexity", 1.0, 1),
-    Column("words a text", "", "words", 1.0, 1),
-    Column("came to an end, %", "", "ended", 100.0, 1),
-    Column("without a word, %", "", "empty", 100.0, 1),
-    Column("unknown words, %", "", "unknown", 100.0, 1),
+    Column("reverse PPL", "reverse_perplexity", 1),
+    Column("words a text", "words", 1),
+    Column("came to an end, %", "ended", 1, 100.0),
+    Column("without a word, %", "empty", 1, 100.0),
+    Column("unknown words, %", "unknown", 1, 100.0),
 )
+_REAL = {column.metric: f"real_{column.metric}" for column in COLUMNS} | {_PPL: "real_perplexity"}
 
 
-def all_table(found: Found, way: str) -> pd.DataFrame:
+def all_table(runs: Runs, way: str) -> pd.DataFrame:
     """All methods and real sentences, one column each: mean (standard deviation over seeds).
 
     Raises:
         BadInput: an unknown way, with the nearest one.
     """
-    rows = [*COLUMNS, *_FURTHER]
-    table: dict[str, list[str]] = {"measure": [*(row.title for row in rows), "seeds"]}
-    for method, group in found.items():
-        cells = [spread(_values(group, row, _way(way)), row.digits) for row in rows]
-        table[called(method)] = [*cells, str(len(group))]
-    every = [result for group in found.values() for result in group]
-    people = [_of_people(every, row) for row in rows]
+    columns, data = (*COLUMNS, *_FURTHER), frame(runs)
+    table = {"measure": [*(column.title for column in columns), "seeds"]}
+    for method, own in data.groupby("method", sort=False):
+        table[called(str(method))] = list(cells(own, _decoded(columns, way)).values())
+    people = [_of_people(data, column) for column in columns]
     return pd.DataFrame(table | {"people: test set": [*people, "–"]})
 
 
-def _of_people(every: Sequence[Result], row: Column) -> str:
+def _of_people(data: pd.DataFrame, column: Column) -> str:
     """What the test set scores; the same sentences and the same judge for every result."""
-    name = _REAL.get(row.title, "")
-    found = [result.metrics.get(name) for result in every]
-    real = [value for value in found if value is not None]
-    return number(row.factor * float(np.mean(real)) if real else None, row.digits)
+    real = data.loc[data["metric"] == _REAL.get(column.metric, ""), "value"].dropna()
+    return number(column.factor * float(real.mean()) if len(real) else None, column.digits)
 
 
-def examples(found: Found, way: str) -> pd.DataFrame:
+def examples(runs: Runs, way: str) -> pd.DataFrame:
     """The first generated sentences of each method, first seed.
 
     Raises:
         BadInput: an unknown way, with the nearest one; a result that keeps no text.
     """
-    table = {}
-    for method, group in found.items():
-        name = f"text_{_way(way)}"
-        if name not in group[0].arrays:
-            raise BadInput(f"{group[0].spec.label()} keeps no {name}; train it again")
-        table[called(method)] = [str(text) for text in group[0].arrays[name]]
+    table, [column] = {}, _decoded([Column("text", "")], way)
+    name = f"text_{column.metric.rstrip('_')}"
+    for method, group in runs.items():
+        table[called(method)] = [str(text) for text in evidence.array(group[0], name)]
     return pd.DataFrame(table)
 
 
 _FACTOR = (
-    ("MI", "mutual_information", 2),
-    ("AU", "active_units", 1),
-    ("largest f", "scaled_largest_factor", 1),
-    ("spread of f μ", "scaled_mean_std", 3),
-    ("KL, trained", "scaled_trained_kl", 2),
-    ("KL to N(0, f²)", "kl", 1),
+    Column("MI", "mutual_information", 2),
+    Column("AU", "active_units", 1),
+    Column("largest f", "scaled_largest_factor", 1),
+    Column("spread of f μ", "scaled_mean_std", 3),
+    Column("KL, trained", "scaled_trained_kl", 2),
+    Column("KL to N(0, f²)", "kl", 1),
 )
 
 
-def factor_table(shown: Mapping[str, Found]) -> pd.DataFrame:
+def factor_table(shown: Mapping[str, Runs]) -> pd.DataFrame:
     """What codes hold, and how far from them f z lies: one row a group and a Scale-VAE."""
     rows = []
-    for title, found in shown.items():
-        for method in (m for m in (_NARROW, SCALED) if found.get(m)):
-            row = {"results": title.rpartition(", ")[2], "method": called(method)}
-            for head, name, digits in _FACTOR:
-                values = [float(r.metrics[name]) for r in found[method] if name in r.metrics]
-                row[head] = spread(values, digits)
-            rows.append(row | {"seeds": str(len(found[method]))})
+    for title, runs in shown.items():
+        data = frame(only(runs, (NARROW, WIDE_SCALE)))
+        for method in (m for m in (NARROW, WIDE_SCALE) if runs.get(m)):
+            head = {"results": title.rpartition(", ")[2], "method": called(method)}
+            rows.append(head | cells(data[data["method"] == method], _FACTOR))
     return pd.DataFrame(rows)
 
 
 # --- who wins a column ----------------------------------------------------------------------------
 
 
-def _less(found: Found, column: Column, way: str) -> list[float]:
+def _less(data: pd.DataFrame, column: Column, way: str) -> pd.Series:
     """Scale-VAE less BN-VAE, seed by seed; seeds that one lacks are left out.
 
     Of perplexities the logarithms are compared, nats a word: over seeds a perplexity is skewed.
     """
-    name = f"{way}_{column.metric}"
-    unit = math.log if column.printed == _PPL else (lambda value: column.factor * value)
-    others = {r.spec.seed: r.metrics.get(name) for r in found.get(BATCH_NORM, ())}
-    pairs = [(r.metrics.get(name), others.get(r.spec.seed)) for r in found.get(SCALED, ())]
-    return [unit(a) - unit(b) for a, b in pairs if a is not None and b is not None]
+    [decoded] = _decoded([column], way)
+    if column.metric == _PPL:
+        pair = np.log(paired(data, WIDE_SCALE, BATCH_NORM, decoded.metric))
+        return pair["first"] - pair["second"]
+    return column.factor * differences(data, WIDE_SCALE, BATCH_NORM, decoded.metric)
 
 
 def _printed_less(column: Column) -> float:
@@ -258,27 +193,27 @@ def _printed_less(column: Column) -> float:
     return float(second - first)
 
 
-def winners_table(shown: Mapping[str, Found]) -> pd.DataFrame:
+def winners_table(shown: Mapping[str, Runs]) -> pd.DataFrame:
     """Which of the two has the larger number in each column, as printed and as measured."""
 
-    def larger(values: Sequence[float]) -> str:
-        if not values:
+    def larger(apart: Sequence[float] | pd.Series) -> str:
+        if not len(apart):
             return "–"
-        mean = float(np.mean(values))
+        mean = float(np.mean(apart))
         return "equal" if mean == 0.0 else "Scale-VAE" if mean > 0.0 else "BN-VAE"
 
     table: dict[str, list[str]] = {
         "larger": [column.title.partition(",")[0] for column in COLUMNS],
         "printed": [larger([_printed_less(column)]) for column in COLUMNS],
     }
-    for title, found in shown.items():
-        for way, told in WAYS.items():
-            short = title.rpartition(", ")[2]
-            table[f"{short}, {told}"] = [larger(_less(found, c, way)) for c in COLUMNS]
+    for title, runs in shown.items():
+        data, short = frame(only(runs, (BATCH_NORM, WIDE_SCALE))), title.rpartition(", ")[2]
+        for way, words in WAYS.items():
+            table[f"{short}, {words}"] = [larger(_less(data, c, way)) for c in COLUMNS]
     return pd.DataFrame(table)
 
 
-def decide_table(found: Found, way: str = "sampled") -> Finding | None:
+def decide_table(runs: Runs, way: str = "sampled") -> Finding | None:
     """Rule for table 5: in every column the same method is ahead as printed.
 
     It takes for granted that BN-VAE has not collapsed.  Scale-VAE, which is praised, earns nothing
@@ -292,70 +227,51 @@ def decide_table(found: Found, way: str = "sampled") -> Finding | None:
     Raises:
         BadInput: an unknown way, with the nearest one.
     """
+    data = frame(only(runs, (BATCH_NORM, WIDE_SCALE)))
     checks: list[Check] = []
     for column in COLUMNS:
-        if less := _less(found, column, _way(way)):
+        if len(less := _less(data, column, way)):
             rule = above if _printed_less(column) > 0.0 else below
-            told = f"log {column.title}" if column.printed == _PPL else column.title
-            checks.append(rule(f"{told}, Scale-VAE less BN-VAE", less, 0.0))
+            name = f"log {column.title}" if column.metric == _PPL else column.title
+            checks.append(rule(f"{name}, Scale-VAE less BN-VAE", less, 0.0))
     if not checks:
         return None
-    living = results.alive(called(SCALED), found[SCALED])
-    every = [results.standing(called(BATCH_NORM), found[BATCH_NORM])]
-    every += results.earned(living, checks)
-    return decide("scale-tab5", found[SCALED][0].spec.scale, every)
-
-
-def premises(page: Page, shown: Mapping[str, Found]) -> dict[str, Premise]:
-    """The premise of every group; see :mod:`companion.claims.premises`."""
-    return {title: results.premise_for(page, found) for title, found in shown.items()}
-
-
-def findings(shown: Mapping[str, Found], held: Mapping[str, Premise]) -> list[Finding]:
-    """What the rule says of every group, under its premise."""
-    return [
-        one
-        for title, found in shown.items()
-        for one in results.under([decide_table(found)], held[title])
-    ]
+    living = evidence.alive(called(WIDE_SCALE), runs[WIDE_SCALE])
+    standing = evidence.standing(called(BATCH_NORM), runs[BATCH_NORM])
+    every = [standing, *evidence.earned(living, checks)]
+    return decide("scale-tab5", runs[WIDE_SCALE][0].spec.scale, every)
 
 
 # --- quality and diversity ------------------------------------------------------------------------
 
 _LOOKS = {
-    _LM: (COLOURS["guide"], "P"),
-    _ANNEAL: (COLOURS["sky"], "s"),
+    LANGUAGE_MODEL: (COLOURS["guide"], "P"),
+    ANNEAL: (COLOURS["sky"], "s"),
     BATCH_NORM: (COLOURS["vae"], "o"),
-    _NARROW: (COLOURS["accent"], "v"),
-    SCALED: (COLOURS["lagging"], "^"),
+    NARROW: (COLOURS["accent"], "v"),
+    WIDE_SCALE: (COLOURS["lagging"], "^"),
 }
 
 
-def plane_figure(found: Found) -> Figure:
+def plane_figure(runs: Runs) -> Figure:
     """Diversity against quality: different 2-grams and known 4-grams, a point a seed and a way."""
     figure = Figure(figsize=(8.0, 3.6), layout="constrained")
-    quality = next(column for column in COLUMNS if column.printed == "gram_4")
-    variety = next(column for column in COLUMNS if column.printed == "dist_2")
-    for axes, (way, told) in zip(figure.subplots(1, 2), WAYS.items(), strict=True):
-        for method, group in found.items():
+    plane = [c for c in COLUMNS if c.printed in ("dist_2", "gram_4")]
+    data = frame(runs)
+    real = {c.printed: data.loc[data["metric"] == f"real_{c.metric}", "value"] for c in plane}
+    for axes, (way, words) in zip(figure.subplots(1, 2), WAYS.items(), strict=True):
+        columns = {column.printed: column for column in _decoded(plane, way)}
+        for method in runs:
             colour, marker = _LOOKS[method]
-            x, y = (_values(group, column, way) for column in (variety, quality))
-            if len(x) == len(y):
-                axes.plot(x, y, marker, color=colour, markersize=7, alpha=0.8, label=called(method))
-        real = next(
-            (r.metrics for g in found.values() for r in g if "real_gram_4" in r.metrics), None
-        )
-        if real is not None:
-            axes.plot(
-                100.0 * real["real_distinct_2"],
-                100.0 * real["real_gram_4"],
-                "*",
-                color=COLOURS["kl"],
-                markersize=11,
-                label="test set",
-            )
+            own = {n: c.factor * values(data, method, c.metric) for n, c in columns.items()}
+            points = pd.DataFrame(own).dropna()
+            x, y = points["dist_2"], points["gram_4"]
+            axes.plot(x, y, marker, color=colour, markersize=7, alpha=0.8, label=called(method))
+        if len(real["gram_4"].dropna()):
+            x, y = (100.0 * real[name].dropna().iloc[0] for name in ("dist_2", "gram_4"))
+            axes.plot(x, y, "*", color=COLOURS["kl"], markersize=11, label="test set")
         axes.set(
-            title=told, xlabel="different 2-grams (Dist-2), %", ylabel="known 4-grams (Gram-4), %"
+            title=words, xlabel="different 2-grams (Dist-2), %", ylabel="known 4-grams (Gram-4), %"
         )
         axes.margins(0.15)
     handles = {str(h.get_label()): h for axes in figure.axes for h in axes.lines}

@@ -24,10 +24,10 @@ def frame(groups: Mapping[str, Mapping[str, Sequence[Result]]]) -> pd.DataFrame:
         The promise of a batch norm depends on the shift that a run has learned.
     """
     rows = [
-        _row(title, method, kept)
-        for title, found in groups.items()
-        for method, results in found.items()
-        if (kept := [r for r in results if "kl_bound" in r.metrics])
+        _row(title, method, bounded)
+        for title, runs in groups.items()
+        for method, results in runs.items()
+        if (bounded := [r for r in results if "kl_bound" in r.metrics])
     ]
     return pd.DataFrame(rows)
 
@@ -36,7 +36,7 @@ def _row(title: str, method: str, results: Sequence[Result]) -> dict[str, str]:
     def mean(name: str) -> str:
         return spread([result.metrics[name] for result in results], 2)
 
-    kept = sum(not result.metrics["kl_bound_broken"] for result in results)
+    unbroken = sum(not result.metrics["kl_bound_broken"] for result in results)
     passed = {result.metrics.get("passed_over", 0) for result in results}
     return {
         "method": methods.title(method),
@@ -44,6 +44,6 @@ def _row(title: str, method: str, results: Sequence[Result]) -> dict[str, str]:
         "KL promised": mean("kl_bound"),
         "KL in training": mean("kl_in_training"),
         "KL on the test set": mean("kl"),
-        "seeds that keep it": f"{kept} of {len(results)}",
+        "seeds that keep it": f"{unbroken} of {len(results)}",
         "sentences passed over": " or ".join(f"{count:,}" for count in sorted(passed)),
     }

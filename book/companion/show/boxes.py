@@ -17,7 +17,7 @@ from IPython.display import HTML
 from matplotlib.figure import Figure
 
 from companion.claims.premises import Premise
-from companion.claims.printed import Check, Finding, Interval, Role
+from companion.claims.verdicts import Check, Finding, Interval, Role
 from companion.numbers import number
 from companion.show.figures import png
 
@@ -107,8 +107,8 @@ def _interval(found: Interval) -> str:
     return f"{number(found.mean, 4)} [{low}, {high}], n = {found.n}"
 
 
-def _found(check: Check) -> str:
-    return html.escape(check.found) if check.found else _interval(check.measured)
+def _measured(check: Check) -> str:
+    return html.escape(check.words) if check.words else _interval(check.measured)
 
 
 _ROLES = {Role.CENTRAL: "", Role.SIDE: "side: ", Role.PREMISE: "premise: ", Role.PRINTED: ""}
@@ -119,7 +119,7 @@ def _check_row(check: Check) -> str:
     told = f"{_ROLES[check.role]}{check.quantity}"
     return (
         f"<tr><th scope='row'>{html.escape(told)}</th><td>{html.escape(check.rule)}</td>"
-        f"<td>{_found(check)}</td>"
+        f"<td>{_measured(check)}</td>"
         f"<td class='pc-{kind(check.outcome)}'>{html.escape(check.outcome.value)}</td></tr>"
     )
 
@@ -184,7 +184,7 @@ def premise(held: Mapping[str, Premise]) -> HTML:
     for title, one in held.items():
         cells = "".join(
             f"<td class='pc-{_PART[part.holds]}' title='{html.escape(part.rule)}'>"
-            f"{html.escape(part.found)}</td>"
+            f"{html.escape(part.numbers)}</td>"
             for part in one.parts
         )
         rows.append(
@@ -195,7 +195,7 @@ def premise(held: Mapping[str, Premise]) -> HTML:
         f"{html.escape(title)}: {html.escape(one.sentence)}." for title, one in held.items()
     )
     heads = (
-        [f"{part.told} ({part.rule})" for part in next(iter(held.values())).parts] if held else []
+        [f"{part.name} ({part.rule})" for part in next(iter(held.values())).parts] if held else []
     )
     titles = "".join(f"<th>{html.escape(head)}</th>" for head in heads)
     origins = [r.provenance for one in held.values() for r in one.used if "key" in r.provenance]

@@ -17,14 +17,14 @@ _ORDER = (Changes.RESULTS, Changes.NOT_MEASURED, Changes.NOTHING)
 
 def frame(page: str) -> pd.DataFrame:
     """The rows of a page, those that change results first."""
-    found = sorted(differences(page), key=lambda row: _ORDER.index(row.changes))
-    return pd.DataFrame([_shown(row) for row in found])
+    rows = sorted(differences(page), key=lambda row: _ORDER.index(row.changes))
+    return pd.DataFrame([_shown(row) for row in rows])
 
 
 def _shown(row: Difference) -> dict[str, str]:
     return {
         "what": row.what,
-        "paper or public code": f"{row.theirs} ({row.told})",
+        "paper or public code": f"{row.theirs} ({row.source})",
         "here": row.here,
         "changes": str(row.changes),
         "set by": row.where or "–",
@@ -39,10 +39,10 @@ def table(page: str) -> HTML:
     """
     rows = frame(page)
     counts = Counter(rows["changes"])
-    told = ", ".join(f"{counts[kind]} {kind}" for kind in _ORDER if counts[kind])
+    some = ", ".join(f"{counts[kind]} {kind}" for kind in _ORDER if counts[kind])
     return show.table(
         rows,
         "What is done otherwise than in the paper or its public code, and what one might think is "
-        f"({told}). Numbers under <i>here</i> are those of the reference results' scale, read off "
+        f"({some}). Numbers under <i>here</i> are those of the reference results' scale, read off "
         "the library; the last column names the constant to change.",
     )

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from companion.claims.printed import Finding, Outcome, Verdict
 from companion.claims.reference import Result
+from companion.claims.verdicts import Finding, Outcome, Verdict
 from companion.igp import images
 from posterior_collapse.runs import Spec
 

@@ -15,11 +15,14 @@ import pytest
 from matplotlib.figure import Figure
 
 from companion.build import sources
+from companion.claims import evidence
 from companion.claims import groups as benchmarks
 from companion.claims.premises import Part, Premise
-from companion.claims.printed import Finding, Label, Outcome, Role, Verdict, below, printed
+from companion.claims.printed import printed
 from companion.claims.reference import Result
-from companion.igp import labels, shared, text
+from companion.claims.table import values
+from companion.claims.verdicts import Finding, Label, Outcome, Role, Verdict, below
+from companion.igp import labels, labels_figures, shared, text, text_data, text_figures
 from companion.show.figures import png
 from posterior_collapse import datasets, methods, recipes
 from posterior_collapse.errors import BadInput
@@ -28,7 +31,7 @@ from posterior_collapse.runs import Spec
 Group = dict[str, dict[str, list[Result]]]
 SNLI, DBPEDIA, YAHOO = benchmarks.ISOTROPIC
 ASKED = benchmarks.isotropic("medium")
-LOW, HIGH = ASKED.targets[0], ASKED.targets[-2]
+LOW, HIGH = ASKED.low.diagonal, ASKED.high.diagonal
 DIMENSIONS = 6
 
 
@@ -131,7 +134,7 @@ def result(recipe: str, method: str, seed: int = 0, scale: str = "medium") -> Re
 def made(seeds: Sequence[int] = (0, 1, 2), change: Callable[[Result], None] | None = None) -> Group:
     """A group with everything that is planned; ``change`` spoils results."""
     group: Group = {
-        SNLI: {m: [result(SNLI, m, s) for s in seeds] for rows in ASKED for m in rows},
+        SNLI: {m: [result(SNLI, m, s) for s in seeds] for m in ASKED.every()},
         **{
             recipe: {
                 m: [result(recipe, m, s) for s in seeds]
@@ -209,7 +212,7 @@ def test_rules_need_results_and_one_seed_decides_nothing(
 
 
 def test_every_item_has_a_verdict_even_without_results() -> None:
-    build = {"igp-grammar": {m: [result("igp-grammar", m)] for m in ("ae", *ASKED.targets)}}
+    build = {"igp-grammar": {m: [result("igp-grammar", m)] for m in ("ae", *ASKED.at_targets())}}
     shown: shared.Shown = {"This build": build}
     found = shared.findings(shown, RULES, under(shown))
     assert [one.item for one in found] == list(RULES)
@@ -227,7 +230,7 @@ def test_every_item_has_a_verdict_even_without_results() -> None:
 def test_where_a_premise_is_not_met_this_scale_cannot_tell(item: str) -> None:
     shown: shared.Shown = {"Reference": made()}
     [whole] = shared.findings(shown, {item: RULES[item]}, under(shown))
-    assert whole.verdict is Verdict.HOLDS and any("met" in c.found for c in whole.checks)
+    assert whole.verdict is Verdict.HOLDS and any("met" in c.words for c in whole.checks)
     dead = under(shown, {recipe: False for recipe in shown["Reference"]})
     [lost] = shared.findings(shown, {item: RULES[item]}, dead)
     assert lost.label is Label.CANNOT_TELL and "0 units" in lost.reason
@@ -401,9 +404,9 @@ def test_information_is_judged_by_what_it_can_be() -> None:
         )
 
     group = made(change=full)
-    assert max(shared.values(group[SNLI][HIGH], "share")) < 0.5
+    assert values(shared.data_of(group[SNLI]), HIGH, "share").max() < 0.5
     assert decided(text.decide_information, group).verdict is Verdict.HOLDS
-    assert text.ceilings({SNLI: group[SNLI]}) == "SNLI: log 400 = 5.99"
+    assert text_figures.ceilings({SNLI: group[SNLI]}) == "SNLI: log 400 = 5.99"
     blind = spoil("mutual_information_points", None, lambda one: True)
     assert text.decide_information(made(change=blind)) is None
 
@@ -443,7 +446,7 @@ def test_reading_original_sentences_is_a_premise() -> None:
     """One number, as no model is in it: it earns nothing, and blocks the verdict where it fails."""
     good = [check for check in decided(labels.decide_full, made()).checks if check.premise]
     assert [check.outcome for check in good] == [Outcome.HOLDS, Outcome.HOLDS]
-    assert all("one value" in check.found for check in good)
+    assert all("one value" in check.words for check in good)
 
     def contradict(one: Result) -> None:
         best = 0.5 if is_igp(one) else 0.6 if one.spec.method == "ae" else 0.7
@@ -549,12 +552,12 @@ def test_no_reference_stands_in_for_dbpedia() -> None:
         found = decided(rule, group)
         assert found.verdict is not Verdict.HOLDS
         assert (
-            "DBpedia: results" in found.checks[-1].quantity and found.checks[-1].found == "not run"
+            "DBpedia: results" in found.checks[-1].quantity and found.checks[-1].words == "not run"
         )
     for rule in (labels.decide_plane, labels.decide_imputation):
         assert decided(rule, group).verdict is Verdict.UNDECIDED
     assert not any("of the labels" in c.quantity for c in decided(RULES["igp-fig3"], group).checks)
-    own = {"igp-grammar": {m: [result("igp-grammar", m)] for m in ("ae", *ASKED.targets)}}
+    own = {"igp-grammar": {m: [result("igp-grammar", m)] for m in ("ae", *ASKED.at_targets())}}
     for rule in (labels.decide_plane, labels.decide_imputation):
         assert decided(rule, own).checks[0].quantity.startswith("Grammar")
 
@@ -592,16 +595,16 @@ def test_statistics_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(datasets, "available", lambda name: True)
     monkeypatch.setattr(datasets, "load", loaded)
-    found = text.decide_statistics()
+    found = text_data.decide_statistics()
     outcomes = {c.quantity: c.outcome for c in found.checks}
     assert found.verdict is Verdict.UNDECIDED  # two files could not be had
     assert outcomes.pop("CBT: sentences") is outcomes.pop("training files") is Outcome.OPEN
     assert set(outcomes.values()) == {Outcome.HOLDS} and len(outcomes) == 5
     sizes["snli"] = (19_999, 0)
-    again = text.decide_statistics()
+    again = text_data.decide_statistics()
     assert failed(again) == ["SNLI: sentences in the files for dev and test"]
     monkeypatch.setattr(datasets, "available", lambda name: False)
-    assert text.decide_statistics().label is Label.NOT_RUN
+    assert text_data.decide_statistics().label is Label.NOT_RUN
 
 
 # --- the paper's own numbers ----------------------------------------------------------------------
@@ -627,12 +630,13 @@ def test_table_2_by_its_own_numbers() -> None:
     """In the printed order of the weights, which are lost."""
     rows = printed("igp", "table2")
     found = {}
-    for posterior, methods_ in (("DGP", ASKED.weights[::2]), ("IGP", ASKED.weights[1::2])):
+    twins = zip(*ASKED.weights.values(), strict=True)
+    for posterior, methods_ in zip(("DGP", "IGP"), twins, strict=True):
         own = rows[rows["posterior"] == posterior]
         for method, (_, row) in zip(methods_, own.iterrows(), strict=True):
             found[method] = as_printed(method, row)
     told = decided(text.decide_weights, {SNLI: found})
-    assert told.verdict is Verdict.HOLDS and told.counts(Role.CENTRAL).told == 3
+    assert told.verdict is Verdict.HOLDS and told.counts(Role.CENTRAL).total == 3
     for group in found.values():
         for one in group:
             one.metrics["active_units"] = 0
@@ -641,10 +645,10 @@ def test_table_2_by_its_own_numbers() -> None:
 
 def test_table_7_by_its_own_numbers() -> None:
     rows = printed("igp", "table7").set_index("method")
-    names = {ASKED.start[0]: "Base, DGP", ASKED.targets[0]: "DGP", ASKED.targets[1]: "IGP"}
+    names = {ASKED.start: "Base, DGP", ASKED.low.diagonal: "DGP", ASKED.low.isotropic: "IGP"}
     found = {method: as_printed(method, rows.loc[name]) for method, name in names.items()}
     told = decided(text.decide_start, {SNLI: found})
-    assert told.verdict is Verdict.HOLDS and told.counts(Role.CENTRAL).told == 2
+    assert told.verdict is Verdict.HOLDS and told.counts(Role.CENTRAL).total == 2
     for group in found.values():
         for one in group:
             one.metrics.update(reconstruction=38.5, reconstruction_bleu_2=1.0, active_units=0)
@@ -661,11 +665,11 @@ def test_sentence_kl_is_that_of_each_sentence() -> None:
     found = shared.sentence_kl(one)
     assert found is not None
     np.testing.assert_allclose(found, expected, rtol=1e-9)
-    assert shared.MEASURES["apart_mean"](one) == pytest.approx(abs(expected.mean() - 15.0))
-    assert shared.MEASURES["apart_each"](one) == pytest.approx(np.abs(expected - 15.0).mean())
-    assert shared.sentence_kl(result(SNLI, ASKED.priors[0])) is None
+    assert shared.DISTANCES["apart_mean"](one) == pytest.approx(abs(expected.mean() - 15.0))
+    assert shared.DISTANCES["apart_each"](one) == pytest.approx(np.abs(expected - 15.0).mean())
+    assert shared.sentence_kl(result(SNLI, ASKED.priors["mog"].diagonal)) is None
     assert shared.sentence_kl(result(DBPEDIA, "ae")) is None
-    assert shared.MEASURES["apart_each"](result(SNLI, "beta-vae(beta=0.4)")) is None
+    assert shared.DISTANCES["apart_each"](result(SNLI, "beta-vae(beta=0.4)")) is None
 
 
 def test_parts_of_the_kl_add_up() -> None:
@@ -690,10 +694,12 @@ def test_differences_are_seed_by_seed() -> None:
     found = group[SNLI]
     found[LOW] = found[LOW][1:]
     (pair, *_) = shared.pairs({SNLI: found}, (LOW,))
-    assert len(pair.less("rec")) == 2
-    assert pair.less("rec") == pytest.approx([-2.0, -2.0])
+    assert pair.less("rec").to_dict() == pytest.approx({1: -2.0, 2: -2.0})
     found[LOW][0].metrics["reconstruction"] = math.inf
-    assert len(pair.less("rec")) == 1
+    (pair, *_) = shared.pairs({SNLI: found}, (LOW,))
+    assert list(pair.less("rec").index) == [2]
+    shown = shared.apart_table({"Reference": {SNLI: found}}, lambda _: (LOW,), text._LOSSES)
+    assert shown["seeds"].tolist() == ["2 (Rec: 1)"] and shown["Rec"].tolist() == ["−2.00"]
 
 
 @pytest.mark.parametrize(
@@ -702,9 +708,9 @@ def test_differences_are_seed_by_seed() -> None:
         ("ae", "AE"),
         (LOW, "C = 5, DGP"),
         (f"igp+{HIGH}", "C = 15, IGP"),
-        (ASKED.sentences[0], "C = 15 a sentence, DGP"),
+        (ASKED.sentence.diagonal, "C = 15 a sentence, DGP"),
         ("igp+beta-vae(beta=0.4)", "β = 0.4, IGP"),
-        (ASKED.start[0], "C = 5, DGP after 5 epochs of IGP"),
+        (ASKED.start, "C = 5, DGP after 5 epochs of IGP"),
     ],
 )
 def test_names_for_readers(method: str, told: str) -> None:
@@ -712,7 +718,7 @@ def test_names_for_readers(method: str, told: str) -> None:
 
 
 def test_names_are_different() -> None:
-    every = [method for rows in ASKED for method in rows]
+    every = ASKED.every()
     assert len({shared.called(method) for method in every}) == len(every) == 19
 
 
@@ -799,7 +805,7 @@ def test_the_base_is_seen_before_its_variances_are_untied() -> None:
 
 
 def test_data_are_those_of_the_cards() -> None:
-    rows = text.data_table().set_index("data")
+    rows = text_data.data_table().set_index("data")
     assert rows.loc["CBT", "train / dev / test, printed"] == "192,000 / 10,000 / 12,000"
     assert rows.loc["CBT", "words, here"] == "no copy"
     assert rows.loc["SNLI", "train / dev / test, here"] == "16,000 / 2,000 / 1,993"
@@ -812,18 +818,18 @@ def test_figures_are_drawn() -> None:
     group = made(seeds=(0, 1))
     shown = {"Reference": group}
     figures: list[Figure | None] = [
-        text.shape_figure(group),
-        text.kl_figure(group),
-        labels.few_shot_figure(group),
-        labels.plane_figure(group),
+        text_figures.shape_figure(group),
+        text_figures.kl_figure(group),
+        labels_figures.few_shot_figure(group),
+        labels_figures.plane_figure(group),
     ]
-    pictures, told = text.frames(shown)
+    pictures, told = text_figures.frames(shown)
     assert len(pictures) == 3 + 2 + 2 and len(set(told)) == 7
     for figure in (*figures, pictures[0]):
         assert figure is not None and png(figure).startswith(b"\x89PNG")
     assert {tuple(figure.get_size_inches()) for figure in pictures} == {(7.4, 5.4)}
     bare: Group = {SNLI: {"ae": [result(SNLI, "ae")]}}
-    assert text.shape_figure(bare) is None and labels.few_shot_figure(bare) is None
+    assert text_figures.shape_figure(bare) is None and labels_figures.few_shot_figure(bare) is None
 
 
 def test_a_legend_names_the_lines_of_every_panel() -> None:
@@ -833,7 +839,7 @@ def test_a_legend_names_the_lines_of_every_panel() -> None:
         DBPEDIA: {m: rows for m, rows in group[DBPEDIA].items() if m in list(group[DBPEDIA])[:2]},
         YAHOO: group[YAHOO],
     }
-    figure = labels.few_shot_figure(some)
+    figure = labels_figures.few_shot_figure(some)
     assert figure is not None
     told = [text.get_text() for text in figure.legends[0].get_texts()]
     assert set(told) == {str(line.get_label()) for axes in figure.axes for line in axes.lines}
@@ -843,7 +849,7 @@ def test_a_legend_names_the_lines_of_every_panel() -> None:
 
 def test_boxes_of_both_rows_are_in_one_order() -> None:
     """The dimensions whose mean varies most come first, above and below."""
-    figure = text.shape_figure(made(seeds=(0,)))
+    figure = text_figures.shape_figure(made(seeds=(0,)))
     assert figure is not None
     variances = figure.axes[2]
     middles = [line.get_ydata()[0] for line in variances.lines if len(line.get_ydata()) == 2]
@@ -877,10 +883,10 @@ def test_planned_runs_are_those_of_the_pages() -> None:
     for spec in planned:
         methods.get(spec.method)
         assert spec.scale == "medium"
-    assert set(benchmarks.isotropic_build("medium")) <= {"ae", *ASKED.targets}
+    assert set(benchmarks.isotropic_build("medium")) <= {"ae", *ASKED.at_targets()}
     narrow = [s for s in benchmarks.planned() if s.recipe == benchmarks.NARROW]
     assert [(s.method, s.seed) for s in narrow] == [
-        (method, seed) for seed in range(3) for method in ASKED.targets[-2:]
+        (method, seed) for seed in range(3) for method in ASKED.high
     ]
 
 
@@ -915,17 +921,17 @@ def test_a_group_of_nothing_has_no_scale() -> None:
 
 def test_reference_and_build_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     group = made(seeds=(0,))
-    monkeypatch.setattr(shared, "kept", lambda recipe, method, scale: group[recipe].get(method, []))
+    monkeypatch.setattr(evidence, "results", lambda recipe, m, scale: group[recipe].get(m, []))
     found = shared.groups({SNLI: {}})
     assert list(found) == ["Reference", "This build"]
     assert {r: set(rows) for r, rows in found["Reference"].items()} == {
         r: set(rows) for r, rows in group.items()
     }
-    assert len(shared.sources(found)) == 19 + 5 + 5
-    monkeypatch.setattr(shared, "kept", lambda recipe, method, _: [result(recipe, method)])
+    assert len(evidence.sources(found)) == 19 + 5 + 5
+    monkeypatch.setattr(evidence, "results", lambda recipe, method, _: [result(recipe, method)])
     rows = shared.narrow()["Reference"][benchmarks.NARROW]
-    assert set(rows) == set(ASKED.targets[-2:])
-    monkeypatch.setattr(shared, "kept", lambda *_: [])
+    assert set(rows) == set(ASKED.high)
+    monkeypatch.setattr(evidence, "results", lambda *_: [])
     assert shared.narrow() == {}
     assert list(shared.groups({SNLI: {}})) == ["This build"]
 

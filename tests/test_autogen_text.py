@@ -13,11 +13,13 @@ import pandas as pd
 import pytest
 
 from companion.autogen import text as autogen
+from companion.autogen import text_decoding as decoding
 from companion.build.parameters import Page
+from companion.claims import evidence, reference
 from companion.claims import groups as benchmarks
-from companion.claims import reference
-from companion.claims.printed import Finding, Label, Outcome, Role, Verdict, printed
+from companion.claims.printed import printed
 from companion.claims.reference import Result
+from companion.claims.verdicts import Finding, Outcome, Verdict
 from companion.scale import generation as generated
 from companion.show import figures as plots
 from posterior_collapse import methods, text_metrics
@@ -25,7 +27,9 @@ from posterior_collapse.errors import BadInput
 from posterior_collapse.objectives import ELBO, AutoGen, Constant
 from posterior_collapse.runs import Spec, train_or_load
 
-VAE, ANNEAL, HALF, ONE, TWO, BETA_HALF, BETA_THIRD = benchmarks.AUTOGEN
+VAE, ANNEAL = benchmarks.VAE, benchmarks.ANNEAL_EPOCHS
+HALF, ONE, TWO = (benchmarks.FRACTIONS[m] for m in (0.5, 1.0, 2.0))
+BETA_HALF, BETA_THIRD = (benchmarks.MATCHED[method] for method in (ONE, TWO))
 EPOCHS = 8
 
 
@@ -284,10 +288,10 @@ def test_preference_counts_shared_words_and_halves_ties() -> None:
     source = ["a b c", "d e f", "g h i", "j k l"]
     first = ["a b c", "x y z", "g h x", "j k l"]
     second = ["a b x", "d e f", "g x i", "x y z"]
-    assert autogen.preferred(source, first, second) == 100.0 * (1 + 0 + 0.5 + 1) / 4
-    assert autogen.preferred(source, second, first) == 100.0 * (0 + 1 + 0.5 + 0) / 4
+    assert decoding.preferred(source, first, second) == 100.0 * (1 + 0 + 0.5 + 1) / 4
+    assert decoding.preferred(source, second, first) == 100.0 * (0 + 1 + 0.5 + 0) / 4
     with pytest.raises(BadInput, match="4 sources, 4 and 3"):
-        autogen.preferred(source, first, second[:3])
+        decoding.preferred(source, first, second[:3])
 
 
 def test_smoothness_of_known_paths() -> None:
@@ -351,7 +355,7 @@ def test_tables_of_autogen() -> None:
     assert autogen.real_perplexity(found) == 15.0 and autogen.real_perplexity({VAE: []}) is None
     assert len(autogen.generation_table(found)) == 2 * len(found)
     assert len(autogen.smoothness_table(shown, [])) == 4
-    assert len(autogen.sources(shown)) == 21
+    assert len(evidence.sources(shown)) == 21
 
 
 def test_figures_of_autogen_show_every_model() -> None:
@@ -401,12 +405,12 @@ def test_models_of_this_build_write_for_the_page(page: Page) -> None:
         m: [train_or_load(Spec("autogen-grammar", m, "smoke", 0), "cpu", False)]
         for m in autogen.COMPARED
     }
-    rebuilt = autogen.rebuild(runs, 6)
+    rebuilt = decoding.rebuild(runs, 6)
     assert len(rebuilt.source) == 6 and set(rebuilt.written) == set(autogen.COMPARED)
     assert all(len(texts) == 6 for texts in rebuilt.written.values())
-    table = autogen.preference_table(rebuilt)
-    assert len(table) == 3 and list(autogen.rebuilt_table(rebuilt, 2).columns)[0] == "input"
-    ways = autogen.ways(runs, pairs=3, points=4)
+    table = decoding.preference_table(rebuilt)
+    assert len(table) == 3 and list(decoding.rebuilt_table(rebuilt, 2).columns)[0] == "input"
+    ways = decoding.ways(runs, pairs=3, points=4)
     assert [(way.method, way.path) for way in ways] == [
         (method, path) for method in (ANNEAL, ONE) for path in ("straight", "great circle")
     ]
@@ -414,116 +418,12 @@ def test_models_of_this_build_write_for_the_page(page: Page) -> None:
     # Both paths have the same ends.
     for first, second in (ways[:2], ways[2:]):
         assert first.sentences[0] == second.sentences[0]
-    assert list(autogen.ways_table(ways)["share of the way"]) == ["0", "0.333", "0.667", "1"]
-
-
-# --- generated text: table 5 of Scale-VAE ---------------------------------------------------------
-
-PRINTED = {  # BN-VAE, Scale-VAE: the signs of table 5
-    "forward_perplexity": (260.0, 275.0),
-    "gram_2": (0.977, 0.981),
-    "gram_3": (0.872, 0.842),
-    "gram_4": (0.681, 0.602),
-    "entropy": (5.72, 5.91),
-    "distinct_1": (0.0082, 0.0133),
-    "distinct_2": (0.09, 0.189),
-    "distinct_3": (0.169, 0.44),
-}
-
-
-def written(seeds: Sequence[int] = (0, 1, 2), **scaled: float) -> dict[str, list[Result]]:
-    """Results with the printed winners; ``scaled`` replaces measures of Scale-VAE."""
-    found: dict[str, list[Result]] = {}
-    for method in benchmarks.GENERATION:
-        second = method == generated.SCALED
-        values = {name: pair[second] for name, pair in PRINTED.items()}
-        values |= scaled if second else {}
-        found[method] = []
-        for seed in seeds:
-            factor = 1.0 + 1e-4 * seed
-            metrics = {
-                f"{way}_{k}": v * factor for way in generated.WAYS for k, v in values.items()
-            }
-            metrics |= {f"real_distinct_{n}": 0.2 for n in (1, 2, 3)}
-            metrics |= {f"real_gram_{n}": 0.5 for n in (2, 3, 4)}
-            metrics |= {"real_perplexity": 50.0, "real_entropy": 5.0}
-            metrics |= {"mutual_information": 2.0 + 0.1 * seed, "active_units": 4}
-            metrics |= {"scaled_largest_factor": 30.0} if second else {}
-            arrays = {f"text_{way}": np.array(["a b ."]) for way in generated.WAYS}
-            spec = Spec("generation-yahoo", method, "medium", seed)
-            found[method].append(Result(spec, metrics, pd.DataFrame(), arrays, {}, []))
-    return found
-
-
-def test_table_5_holds_where_every_column_has_its_printed_winner() -> None:
-    told = generated.decide_table(written())
-    assert told is not None and told.item == "scale-tab5"
-    assert told.verdict is Verdict.HOLDS
-    assert [check.premise for check in told.checks] == [True] + [False] * 9
-    rules = {check.quantity.partition(",")[0]: check.rule.split()[0] for check in told.checks}
-    assert rules["log PPL"] == rules["Entropy"] == rules["Dist-1"] == rules["Gram-2"] == "above"
-    assert rules["Gram-3"] == rules["Gram-4"] == "below"
-    [nats] = [check.measured for check in told.checks if check.quantity.startswith("log PPL")]
-    assert nats.mean == pytest.approx(math.log(275.0 / 260.0))
-
-
-@pytest.mark.parametrize("name", list(PRINTED))
-def test_table_5_notices_each_column_with_another_winner(name: str) -> None:
-    pair = PRINTED[name]
-    told = generated.decide_table(written(**{name: 2.0 * pair[0] - pair[1]}))
-    assert told is not None and told.verdict is Verdict.MIXED
-    assert [c.outcome for c in told.checks].count(Outcome.FAILS) == 1
-
-
-@pytest.mark.parametrize("method", [generated.SCALED, generated.BATCH_NORM])
-def test_table_5_says_nothing_of_models_that_have_collapsed(method: str) -> None:
-    """Every column has its printed winner, and still it is no evidence."""
-    found = written()
-    for result in found[method]:
-        result.metrics["mutual_information"] = 0.001 * (1 + result.spec.seed)
-    told = generated.decide_table(found)
-    assert told is not None
-    # BN-VAE is what is compared with; Scale-VAE is praised, and the columns count for nothing.
-    lost = {generated.SCALED: Label.NOT_REPRODUCED, generated.BATCH_NORM: Label.CANNOT_TELL}
-    assert told.label is lost[method]
-    assert told.counts(Role.CENTRAL).hold == 0
-
-
-def test_table_5_needs_both_methods_and_more_than_one_seed() -> None:
-    one = generated.decide_table(written(seeds=(0,)))
-    assert one is not None and one.verdict is Verdict.UNDECIDED
-    found = written()
-    del found[generated.BATCH_NORM]
-    assert generated.decide_table(found) is None
-    with pytest.raises(BadInput, match='did you mean "greedy"'):
-        generated.decide_table(written(), "gredy")
-
-
-def test_tables_of_generated_text() -> None:
-    shown = {"Beginnings of Yahoo documents, reference": written()}
-    rows = generated.printed_table(shown, "sampled").set_index("measure")
-    assert rows.loc["PPL", "BN-VAE (0.6), printed"] == "260.44"
-    assert rows.loc["Dist-2, %", "Scale-VAE (1.1), printed"] == "1.89 E-05"
-    assert rows.loc["Gram-2, %", "Scale-VAE (1.1), reference"] == "98.11 (0.01)"
-    every = generated.all_table(written(), "greedy").set_index("measure")["people: test set"]
-    assert every["PPL"] == "50.0"
-    assert every["Gram-3, %"] == "50.00"
-    assert every["words a text"] == "–"
-    winners = generated.winners_table(shown).set_index("larger")
-    assert (winners["printed"] == winners["reference, drawn words"]).all()
-    assert list(winners["printed"]).count("BN-VAE") == 2
-    assert generated.examples(written(), "greedy").shape == (1, 5)
-    factors = generated.factor_table(shown).set_index("method")["largest f"]
-    assert list(factors) == ["–", "30.0 (0.0)"]
-    figure = generated.plane_figure(written())
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == [*map(generated.called, benchmarks.GENERATION), "test set"]
-    assert plots.png(figure).startswith(b"\x89PNG")
+    assert list(decoding.ways_table(ways)["share of the way"]) == ["0", "0.333", "0.667", "1"]
 
 
 def test_names_tell_the_parameters_of_their_methods() -> None:
-    scaled = methods.get(generated.SCALED).posterior
-    assert generated.called(generated.SCALED) == f"Scale-VAE ({scaled.des_std})"  # type: ignore[attr-defined]
+    scaled = methods.get(benchmarks.WIDE_SCALE).posterior
+    assert generated.called(benchmarks.WIDE_SCALE) == f"Scale-VAE ({scaled.des_std})"  # type: ignore[attr-defined]
     assert [autogen.called(name) for name in (HALF, ANNEAL)] == [
         "AutoGen, m = 0.5",
         "VAE, annealed",

@@ -1,4 +1,4 @@
-"""Verdicts by rule, printed tables, and the inventory."""
+"""Verdicts by rule: intervals, checks, premises, and what follows from them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from companion import show
-from companion.claims import printed as papers
-from companion.claims.printed import (
+from companion.claims import verdicts
+from companion.claims.verdicts import (
     Check,
     Interval,
     Label,
@@ -110,7 +110,7 @@ def test_the_interval_with_a_shared_error_covers_the_truth_as_often_as_it_says()
 def test_wilsons_interval_is_the_closed_form_and_stays_inside() -> None:
     z = float(stats.norm.ppf(0.975))
     for k, n in ((0, 5), (3, 7), (5, 5), (900, 1000)):
-        p, found = k / n, papers.share(k, n)
+        p, found = k / n, verdicts.share(k, n)
         middle = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
         assert (found.mean, found.n) == (p, n)
@@ -118,28 +118,28 @@ def test_wilsons_interval_is_the_closed_form_and_stays_inside() -> None:
         assert 0.0 <= found.low <= p <= found.high <= 1.0
     for k, n in ((1, 0), (-1, 3), (4, 3)):
         with pytest.raises(BadInput, match="share"):
-            papers.share(k, n)
+            verdicts.share(k, n)
 
 
 @given(st.lists(st.floats(-1.0, 1.0), min_size=2, max_size=6))
 def test_correlations_never_leave_their_range(values: list[float]) -> None:
-    found = papers.correlation(values)
+    found = verdicts.correlation(values)
     assert -1.0 <= found.low <= found.mean <= found.high <= 1.0
 
 
 def test_fishers_intervals() -> None:
     values = [0.9, 0.99, 0.95]
-    found, z = papers.correlation(values), interval([math.atanh(v) for v in values])
+    found, z = verdicts.correlation(values), interval([math.atanh(v) for v in values])
     assert found[:3] == pytest.approx([math.tanh(end) for end in z[:3]])
     with pytest.raises(BadInput, match="correlations"):
-        papers.correlation([1.5])
-    pairs = papers.correlation_over_pairs(0.6, 12)
+        verdicts.correlation([1.5])
+    pairs = verdicts.correlation_over_pairs(0.6, 12)
     error = math.sqrt((1 + 0.36 / 2) / 9)
     assert pairs.low == pytest.approx(math.tanh(math.atanh(0.6) - 1.959964 * error), abs=1e-6)
-    assert papers.correlation_over_pairs(1.0, 30).high <= 1.0
-    assert papers.correlation_over_pairs(0.9, 3)[1:3] == (-1.0, 1.0)
+    assert verdicts.correlation_over_pairs(1.0, 30).high <= 1.0
+    assert verdicts.correlation_over_pairs(0.9, 3)[1:3] == (-1.0, 1.0)
     with pytest.raises(BadInput, match="over pairs"):
-        papers.correlation_over_pairs(0.9, 0)
+        verdicts.correlation_over_pairs(0.9, 0)
 
 
 def test_a_rank_correlations_interval_covers_the_truth_as_often_as_it_says() -> None:
@@ -147,7 +147,7 @@ def test_a_rank_correlations_interval_covers_the_truth_as_often_as_it_says() -> 
     hits = []
     for _ in range(2000):
         x, y = generator.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], 20).T
-        found = papers.correlation_over_pairs(float(stats.spearmanr(x, y).statistic), 20)
+        found = verdicts.correlation_over_pairs(float(stats.spearmanr(x, y).statistic), 20)
         hits.append(found.low <= true <= found.high)
     assert 0.93 < np.mean(hits) < 0.98
 
@@ -188,22 +188,22 @@ def some(holds: int, fails: int = 0, undecided: int = 0) -> list[Check]:
         (some(1, 4), Verdict.MIXED),  # a fifth of the decided
         (some(1, 5), Verdict.FAILS),
         (some(2, 1, 4), Verdict.UNDECIDED),  # fewer than half are decided
-        ([papers.side(FAILS), HOLDS], Verdict.HOLDS),  # a side check decides nothing
-        ([papers.side(HOLDS), FAILS], Verdict.FAILS),
-        ([papers.premise(HOLDS), HOLDS], Verdict.HOLDS),
-        ([papers.premise(HOLDS), FAILS], Verdict.FAILS),  # a premise earns nothing
-        ([papers.premise(FAILS), HOLDS], Verdict.UNDECIDED),
-        ([papers.premise(OPEN), FAILS], Verdict.UNDECIDED),
-        ([papers.as_printed(FAILS), HOLDS], Verdict.CORRECTED),
-        ([papers.as_printed(HOLDS), HOLDS], Verdict.HOLDS),
-        ([papers.as_printed(FAILS), HOLDS, FAILS], Verdict.MIXED),
-        ([papers.as_printed(FAILS), FAILS], Verdict.FAILS),
+        ([verdicts.side(FAILS), HOLDS], Verdict.HOLDS),  # a side check decides nothing
+        ([verdicts.side(HOLDS), FAILS], Verdict.FAILS),
+        ([verdicts.premise(HOLDS), HOLDS], Verdict.HOLDS),
+        ([verdicts.premise(HOLDS), FAILS], Verdict.FAILS),  # a premise earns nothing
+        ([verdicts.premise(FAILS), HOLDS], Verdict.UNDECIDED),
+        ([verdicts.premise(OPEN), FAILS], Verdict.UNDECIDED),
+        ([verdicts.as_printed(FAILS), HOLDS], Verdict.CORRECTED),
+        ([verdicts.as_printed(HOLDS), HOLDS], Verdict.HOLDS),
+        ([verdicts.as_printed(FAILS), HOLDS, FAILS], Verdict.MIXED),
+        ([verdicts.as_printed(FAILS), FAILS], Verdict.FAILS),
     ],
 )
 def test_verdicts_follow_from_checks(checks: list[Check], verdict: Verdict) -> None:
     assert [c.outcome for c in (HOLDS, FAILS, OPEN)] == [Outcome.HOLDS, Outcome.FAILS, Outcome.OPEN]
     assert decide("lagging-fig2", "quick", checks).verdict is verdict
-    assert papers.answer("a question", "quick", checks).verdict is verdict
+    assert verdicts.answer("a question", "quick", checks).verdict is verdict
     assert decide("lagging-fig2", "quick", checks[::-1]).verdict is verdict
 
 
@@ -228,7 +228,7 @@ def test_what_fails_at_a_reduced_scale_was_not_reproduced_there() -> None:
     assert label("paper", FAILS) is label("exact", FAILS) is Label.FAILS
     assert label("quick", FAILS) is label("medium", FAILS) is Label.NOT_REPRODUCED
     assert label("medium and paper", FAILS) is Label.NOT_REPRODUCED  # the least counts
-    assert papers.answer("a question", "quick", [FAILS]).label is Label.FAILS
+    assert verdicts.answer("a question", "quick", [FAILS]).label is Label.FAILS
     assert label("quick", HOLDS) is Label.HOLDS and label("quick", OPEN) is Label.UNDECIDED
     assert label("smoke", HOLDS) is label("smoke", FAILS) is Label.CANNOT_TELL
     # `large` is the network and the sentences that the papers have on Short Yelp, and only there.
@@ -238,18 +238,18 @@ def test_what_fails_at_a_reduced_scale_was_not_reproduced_there() -> None:
     with pytest.raises(BadInput, match='did you mean "medium"'):
         decide("du-tab1", "mediun", [HOLDS])
     with pytest.raises(BadInput, match="item of the inventory"):
-        papers.reach("du-tab111", "paper")
+        verdicts.reach("du-tab111", "paper")
 
 
 def test_reaches() -> None:
-    found = {scale: papers.reach("du-tab1", scale) for scale in ("exact", "paper", "quick")}
+    found = {scale: verdicts.reach("du-tab1", scale) for scale in ("exact", "paper", "quick")}
     assert list(found.values()) == [Reach.EXACT, Reach.PAPER, Reach.REDUCED]
-    assert papers.reach("", "large") is Reach.PAPER
-    assert papers.beyond("autogen-tab2", "quick", "people").label is Label.NOT_CHECKABLE
+    assert verdicts.reach("", "large") is Reach.PAPER
+    assert verdicts.beyond("autogen-tab2", "quick", "people").label is Label.NOT_CHECKABLE
 
 
 def test_not_run_is_said_only_where_nothing_was_run() -> None:
-    absent = papers.missing("NLL of a less that of b", "below 0")
+    absent = verdicts.missing("NLL of a less that of b", "below 0")
     assert decide("du-tab1", "quick", [absent, absent]).label is Label.NOT_RUN
     found = decide("du-tab1", "quick", [absent, HOLDS])
     assert found.label is Label.UNDECIDED and found.sentence == (
@@ -259,8 +259,8 @@ def test_not_run_is_said_only_where_nothing_was_run() -> None:
 
 
 def test_a_premise_speaks_of_its_group() -> None:
-    grouped = papers.grouped
-    lost, met = papers.premise(grouped(FAILS, "Yelp")), papers.premise(grouped(HOLDS, "Yahoo"))
+    grouped = verdicts.grouped
+    lost, met = verdicts.premise(grouped(FAILS, "Yelp")), verdicts.premise(grouped(HOLDS, "Yahoo"))
     checks = [lost, met, grouped(FAILS, "Yelp"), grouped(HOLDS, "Yahoo"), grouped(HOLDS, "Yelp")]
     found = decide("du-tab1", "quick", checks)
     assert found.verdict is Verdict.HOLDS and found.reach is Reach.REDUCED
@@ -275,12 +275,12 @@ def test_a_premise_speaks_of_its_group() -> None:
     assert both.label is Label.CANNOT_TELL  # an average over the two stands under both
     assert grouped(grouped(HOLDS, "a"), "b", "a").groups == ("a", "b")
     assert decide("du-tab1", "quick", [lost, *checks[2:3]]).label is Label.CANNOT_TELL
-    everywhere = papers.premise(FAILS)
+    everywhere = verdicts.premise(FAILS)
     assert decide("du-tab1", "paper", [everywhere, *checks]).label is Label.CANNOT_TELL
 
 
 def test_boxes_count_central_checks_apart_from_side_ones_and_name_what_fails() -> None:
-    checks = [*some(39, 2, 14), *map(papers.side, some(1, 2))]
+    checks = [*some(39, 2, 14), *map(verdicts.side, some(1, 2))]
     told = decide("du-tab1", "quick", checks).sentence
     assert told.startswith("39 of 55 central checks hold, 2 fail, 14 undecided; 1 of 3 side checks")
     assert told.endswith("What fails: b; b")
@@ -296,48 +296,48 @@ def test_boxes_count_central_checks_apart_from_side_ones_and_name_what_fails() -
 def test_a_verdict_that_says_nothing_says_why() -> None:
     def reason(*checks: Check, scale: str = "quick") -> str:
         found = decide("lagging-fig2", scale, checks)
-        assert papers.answer("a question", scale, checks).reason == found.reason
+        assert verdicts.answer("a question", scale, checks).reason == found.reason
         return found.reason
 
     assert reason(HOLDS) == reason(FAILS, OPEN) == reason(HOLDS, FAILS) == ""
     assert "over 2 seeds are too wide" in reason(OPEN, below("d", [1.0], 2.0))
     assert reason(below("d", [1.0], 2.0)) == "one seed decides nothing"
-    awaited = [papers.stated(name, "two seeds", None, "no data folder") for name in "ef"]
+    awaited = [verdicts.stated(name, "two seeds", None, "no data folder") for name in "ef"]
     assert reason(*awaited) == "nothing is there to decide 2 of 2 checks (no data folder)"
-    lost = papers.premise(papers.stated("seeds that collapsed", "none", False, "1 of 3"))
-    assert reason(lost, HOLDS, papers.premise(HOLDS)).endswith("(seeds that collapsed: 1 of 3)")
-    assert reason(papers.premise(OPEN), HOLDS).endswith("(c)")
+    lost = verdicts.premise(verdicts.stated("seeds that collapsed", "none", False, "1 of 3"))
+    assert reason(lost, HOLDS, verdicts.premise(HOLDS)).endswith("(seeds that collapsed: 1 of 3)")
+    assert reason(verdicts.premise(OPEN), HOLDS).endswith("(c)")
     assert "code runs" in reason(HOLDS, scale="smoke")
     assert "code runs" in reason(lost, HOLDS, scale="smoke")
-    assert reason(papers.missing("x", "y")) == "nothing was run for it"
+    assert reason(verdicts.missing("x", "y")) == "nothing was run for it"
 
 
 def test_a_finding_can_be_put_under_a_premise() -> None:
     for verdict in (HOLDS, FAILS):
-        found = decide("du-tab1", "quick", [verdict, papers.side(OPEN)])
-        assert papers.under(found, []) == found
-        kept = papers.under(found, [papers.premise(HOLDS)])
+        found = decide("du-tab1", "quick", [verdict, verdicts.side(OPEN)])
+        assert verdicts.under(found, []) == found
+        kept = verdicts.under(found, [verdicts.premise(HOLDS)])
         assert kept.verdict is found.verdict and len(kept.checks) == 3
-        lost = papers.under(found, [papers.premise(FAILS)])
+        lost = verdicts.under(found, [verdicts.premise(FAILS)])
         assert lost.label is Label.CANNOT_TELL and lost.claim == found.claim
-    survey = papers.beyond("autogen-tab2", "quick", "people")
-    assert papers.under(survey, [papers.premise(FAILS)]) == survey
+    survey = verdicts.beyond("autogen-tab2", "quick", "people")
+    assert verdicts.under(survey, [verdicts.premise(FAILS)]) == survey
     with pytest.raises(BadInput, match="premises"):
-        papers.under(found, [HOLDS])
+        verdicts.under(found, [HOLDS])
 
 
 def test_a_premise_is_marked_for_readers_only() -> None:
-    one = papers.premise(papers.stated("classes", "4", True, "found"))
+    one = verdicts.premise(verdicts.stated("classes", "4", True, "found"))
     assert one.quantity == "classes"
     shown = show.verdict(decide("lagging-fig2", "quick", [one, HOLDS])).data
     assert shown.count("premise: ") == 1 and ">premise: classes<" in shown
 
 
 def test_a_stated_check_has_words_in_place_of_an_interval() -> None:
-    checks = [papers.stated("classes", "4", holds, "found") for holds in (True, False, None)]
+    checks = [verdicts.stated("classes", "4", holds, "found") for holds in (True, False, None)]
     assert [c.outcome for c in checks] == [Outcome.HOLDS, Outcome.FAILS, Outcome.OPEN]
     for check in checks:
-        assert check.found == "found" and check.measured.n == 0
+        assert check.words == "found" and check.measured.n == 0
     assert decide("lagging-fig2", "quick", checks).verdict is Verdict.MIXED
 
 
@@ -347,23 +347,4 @@ def test_a_verdict_needs_a_known_item_and_checks() -> None:
     with pytest.raises(BadInput, match="at least one central"):
         decide("lagging-fig2", "quick", [])
     with pytest.raises(BadInput, match="beside premises"):
-        decide("lagging-fig2", "quick", [papers.premise(HOLDS)])
-
-
-def test_inventory_has_all_items_with_claims() -> None:
-    items = papers.inventory()
-    assert len(items) == 69
-    assert all(item["claim"] for item in items.values())
-
-
-def test_printed_tables_hold_the_papers_numbers_and_leave_lost_ones_empty() -> None:
-    seven, eight = papers.printed("lagging", "table7"), papers.printed("lagging", "table8")
-    yahoo = seven.set_index("dataset").loc["Yahoo"]
-    assert (yahoo["nll"], yahoo["kl"], yahoo["mi_variance"]) == (327.98, 5.35, 0.002)
-    assert math.isnan(yahoo["nll_variance"])
-    # the duplicate that the page mentions
-    assert yahoo["neg_elbo"] == eight.set_index("dataset").loc["Yahoo", "neg_elbo"] == 329.54
-    with pytest.raises(BadInput, match='did you mean "table7"'):
-        papers.printed("lagging", "table77")
-    with pytest.raises(BadInput, match='did you mean "lagging"'):
-        papers.printed("laging", "table7")
+        decide("lagging-fig2", "quick", [verdicts.premise(HOLDS)])
