@@ -22,20 +22,22 @@ PAGE = Path(__file__).parents[1] / "book" / "add-a-method.md"
 REPORT = """
 import json
 from posterior_collapse import methods
-from companion.claims import comparison as benchmark, groups as benchmarks
+from companion.claims import comparison, evidence, groups
+from companion.methods import four_slots, probes
 from companion.build.parameters import Page
 from posterior_collapse.runs import Spec
 
 page = Page("smoke", (0,), "cpu", {"dataset": "grammar"})
-rows = benchmarks.expand(["vae", "@own"])
-found = benchmark.this_build(page, rows) if "hinge" in rows else {}
+rows = groups.expand(["vae", "@own"])
+run = lambda m: evidence.this_build(page, "text-grammar", m)
+runs = {m: run(m) for m in rows} if "hinge" in rows else {}
 print(json.dumps({
     "rows": rows,
-    "table": benchmark.numbers(found).rows["method"].tolist() if found else [],
-    "probes": benchmark.probes(found).rows.columns.tolist() if found else [],
+    "table": comparison.numbers(runs).rows["method"].tolist() if runs else [],
+    "probes": probes.probes(runs).rows.columns.tolist() if runs else [],
     "key": Spec("text-grammar", "vae", "smoke").key(),
     "own": Spec("text-grammar", "hinge(floor=3)", "smoke").key() if "hinge" in rows else "",
-    "slots": benchmark.choices()["objective"].tolist(),
+    "slots": four_slots.choices()["objective"].tolist(),
 }))
 """
 

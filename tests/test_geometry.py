@@ -416,7 +416,7 @@ def test_a_smaller_load_of_five_gaussians_is_a_prefix(sequences: datasets.TextDa
         assert torch.equal(part.labels, whole.labels[: len(part)])
     whole_z, small_z = five_gaussians.latents(), five_gaussians.latents(small.sizes)
     assert all(torch.equal(s.z, w.z[: len(s.z)]) for s, w in zip(small_z, whole_z, strict=True))
-    with pytest.raises(BadInput, match="sizes.valid = 2001"):
+    with pytest.raises(BadInput, match="whole number from 1 to 2000, given 2001"):
         five_gaussians.latents(datasets.Sizes(1, 2001, 1))
 
 

@@ -21,7 +21,7 @@ from posterior_collapse.datasets import EOS, Split, arrays
 from posterior_collapse.networks import VAE
 from posterior_collapse.posteriors import DiagonalNormal
 from posterior_collapse.recipes import Wording
-from posterior_collapse.runs import Spec, build_model, text, train_or_load, work
+from posterior_collapse.runs import Spec, build_model, text, train_or_load
 from posterior_collapse.runs.spec import load_data
 from posterior_collapse.training.semi_amortised import Refined
 
@@ -362,9 +362,11 @@ def test_measures_of_text_are_of_the_posterior_that_is_evaluated(
     """Semi-amortised inference goes on after the encoder, for words and codes too."""
     spec = replace(SPEC, method="sa-vae(steps=2)")
     seen: list[object] = []
-    wanted = work.measure_text
+    wanted = measure.measure_text
     monkeypatch.setattr(
-        work, "measure_text", lambda s, model, *rest: seen.append(model) or wanted(s, model, *rest)
+        measure,
+        "measure_text",
+        lambda s, model, *rest: seen.append(model) or wanted(s, model, *rest),
     )
     run = train_or_load(spec, "cpu", False)
     assert isinstance(seen[0], Refined)

@@ -26,7 +26,7 @@ def run_visible(page: str, until: str = "") -> tuple[dict[str, Any], dict[str, t
     sides: dict[str, tuple[Any, Any]] = {}
     for cell in cells:
         tags = cell["metadata"].get("tags", [])
-        if cell["cell_type"] != "code" or {"parameters", "hide-input"} & set(tags):
+        if cell["cell_type"] != "code" or {"parameters", "hide-input", "solution"} & set(tags):
             continue
         source = "".join(cell["source"])
         lines = [line for line in source.splitlines() if line.strip()]
