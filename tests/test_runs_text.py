@@ -21,7 +21,7 @@ from posterior_collapse.datasets import EOS, Split, arrays
 from posterior_collapse.networks import VAE
 from posterior_collapse.posteriors import DiagonalNormal
 from posterior_collapse.recipes import Wording
-from posterior_collapse.runs import Spec, build_model, text, train_or_load
+from posterior_collapse.runs import Spec, build_model, measure, text, train_or_load
 from posterior_collapse.runs.spec import load_data
 from posterior_collapse.training.semi_amortised import Refined
 
@@ -363,11 +363,12 @@ def test_measures_of_text_are_of_the_posterior_that_is_evaluated(
     spec = replace(SPEC, method="sa-vae(steps=2)")
     seen: list[object] = []
     wanted = measure.measure_text
-    monkeypatch.setattr(
-        measure,
-        "measure_text",
-        lambda s, model, *rest: seen.append(model) or wanted(s, model, *rest),
-    )
+
+    def seeing(spec: Spec, model: Any, *rest: Any) -> text.Measured:
+        seen.append(model)
+        return wanted(spec, model, *rest)
+
+    monkeypatch.setattr(measure, "measure_text", seeing)
     run = train_or_load(spec, "cpu", False)
     assert isinstance(seen[0], Refined)
     model = build_model(spec)
