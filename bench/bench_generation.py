@@ -34,10 +34,10 @@ from common import (
 from torch import Tensor
 
 from posterior_collapse.datasets.arrays import BOS, EOS, PAD
-from posterior_collapse.generation import Generated, beam_search, greedy, sample
 from posterior_collapse.networks import VAE, text_vae
 from posterior_collapse.posteriors import Diagonal
 from posterior_collapse.priors import StandardNormal
+from posterior_collapse.text import Generated, beam_search, greedy, sample
 
 VOCABULARY, EMBEDDING, HIDDEN, LATENT = 10_000, 200, 512, 32  # IGP's text recipes
 LONGEST = 30

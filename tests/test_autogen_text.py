@@ -22,10 +22,11 @@ from companion.claims.reference import Result
 from companion.claims.verdicts import Finding, Outcome, Verdict
 from companion.scale import generation as generated
 from companion.show import figures as plots
-from posterior_collapse import methods, text_metrics
+from posterior_collapse import methods
 from posterior_collapse.errors import BadInput
 from posterior_collapse.objectives import ELBO, AutoGen, Constant
 from posterior_collapse.runs import Spec, train_or_load
+from posterior_collapse.text import metrics as text_metrics
 
 VAE, ANNEAL = benchmarks.VAE, benchmarks.ANNEAL_EPOCHS
 HALF, ONE, TWO = (benchmarks.FRACTIONS[m] for m in (0.5, 1.0, 2.0))

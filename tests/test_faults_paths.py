@@ -29,13 +29,13 @@ from companion.build import batch, environment, reader
 from companion.build.parameters import check_seeds
 from pages_help import notebook, printed, small_book
 from posterior_collapse import datasets, gaussian, methods, places, recipes
-from posterior_collapse import text_metrics as metrics
 from posterior_collapse.errors import LARGEST_SEED, BadInput, PosteriorCollapseError, whole
 from posterior_collapse.methods import entries
 from posterior_collapse.objectives import ImportanceWeighted
 from posterior_collapse.runs import DamagedRun, Spec, load_run, run_folder, train_or_load, work
 from posterior_collapse.runs.__main__ import main as runs
 from posterior_collapse.runs.store import partial_folder
+from posterior_collapse.text import metrics as metrics
 from posterior_collapse.training import TrainingDiverged, state
 
 VAE = Spec("text-grammar", "vae", "smoke")

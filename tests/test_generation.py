@@ -15,18 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from posterior_collapse import generation, methods
+from posterior_collapse import methods
+from posterior_collapse import text as written
 from posterior_collapse.datasets.arrays import BOS, EOS, PAD, UNK, Split
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
 from posterior_collapse.networks import VAE, ImageNetwork, Latent, TextNetwork, build_vae
 from posterior_collapse.posteriors import Delta, Diagonal, Flow, PointMass, Posterior, Scaled
 from posterior_collapse.priors import Prior, ScaledStandardNormal, StandardNormal
+from posterior_collapse.text import beam, decoding, tasks
 
 DECODERS = {
-    "greedy": generation.greedy,
-    "sample": generation.sample,
-    "beam": partial(generation.beam_search, width=3),
-    "beam, normalised": partial(generation.beam_search, width=3, length_power=1.0),
+    "greedy": decoding.greedy,
+    "sample": decoding.sample,
+    "beam": partial(beam.beam_search, width=3),
+    "beam, normalised": partial(beam.beam_search, width=3, length_power=1.0),
 }
 
 
@@ -76,7 +78,7 @@ def next_words(model: VAE, words: Sequence[int], z: Tensor) -> list[float]:
     return [log_likelihood(model, [*words, w], z) - before for w in range(size)]
 
 
-def sentences_of(found: generation.Generated) -> list[tuple[int, ...]]:
+def sentences_of(found: decoding.Generated) -> list[tuple[int, ...]]:
     """Words after BOS of each row."""
     rows = zip(found.tokens.tolist(), found.lengths.tolist(), strict=True)
     return [tuple(row[1:length]) for row, length in rows]
@@ -163,8 +165,8 @@ def test_what_runs_together_changes_nothing(name: str, monkeypatch: pytest.Monke
     decode = partial(DECODERS[name], max_length=7)
     whole = decode(model, z, seeded())
     for places, entries in ((1, 2**21), (3, 2**21), (7, 2**21), (1024, 1), (1024, 100)):
-        monkeypatch.setattr(generation, "SENTENCES_PER_STEP", places)
-        monkeypatch.setattr(generation, "LOG_PROBABILITIES_PER_STEP", entries)
+        monkeypatch.setattr(decoding, "SENTENCES_PER_STEP", places)
+        monkeypatch.setattr(decoding, "LOG_PROBABILITIES_PER_STEP", entries)
         parts = decode(model, z, seeded())
         assert torch.equal(parts.tokens, whole.tokens)
         assert torch.equal(parts.lengths, whole.lengths)
@@ -186,7 +188,7 @@ def test_time_and_memory_are_those_of_the_words(name: str, monkeypatch: pytest.M
     """No row is decoded after its end, and never more rows than places."""
     model, z = text_model(8), codes(100)
     width = 3 if "beam" in name else 1
-    monkeypatch.setattr(generation, "SENTENCES_PER_STEP", 10)
+    monkeypatch.setattr(decoding, "SENTENCES_PER_STEP", 10)
     rows: list[int] = []
     step = model.decoder.step
 
@@ -256,7 +258,7 @@ def plain_greedy(model: VAE, z: Tensor, most: int, forbidden: Sequence[int]) -> 
 @pytest.mark.parametrize("forbidden", [(), (PAD, BOS), (PAD, BOS, UNK)])
 def test_greedy_takes_the_best_word_at_every_step(forbidden: tuple[int, ...]) -> None:
     model, z = text_model(7), codes(12)
-    found = generation.greedy(model, z, max_length=5, forbidden=forbidden)
+    found = decoding.greedy(model, z, max_length=5, forbidden=forbidden)
     expected = [plain_greedy(model, one, 5, forbidden) for one in z]
     assert sentences_of(found) == expected
     assert len(set(expected)) > 2
@@ -328,7 +330,7 @@ def test_samples_have_exact_frequencies(
         model, z, most, lambda scores: plain_filter(scores, forbidden, **full)
     )
     assert math.isclose(sum(exact.values()), 1.0)
-    found = generation.sample(
+    found = decoding.sample(
         model, z.expand(count, -1), seeded(7), max_length=most, forbidden=forbidden, **choice
     )
     seen = Counter(sentences_of(found))
@@ -348,9 +350,9 @@ def test_samples_have_exact_frequencies(
 
 def test_a_low_temperature_and_one_word_are_greedy() -> None:
     model, z = text_model(8), codes(40)
-    greedy = generation.greedy(model, z, max_length=6)
+    greedy = decoding.greedy(model, z, max_length=6)
     for choice in ({"temperature": 1e-4}, {"temperature": 1e-320}, {"top_k": 1}, {"nucleus": 1e-9}):
-        found = generation.sample(model, z, seeded(), max_length=6, **choice)
+        found = decoding.sample(model, z, seeded(), max_length=6, **choice)
         assert torch.equal(found.tokens, greedy.tokens), choice
 
 
@@ -360,8 +362,8 @@ def test_one_sentence_whose_nucleus_ends_late_is_drawn(vocabulary: int, nucleus:
     """No row of the batch ends its nucleus among the first words that are looked at."""
     model = text_model(vocabulary, spread=0.01)  # nearly uniform
     for count in (1, 3):
-        codes = generation.prior_codes(model, count, seeded())
-        found = generation.sample(model, codes, seeded(), nucleus=nucleus, max_length=4)
+        codes = tasks.prior_codes(model, count, seeded())
+        found = decoding.sample(model, codes, seeded(), nucleus=nucleus, max_length=4)
         assert found.log_probabilities.isfinite().all()
 
 
@@ -378,8 +380,8 @@ def test_words_are_drawn_where_the_forbidden_ones_have_all_the_probability(choic
         return log_probability.log_softmax(-1), after
 
     model.decoder.step = step  # type: ignore[method-assign,assignment]
-    codes = generation.prior_codes(model, 4, seeded())
-    found = generation.sample(model, codes, seeded(), max_length=3, **choice)
+    codes = tasks.prior_codes(model, 4, seeded())
+    found = decoding.sample(model, codes, seeded(), max_length=3, **choice)
     assert not (found.tokens[:, 1] == 0).any()
 
 
@@ -390,10 +392,10 @@ def test_a_model_of_nan_is_told(way: str) -> None:
         model.decoder.words.weight.fill_(math.nan)  # type: ignore[union-attr,operator]
     codes = torch.zeros(2, 2, dtype=torch.float64)
     with pytest.raises(PosteriorCollapseError, match="may hold nan"):
-        getattr(generation, way)(model, codes, seeded())
+        getattr(written, way)(model, codes, seeded())
     if way == "sample":
         with pytest.raises(PosteriorCollapseError, match="may hold nan"):
-            generation.sample(model, codes, seeded(), nucleus=0.5)
+            decoding.sample(model, codes, seeded(), nucleus=0.5)
 
 
 @pytest.mark.parametrize("sharpness", [0.05, 1.0, 6.0])
@@ -405,7 +407,7 @@ def test_the_nucleus_is_the_smallest_set(
     logits = sharpness * torch.randn(4, 1000, generator=seeded(2), dtype=torch.float64)
     mass = None if top_k else logits.exp().sum(-1)
     for number in [top_k] if top_k else [1, 64, 512, 1000]:
-        likely = generation._likely(logits, number, nucleus, mass if number < 1000 else None)
+        likely = decoding._likely(logits, number, nucleus, mass if number < 1000 else None)
         for row in range(4):
             scores = logits[row].tolist()
             expected = plain_filter(scores, (), 1.0, top_k, nucleus)
@@ -421,11 +423,11 @@ def test_rows_whose_nuclei_end_at_different_words_are_drawn_alike(nucleus: float
     sharpness = torch.tensor([0.01, 0.5, 2.0, 5.0, 12.0], dtype=torch.float64).repeat(200)
     logits = sharpness[:, None] * torch.randn(1000, 900, generator=seeded(2), dtype=torch.float64)
     uniform = torch.rand(1000, generator=seeded(3), dtype=torch.float64)
-    drawn = generation._draw_likely(logits, uniform, None, nucleus)
+    drawn = decoding._draw_likely(logits, uniform, None, nucleus)
     ends = set()
     for row, value, word in zip(logits.tolist(), uniform.tolist(), drawn.tolist(), strict=True):
         expected = plain_filter(row, (), 1.0, None, nucleus)
-        ends.add(sum(len(expected) > number for number in generation._LOOKED_AT))
+        ends.add(sum(len(expected) > number for number in decoding._LOOKED_AT))
         running = itertools.accumulate(expected.values())  # the most probable first
         reached = zip(expected, running, strict=True)
         assert word == next(candidate for candidate, share in reached if share > value)
@@ -439,7 +441,7 @@ def test_rows_whose_nuclei_end_at_different_words_are_drawn_alike(nucleus: float
 def test_inversion_agrees_with_running_sums(weights: list[float], uniform: float) -> None:
     weights[len(weights) // 2] = 0.5
     given_weights = torch.tensor([weights], dtype=torch.float64)
-    found = int(generation._invert(given_weights, torch.tensor([uniform], dtype=torch.float64)))
+    found = int(decoding._invert(given_weights, torch.tensor([uniform], dtype=torch.float64)))
     assert weights[found] > 0.0
     target, total = uniform * math.fsum(weights), math.fsum(weights)
     before = math.fsum(weights[:found])
@@ -452,7 +454,7 @@ def test_inversion_at_the_ends_draws_no_word_of_weight_zero() -> None:
     weights[0, [300, 699]] = 0.0
     for value, expected in ((0.0, 301), (1.0 - 2.0**-53, 698)):
         uniform = torch.tensor([value], dtype=torch.float64)
-        assert int(generation._invert(weights, uniform)) == expected
+        assert int(decoding._invert(weights, uniform)) == expected
 
 
 # --- beam search ----------------------------------------------------------------------------------
@@ -472,7 +474,7 @@ def test_a_wide_beam_finds_the_best_sentence_there_is(vocabulary: int, power: fl
     model, z = text_model(vocabulary), codes(6)
     words, most = range(UNK, vocabulary), 4
     width = len(every_sentence(words, most))
-    found = generation.beam_search(model, z, width=width, length_power=power, max_length=most)
+    found = beam.beam_search(model, z, width=width, length_power=power, max_length=most)
     expected = [best_of_all(model, one, most, power, words) for one in z]
     assert sentences_of(found) == expected
     assert found.finished.all()
@@ -506,7 +508,7 @@ def plain_beam(
 @pytest.mark.parametrize("width", [1, 2, 3, 5])
 def test_a_narrow_beam_keeps_what_a_plain_one_keeps(width: int, power: float) -> None:
     model, z = text_model(7, spread=1.0), codes(10)
-    found = generation.beam_search(model, z, width=width, length_power=power, max_length=5)
+    found = beam.beam_search(model, z, width=width, length_power=power, max_length=5)
     plain = [plain_beam(model, one, width, power, 5) for one in z]
     assert sentences_of(found) == [sentence for sentence, _ in plain]
     assert found.finished.tolist() == [ended > 0 for _, ended in plain]
@@ -514,8 +516,8 @@ def test_a_narrow_beam_keeps_what_a_plain_one_keeps(width: int, power: float) ->
 
 def test_a_beam_of_one_is_greedy() -> None:
     model, z = text_model(8), codes(80)
-    one = generation.beam_search(model, z, width=1, max_length=6)
-    greedy = generation.greedy(model, z, max_length=6)
+    one = beam.beam_search(model, z, width=1, max_length=6)
+    greedy = decoding.greedy(model, z, max_length=6)
     assert torch.equal(one.tokens, greedy.tokens)
     assert set(one.finished.tolist()) == {True, False}
 
@@ -523,7 +525,7 @@ def test_a_beam_of_one_is_greedy() -> None:
 def test_length_normalisation_prefers_longer_sentences() -> None:
     model, z = text_model(6, spread=0.8), codes(30)
     lengths = [
-        generation.beam_search(model, z, width=200, length_power=power, max_length=5).lengths
+        beam.beam_search(model, z, width=200, length_power=power, max_length=5).lengths
         for power in (0.0, 0.5, 1.0, 2.0)
     ]
     for shorter, longer in itertools.pairwise(lengths):
@@ -539,7 +541,7 @@ def test_means_are_what_the_decoder_sees(posterior: Posterior) -> None:
     model, text = text_model(6, posterior=posterior), small_text()
     if isinstance(posterior, Scaled):
         model.posterior_head.factor.copy_(torch.tensor([2.0, 0.5]))
-    z = generation.encode(model, text, seeded())
+    z = tasks.encode(model, text, seeded())
     model.eval()
     for row, length in enumerate(text.lengths.tolist()):
         with torch.no_grad():
@@ -557,8 +559,8 @@ def test_means_are_what_the_decoder_sees(posterior: Posterior) -> None:
 def test_draws_of_the_posterior_come_from_the_generator() -> None:
     model, text = text_model(6), small_text(count=1)
     many = Split(text.tokens.expand(4000, -1), text.lengths.expand(4000))
-    z = generation.encode(model, many, seeded(2), generation.posterior_draw)
-    assert torch.equal(z, generation.encode(model, many, seeded(2), generation.posterior_draw))
+    z = tasks.encode(model, many, seeded(2), tasks.posterior_draw)
+    assert torch.equal(z, tasks.encode(model, many, seeded(2), tasks.posterior_draw))
     model.eval()
     q = model.posterior(text.tokens)
     error = (z.mean(0) - q.mean[0]).abs() / (q.stddev[0] / math.sqrt(4000))
@@ -572,34 +574,34 @@ def test_scale_vae_generates_from_scaled_draws(prior: Prior) -> None:
     model = text_model(6, posterior=Scaled(), prior=prior)
     factor = torch.tensor([3.0, 0.25], dtype=torch.float64)
     model.posterior_head.factor.copy_(factor)
-    z = generation.prior_codes(model, 50, seeded(8))
+    z = tasks.prior_codes(model, 50, seeded(8))
     normal = torch.randn(50, 2, generator=seeded(8), dtype=torch.float64)
     torch.testing.assert_close(z, factor * normal)
-    found = generation.from_prior(model, 50, seeded(8), decode=partial(generation.greedy))
+    found = tasks.from_prior(model, 50, seeded(8), decode=partial(decoding.greedy))
     assert torch.equal(found.z, z)
-    assert torch.equal(found.tokens, generation.greedy(model, z).tokens)
+    assert torch.equal(found.tokens, decoding.greedy(model, z).tokens)
 
 
 def test_scale_vae_reconstructs_from_scaled_means() -> None:
     model, text = text_model(6, posterior=Scaled()), small_text()
-    plain = generation.reconstruct(model, text, seeded())
+    plain = tasks.reconstruct(model, text, seeded())
     factor = torch.tensor([3.0, -0.25], dtype=torch.float64)
     model.posterior_head.factor.copy_(factor)
-    scaled = generation.reconstruct(model, text, seeded())
+    scaled = tasks.reconstruct(model, text, seeded())
     torch.testing.assert_close(scaled.z, factor * plain.z)
-    assert torch.equal(scaled.tokens, generation.greedy(model, factor * plain.z).tokens)
+    assert torch.equal(scaled.tokens, decoding.greedy(model, factor * plain.z).tokens)
 
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_reconstruction_is_encoding_and_decoding_in_order(name: str) -> None:
     model, text = text_model(6), small_text()
     decode = partial(DECODERS[name], max_length=6)
-    found = generation.reconstruct(model, text, seeded(), decode=decode)
-    z = generation.encode(model, text, seeded())
+    found = tasks.reconstruct(model, text, seeded(), decode=decode)
+    z = tasks.encode(model, text, seeded())
     expected = decode(model, z, seeded())
     assert torch.equal(found.tokens, expected.tokens)
     for row, length in enumerate(text.lengths.tolist()):
-        alone = generation.encode(
+        alone = tasks.encode(
             model, Split(text.tokens[row : row + 1, :length], text.lengths[row : row + 1]), seeded()
         )
         torch.testing.assert_close(alone[0], z[row])
@@ -607,8 +609,8 @@ def test_reconstruction_is_encoding_and_decoding_in_order(name: str) -> None:
 
 def test_a_language_model_is_sampled_without_z() -> None:
     model = text_model(6, latent=Latent.NONE, spread=0.8)
-    decode = partial(generation.sample, max_length=3)
-    found = generation.from_prior(model, 5000, seeded(), decode=decode)
+    decode = partial(decoding.sample, max_length=3)
+    found = tasks.from_prior(model, 5000, seeded(), decode=decode)
     assert found.z.shape == (5000, 0)
     z = torch.zeros(0, dtype=torch.float64)
     exact = exact_distribution(
@@ -623,19 +625,19 @@ def test_a_language_model_is_sampled_without_z() -> None:
 def test_every_method_generates(name: str) -> None:
     chosen = methods.get(name)
     model = text_model(8, 3, chosen.posterior, chosen.prior, chosen.latent, spread=0.3)
-    decode = partial(generation.sample, max_length=4)
-    found = generation.from_prior(model, 7, seeded(), decode=decode)
+    decode = partial(decoding.sample, max_length=4)
+    found = tasks.from_prior(model, 7, seeded(), decode=decode)
     assert len(found.lengths) == 7 and torch.isfinite(found.log_probabilities).all()
     if chosen.latent is not Latent.NONE:
-        for code in (generation.posterior_mean, generation.posterior_draw):
-            again = generation.reconstruct(model, small_text(), seeded(), code=code, decode=decode)
+        for code in (tasks.posterior_mean, tasks.posterior_draw):
+            again = tasks.reconstruct(model, small_text(), seeded(), code=code, decode=decode)
             assert torch.isfinite(again.log_probabilities).all()
 
 
 # --- interpolation --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [generation.linear, generation.spherical])
+@pytest.mark.parametrize("path", [tasks.linear, tasks.spherical])
 def test_paths_begin_and_end_where_asked(path: Callable[..., Tensor]) -> None:
     start, end = codes(20, 5, 1), codes(20, 5, 2)
     found = path(start, end, 7)
@@ -647,13 +649,13 @@ def test_paths_begin_and_end_where_asked(path: Callable[..., Tensor]) -> None:
 
 def test_the_linear_path_has_even_steps() -> None:
     start, end = codes(20, 5, 1), codes(20, 5, 2)
-    steps = generation.linear(start, end, 9).diff(dim=1)
+    steps = tasks.linear(start, end, 9).diff(dim=1)
     torch.testing.assert_close(steps, ((end - start) / 8)[:, None].expand_as(steps))
 
 
 def test_the_spherical_path_has_even_norms_and_angles() -> None:
     start, end = 3.0 * codes(20, 5, 1), codes(20, 5, 2)
-    found = generation.spherical(start, end, 9)
+    found = tasks.spherical(start, end, 9)
     weight = torch.linspace(0.0, 1.0, 9, dtype=torch.float64)
     norms = (1 - weight) * start.norm(dim=1)[:, None] + weight * end.norm(dim=1)[:, None]
     torch.testing.assert_close(found.norm(dim=-1), norms)
@@ -667,7 +669,7 @@ def test_the_spherical_path_of_equal_norms_is_a_rotation() -> None:
     angle = torch.tensor([1e-9, 0.3, 2.0, 3.1415], dtype=torch.float64)
     start = torch.tensor([[2.0, 0.0]], dtype=torch.float64).expand(4, 2)
     end = 2.0 * torch.stack([angle.cos(), angle.sin()], 1)
-    found = generation.spherical(start, end, 11)
+    found = tasks.spherical(start, end, 11)
     at = angle[:, None] * torch.linspace(0.0, 1.0, 11, dtype=torch.float64)
     expected = 2.0 * torch.stack([at.cos(), at.sin()], -1)
     # An angle near pi is known from its ends to about eps / (pi - angle).
@@ -677,15 +679,15 @@ def test_the_spherical_path_of_equal_norms_is_a_rotation() -> None:
 def test_the_spherical_path_of_equal_directions_is_a_line() -> None:
     start = codes(5, 4)
     torch.testing.assert_close(
-        generation.spherical(start, 2.0 * start, 6), generation.linear(start, 2.0 * start, 6)
+        tasks.spherical(start, 2.0 * start, 6), tasks.linear(start, 2.0 * start, 6)
     )
 
 
-@pytest.mark.parametrize("path", [generation.linear, generation.spherical])
+@pytest.mark.parametrize("path", [tasks.linear, tasks.spherical])
 def test_sentences_of_a_path_are_in_order(path: Callable[..., Tensor]) -> None:
     model, start, end = text_model(8), codes(3, seed=1), codes(3, seed=2)
-    decode = partial(generation.greedy, max_length=5)
-    found = generation.interpolate(model, start, end, 4, seeded(), path=path, decode=decode)
+    decode = partial(decoding.greedy, max_length=5)
+    found = tasks.interpolate(model, start, end, 4, seeded(), path=path, decode=decode)
     assert len(found.lengths) == 12
     ends = decode(model, torch.cat([start, end]))
     assert sentences_of(found)[::4] == sentences_of(ends)[:3]
@@ -714,20 +716,20 @@ def words_of(split: Split) -> list[list[int]]:
     ]
 
 
-CORRUPTIONS = (generation.cut_ends, generation.drop_words, generation.hide_words)
+CORRUPTIONS = (tasks.cut_ends, tasks.drop_words, tasks.hide_words)
 
 
 def test_cut_ends_keeps_the_first_quarter_as_in_igp_table_5() -> None:
     # The two examples of the table have 25 and 27 words, of which 6 and 6 are shown.
     text = long_text([25, 27, 1, 0, 4])
-    assert [len(words) for words in words_of(generation.cut_ends(text))] == [6, 6, 0, 0, 1]
-    for before, after in zip(words_of(text), words_of(generation.cut_ends(text)), strict=True):
+    assert [len(words) for words in words_of(tasks.cut_ends(text))] == [6, 6, 0, 0, 1]
+    for before, after in zip(words_of(text), words_of(tasks.cut_ends(text)), strict=True):
         assert after == before[: len(after)]
 
 
 def test_dropped_words_are_random_and_the_rest_keeps_its_order() -> None:
     text = long_text([10] * 3000 + [3, 0, 1])
-    found = words_of(generation.drop_words(text, seeded()))
+    found = words_of(tasks.drop_words(text, seeded()))
     assert [len(words) for words in found[-3:]] == [2, 0, 0]
     counts = Counter(word for words in found[:3000] for word in words)
     for words in found:
@@ -739,7 +741,7 @@ def test_dropped_words_are_random_and_the_rest_keeps_its_order() -> None:
 
 def test_hidden_words_are_random_and_replaced_by_unk() -> None:
     text = long_text([8] * 2000 + [0])
-    corrupted = generation.hide_words(text, seeded())
+    corrupted = tasks.hide_words(text, seeded())
     assert torch.equal(corrupted.lengths, text.lengths)
     seen: Counter[int] = Counter()
     for before, after in zip(words_of(text), words_of(corrupted), strict=True):
@@ -771,10 +773,10 @@ def test_corruption_has_ends_and_leaves_its_input_alone(corrupt: Callable[..., S
 @pytest.mark.parametrize("corrupt", CORRUPTIONS)
 def test_imputation_reconstructs_what_is_left(corrupt: Callable[..., Split]) -> None:
     model, text = text_model(6), small_text()
-    decode = partial(generation.greedy, max_length=6)
-    found = generation.impute(model, text, corrupt, seeded(3), decode=decode)
+    decode = partial(decoding.greedy, max_length=6)
+    found = tasks.impute(model, text, corrupt, seeded(3), decode=decode)
     assert torch.equal(found.corrupted.tokens, corrupt(text, seeded(3)).tokens)
-    expected = generation.reconstruct(model, found.corrupted, seeded(), decode=decode)
+    expected = tasks.reconstruct(model, found.corrupted, seeded(), decode=decode)
     assert torch.equal(found.generated.tokens, expected.tokens)
 
 
@@ -812,7 +814,7 @@ def test_numbers_out_of_range_are_refused(
     decode: str, choice: dict[str, object], message: str
 ) -> None:
     with pytest.raises(BadInput, match=message):
-        getattr(generation, decode)(text_model(8), codes(3), seeded(), **choice)
+        getattr(written, decode)(text_model(8), codes(3), seeded(), **choice)
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -830,11 +832,11 @@ def test_image_models_are_refused() -> None:
     z, text = codes(3).float(), small_text()
     calls: list[Callable[[], object]] = [
         *(partial(decode, model, z, seeded()) for decode in DECODERS.values()),
-        lambda: generation.from_prior(model, 3, seeded()),
-        lambda: generation.reconstruct(model, text, seeded()),
-        lambda: generation.interpolate(model, z, z, 3, seeded()),
-        lambda: generation.impute(model, text, generation.cut_ends, seeded()),
-        lambda: generation.encode(model, text, seeded()),
+        lambda: tasks.from_prior(model, 3, seeded()),
+        lambda: tasks.reconstruct(model, text, seeded()),
+        lambda: tasks.interpolate(model, z, z, 3, seeded()),
+        lambda: tasks.impute(model, text, tasks.cut_ends, seeded()),
+        lambda: tasks.encode(model, text, seeded()),
     ]
     for call in calls:
         with pytest.raises(BadInput, match=message):
@@ -844,10 +846,10 @@ def test_image_models_are_refused() -> None:
 def test_a_language_model_has_no_codes() -> None:
     model, text, z = text_model(latent=Latent.NONE), small_text(), codes(3, 0)
     calls: list[Callable[[], object]] = [
-        lambda: generation.reconstruct(model, text, seeded()),
-        lambda: generation.interpolate(model, z, z, 3, seeded()),
-        lambda: generation.impute(model, text, generation.cut_ends, seeded()),
-        lambda: generation.encode(model, text, seeded()),
+        lambda: tasks.reconstruct(model, text, seeded()),
+        lambda: tasks.interpolate(model, z, z, 3, seeded()),
+        lambda: tasks.impute(model, text, tasks.cut_ends, seeded()),
+        lambda: tasks.encode(model, text, seeded()),
     ]
     for call in calls:
         with pytest.raises(BadInput, match=r"needs a latent variable, .* none \(D = 0\)"):
@@ -856,19 +858,19 @@ def test_a_language_model_has_no_codes() -> None:
 
 def test_impossible_paths_are_refused() -> None:
     start = codes(3)
-    for path in (generation.linear, generation.spherical):
+    for path in (tasks.linear, tasks.spherical):
         with pytest.raises(BadInput, match="points is a whole number of at least 2, given 1"):
             path(start, start, 1)
         with pytest.raises(BadInput, match=r"both \(N, D\), given \(3, 2\) and \(2, 2\)"):
             path(start, start[:2], 3)
     with pytest.raises(BadInput, match="other than 0"):
-        generation.spherical(start, torch.zeros_like(start), 3)
+        tasks.spherical(start, torch.zeros_like(start), 3)
     opposite = start.clone()
     opposite[1] *= -2.0
     with pytest.raises(BadInput, match="codes of pair 1 are opposite"):
-        generation.spherical(start, opposite, 3)
+        tasks.spherical(start, opposite, 3)
     with pytest.raises(BadInput, match="count is a whole number of at least 1, given 0"):
-        generation.prior_codes(text_model(), 0, seeded())
+        tasks.prior_codes(text_model(), 0, seeded())
 
 
 def test_as_many_words_stay_as_a_share_says() -> None:
@@ -876,5 +878,5 @@ def test_as_many_words_stay_as_a_share_says() -> None:
     lengths = torch.arange(2, 203)
     split = Split(torch.zeros(len(lengths), 1, dtype=torch.long), lengths)
     for hundredths in range(101):
-        kept = generation._kept(split, hundredths / 100)
+        kept = tasks._kept(split, hundredths / 100)
         assert kept.tolist() == [n * (100 - hundredths) // 100 for n in range(201)]

@@ -16,13 +16,15 @@ import pytest
 import torch
 
 from companion.claims import reference
-from posterior_collapse import datasets, generation, text_metrics
+from posterior_collapse import datasets
 from posterior_collapse.datasets import EOS, Split, arrays
 from posterior_collapse.networks import VAE
 from posterior_collapse.posteriors import DiagonalNormal
 from posterior_collapse.recipes import Wording
 from posterior_collapse.runs import Spec, build_model, measure, text, train_or_load
 from posterior_collapse.runs.spec import load_data
+from posterior_collapse.text import decoding, tasks
+from posterior_collapse.text import metrics as text_metrics
 from posterior_collapse.training.semi_amortised import Refined
 
 SPEC = Spec("igp-grammar", "igp+target-kl(c=5, ramp=4)", "smoke")
@@ -152,7 +154,7 @@ def test_between_is_counted_by_hand(
     tokens = [[1, *words, EOS] for line in lines for words in line]
     given = split_of(*tokens)
     written = SimpleNamespace(split=lambda: given)
-    monkeypatch.setattr(generation, "interpolate", lambda *_, **__: written)
+    monkeypatch.setattr(tasks, "interpolate", lambda *_, **__: written)
     found = text._between(data, model, text._head(data.test, 4), generator())
     rows = text_metrics.of_split(given)
     scores = [
@@ -173,8 +175,8 @@ def test_between_starts_and_ends_at_neighbours(data: datasets.TextDataset, model
     part = text._head(data.test, 6)
     found = text._between(data, model, part, generator())
     longest = int(data.train.lengths.max())
-    codes = generation.encode(model, part, generator())
-    ends = generation.greedy(model, codes[[0, 3]], generator(), max_length=longest).split()
+    codes = tasks.encode(model, part, generator())
+    ends = decoding.greedy(model, codes[[0, 3]], generator(), max_length=longest).split()
     words = data.vocabulary.words
     shown = [" ".join(words[int(one)] for one in row) for row in text_metrics.of_split(ends)]
     assert [found.arrays["text_interpolation"][place] for place in (0, -1)] == shown
@@ -378,7 +380,7 @@ def test_measures_of_text_are_of_the_posterior_that_is_evaluated(
     part = data.test.take(torch.arange(24))
     rows = torch.cat(part.batch_rows(128))
     refined = spec.choices.training.evaluated(model.eval())
-    codes = generation.encode(refined, part, generator())[rows]  # type: ignore[arg-type]
+    codes = tasks.encode(refined, part, generator())[rows]  # type: ignore[arg-type]
     torch.testing.assert_close(torch.from_numpy(run.arrays["code_mean"]), codes)
-    plain = generation.encode(model, part, generator())[rows]
+    plain = tasks.encode(model, part, generator())[rows]
     assert not torch.equal(plain, codes)

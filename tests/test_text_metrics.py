@@ -12,13 +12,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posterior_collapse import text_metrics
 from posterior_collapse.datasets.arrays import BOS, EOS, PAD, Split
 from posterior_collapse.errors import BadInput
-from posterior_collapse.generation import from_prior, sample
 from posterior_collapse.networks import VAE, ImageNetwork, Latent, TextNetwork, build_vae
 from posterior_collapse.posteriors import Diagonal
 from posterior_collapse.priors import StandardNormal
+from posterior_collapse.text import from_prior, sample
+from posterior_collapse.text import metrics as text_metrics
 
 Sentences = list[list[str]]
 

@@ -27,13 +27,13 @@ from companion.claims import groups as benchmarks
 from companion.claims.premises import Premise
 from companion.claims.printed import printed
 from companion.claims.verdicts import Finding, beyond
-from posterior_collapse import generation, methods
+from posterior_collapse import methods
 from posterior_collapse.datasets import TextDataset
 from posterior_collapse.datasets.arrays import UNK, Split
 from posterior_collapse.errors import BadInput, nearest, whole
-from posterior_collapse.generation import Generated
 from posterior_collapse.networks import VAE
 from posterior_collapse.runs import Run, build_model, load_data
+from posterior_collapse.text import Generated, beam, tasks
 
 __all__ = [
     "METHODS",
@@ -289,18 +289,16 @@ def build(page: Page) -> Survey:
         raise BadInput(f"a survey is about sentences, and {RECIPE} has images")
     part, controls = _parts(data)
     longest = int(data.train.lengths.max())
-    decode: Callable[..., Generated] = partial(
-        generation.beam_search, width=_WIDTH, max_length=longest
-    )
+    decode: Callable[..., Generated] = partial(beam.beam_search, width=_WIDTH, max_length=longest)
     again: dict[str, list[str]] = {}
     written: dict[str, list[str]] = {}
     for name, run in runs.items():
         model = _model(run)
         generator = torch.Generator().manual_seed(first.seeds[0])
-        code = generation.posterior_draw
-        made = generation.reconstruct(model, part, generator, code=code, decode=decode)
+        code = tasks.posterior_draw
+        made = tasks.reconstruct(model, part, generator, code=code, decode=decode)
         again[name] = _texts(data, made)
-        made = generation.from_prior(model, _DRAWS, generator, decode=decode)
+        made = tasks.from_prior(model, _DRAWS, generator, decode=decode)
         written[name] = _texts(data, made)
     sources = _texts(data, part)
     written["real"] = _texts(data, controls)

@@ -12,12 +12,12 @@ import torch
 from companion.autogen.text import COMPARED, VERSUS, Way, called, printed_wins, versus
 from companion.claims.groups import ANNEAL_EPOCHS, FRACTIONS
 from companion.numbers import number
-from posterior_collapse import generation, text_metrics
 from posterior_collapse.datasets import Split, TextDataset
 from posterior_collapse.errors import BadInput
-from posterior_collapse.generation import Decode, Generated
 from posterior_collapse.networks import VAE
 from posterior_collapse.runs import Run, build_model, load_data
+from posterior_collapse.text import Decode, Generated, beam, tasks
+from posterior_collapse.text import metrics as text_metrics
 
 
 def _model(run: Run) -> VAE:
@@ -36,7 +36,7 @@ def _text(run: Run) -> TextDataset:
 
 def _beam(data: TextDataset) -> Decode:
     """Beam search as the paper decodes; its width is not printed."""
-    return partial(generation.beam_search, width=5, max_length=int(data.train.lengths.max()))
+    return partial(beam.beam_search, width=5, max_length=int(data.train.lengths.max()))
 
 
 def _head(split: Split, count: int) -> Split:
@@ -64,11 +64,11 @@ def rebuild(runs: Mapping[str, Sequence[Run]], count: int = 100) -> Rebuilt:
         data, model = _text(run), _model(run)
         part = _head(data.test, count)
         source = [data.vocabulary.decode(row) for row in part.tokens]
-        generated = generation.reconstruct(
+        generated = tasks.reconstruct(
             model,
             part,
             torch.Generator().manual_seed(run.spec.seed),
-            code=generation.posterior_draw,
+            code=tasks.posterior_draw,
             decode=_beam(data),
         )
         written[method] = [data.vocabulary.decode(row) for row in generated.tokens]
@@ -118,8 +118,8 @@ def preference_table(rebuilt: Rebuilt) -> pd.DataFrame:
 
 
 _PATHS: dict[str, Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]] = {
-    "straight": generation.linear,
-    "great circle": generation.spherical,
+    "straight": tasks.linear,
+    "great circle": tasks.spherical,
 }
 
 
@@ -141,12 +141,12 @@ def ways(runs: Mapping[str, Sequence[Run]], pairs: int = 40, points: int = 9) ->
         data, model = _text(run), _model(run)
         generator = torch.Generator().manual_seed(run.spec.seed)
         part = _head(data.test, 2 * pairs)
-        codes = generation.encode(model, part, generator)
+        codes = tasks.encode(model, part, generator)
         half = len(codes) // 2
         differ = part.lengths[:half] != part.lengths[half : 2 * half]
         place = int(differ.int().argmax())  # the first one, or 0 where there is none
         for name, path in _PATHS.items():
-            made: Generated = generation.interpolate(
+            made: Generated = tasks.interpolate(
                 model,
                 codes[:half],
                 codes[half : 2 * half],

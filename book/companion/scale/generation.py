@@ -1,7 +1,8 @@
 """What the page on generated text asks: table 5 of Song et al. 2024, measured with known measures.
 
 The paper's slides define Gram-n and Dist-n in a sentence and neither perplexity nor entropy, and
-do not say how z becomes words.  What is measured here is defined in :mod:`text_metrics`.
+do not say how z becomes words.  What is measured here is defined in
+:mod:`posterior_collapse.text.metrics`.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ __all__ = ["Spec", "choose_device", "load_data", "sources_digest"]
 # tests/test_runs.py follows the imports of a run and holds this list complete.
 _DECIDING = (
     "gaussian.py",
-    "generation.py",
+    "text",
     "layers.py",
     "precision.py",
     "posteriors",
@@ -36,7 +36,6 @@ _DECIDING = (
     "training",
     "estimators",
     "probes.py",
-    "text_metrics.py",
     "datasets/arrays.py",
     "datasets/labelled.py",
     "datasets/partitions.py",

@@ -21,12 +21,11 @@ from sklearn.metrics import f1_score, silhouette_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from torch import Tensor
 
-from posterior_collapse import datasets, generation, text_metrics
+from posterior_collapse import datasets
 from posterior_collapse.datasets import Split, TextDataset
 from posterior_collapse.datasets.arrays import equal_length_rows
 from posterior_collapse.estimators import evaluating
 from posterior_collapse.gaussian import aggregate_moments
-from posterior_collapse.generation import Decode, Generated
 from posterior_collapse.networks import VAE, Latent
 from posterior_collapse.posteriors import gaussian_code
 from posterior_collapse.probes import classify_codes, linear_probe, standardised
@@ -34,6 +33,8 @@ from posterior_collapse.recipes import Wording
 from posterior_collapse.runs.models import build_model
 from posterior_collapse.runs.monitor import Recorder
 from posterior_collapse.runs.spec import Spec, load_data
+from posterior_collapse.text import Decode, Generated, decoding, tasks
+from posterior_collapse.text import metrics as text_metrics
 from posterior_collapse.training import new_state, train
 
 __all__ = ["SHARES", "Measured", "labels_of", "language_model", "measure_text"]
@@ -48,8 +49,8 @@ _BATCH = 32  # of the perceptron: there are a thousand codes, where the paper ha
 _SUBSETS = 5  # random choices of the labelled examples, over which accuracies are averaged
 # What the papers do not say is how z becomes words when they generate; both ways are measured.
 _WAYS: dict[str, Callable[..., Generated]] = {
-    "greedy": generation.greedy,
-    "sampled": generation.sample,
+    "greedy": decoding.greedy,
+    "sampled": decoding.sample,
 }
 
 
@@ -98,7 +99,7 @@ def _back(generated: Generated) -> Split:
 
 def _greedy(data: TextDataset) -> Decode:
     """The most probable words; one more than the longest training sentence has is too many."""
-    return partial(generation.greedy, max_length=int(data.train.lengths.max()))
+    return partial(decoding.greedy, max_length=int(data.train.lengths.max()))
 
 
 def _head(split: Split, count: int) -> Split:
@@ -128,7 +129,7 @@ def _reconstructed(
 ) -> tuple[Measured, Split]:
     """Greedy reconstructions from the mean, compared with their sentences."""
     decode = _greedy(data)
-    written = _back(generation.reconstruct(model, part, generator, decode=decode))
+    written = _back(tasks.reconstruct(model, part, generator, decode=decode))
     wanted = _on(part, torch.device("cpu"))
     kept = {"text_source": _shown(data, wanted), "text_reconstruction": _shown(data, written)}
     measured = Measured(
@@ -145,13 +146,13 @@ def _imputed(
 
     The sentences returned are those whose ends were cut.
     """
-    ways = {"ends": generation.cut_ends, "hidden": generation.hide_words}
+    ways = {"ends": tasks.cut_ends, "hidden": tasks.hide_words}
     metrics: dict[str, float] = {}
     arrays: dict[str, NDArray[Any]] = {}
     texts: dict[str, Split] = {}
     wanted = _on(part, torch.device("cpu"))
     for name, corrupt in ways.items():
-        found = generation.impute(model, part, corrupt, generator, decode=_greedy(data))
+        found = tasks.impute(model, part, corrupt, generator, decode=_greedy(data))
         written = texts[name] = _back(found.generated)
         metrics |= _likeness(written, wanted, f"imputed_{name}_")
         arrays[f"text_cut_{name}"] = np.array(
@@ -168,9 +169,9 @@ def _between(data: TextDataset, model: VAE, part: Split, generator: torch.Genera
     alike the two ends are, and ``interpolation_distinct`` the share of different sentences on a
     line.
     """
-    codes = generation.encode(model, part, generator)
+    codes = tasks.encode(model, part, generator)
     half = len(codes) // 2
-    ways = generation.interpolate(
+    ways = tasks.interpolate(
         model, codes[:half], codes[half : 2 * half], _POINTS, generator, decode=_greedy(data)
     )
     rows = text_metrics.of_split(_back(ways))
@@ -256,7 +257,7 @@ def _generated(
     for name, way in _WAYS.items():
         prefix = f"{name}_"
         decode = partial(way, max_length=longest)
-        codes = generation.prior_codes(model, wording.generated, generator)
+        codes = tasks.prior_codes(model, wording.generated, generator)
         written = _back(decode(model, codes, generator))
         arrays = {f"text_{name}": np.array(_shown(data, written))}
         measures = _variety(_head(written, several), data.train, prefix) | _faults(written, prefix)
@@ -349,10 +350,10 @@ def _labelled(
     device = test.tokens.device
     train = _on(data.train, device)
     codes = {
-        "train": generation.encode(model, train, generator).cpu(),
-        "test": generation.encode(model, test, generator).cpu(),
-        "dropped": generation.encode(
-            model, generation.drop_words(test, generator, share=0.3), generator
+        "train": tasks.encode(model, train, generator).cpu(),
+        "test": tasks.encode(model, test, generator).cpu(),
+        "dropped": tasks.encode(
+            model, tasks.drop_words(test, generator, share=0.3), generator
         ).cpu(),
     }
     labels, wanted = data.train.labels, data.test.labels
