@@ -132,6 +132,13 @@ def _visit_block(translator: Any, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+def _is_bare_field(
+    app: Sphinx, kind: str, name: str, member: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leave out fields of named tuples, of which Python itself says no more than their number."""
+    return True if (getattr(member, "__doc__", "") or "").startswith("Alias for field") else None
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.add_html_math_renderer("mathml", (_visit_inline, None), (_visit_block, None))
@@ -139,4 +146,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", _without_thebe)
     app.connect("source-read", _note_source)
     app.connect("env-get-outdated", _outdated)
+    app.setup_extension("sphinx.ext.autodoc")  # whose event the next line names
+    app.connect("autodoc-skip-member", _is_bare_field)
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}

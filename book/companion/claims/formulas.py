@@ -28,14 +28,6 @@ WEIGHTS = WEIGHTS / WEIGHTS.sum()
 # --- what formulas are made of --------------------------------------------------------------------
 
 
-def log(x: Any) -> Any:
-    """Natural logarithm, elementwise; of symbols too."""
-    if isinstance(x, sympy.Basic):
-        return sympy.log(x)
-    is_symbolic = np.asarray(x).dtype == object
-    return np.frompyfunc(sympy.log, 1, 1)(x) if is_symbolic else np.log(x)
-
-
 def root(x: Any) -> Any:
     """Square root; of symbols too."""
     return sympy.sqrt(x) if isinstance(x, sympy.Basic) else np.sqrt(x)
@@ -46,14 +38,9 @@ def average(values: Array, *axes: int) -> Any:
     return values.sum(axes) / math.prod(values.shape[axis] for axis in axes)
 
 
-def log_normal(z: Any, mean: Any, variance: Any) -> Any:
+def log_gaussian(z: Any, mean: Any, variance: Any) -> Any:
     """Log density of N(mean, variance) at z, elementwise."""
     return -0.5 * ((z - mean) ** 2 / variance + np.log(2.0 * math.pi * variance))
-
-
-def kl_of_normals(m1: Any, v1: Any, m2: Any, v2: Any) -> Any:
-    """KL(N(m1, v1) || N(m2, v2)), elementwise."""
-    return ((v1 + (m1 - m2) ** 2) / v2 - 1 - log(v1) + log(v2)) / 2
 
 
 def expected(function: Callable[[Array], Array], mean: Any, variance: Any) -> Any:

@@ -166,7 +166,7 @@ def _collapse(runs: Runs) -> Part:
     return Part(
         name,
         rule,
-        f"MI {information:.2f} ({_seeds(group, 'mutual_information')})",
+        f"MI {information:z.2f} ({_seeds(group, 'mutual_information')})",
         information < bound,
     )
 
@@ -194,7 +194,7 @@ def _above(name: str, runs: Runs, wanted: Callable[[str], bool], methods: str) -
     if not known:
         return Part(name, rule, f"no results of {methods}", None)
     best = max(known, key=lambda method: known[method])
-    numbers = f"MI {known[best]:.2f} with {best} ({_seeds(runs[best], 'mutual_information')})"
+    numbers = f"MI {known[best]:z.2f} with {best} ({_seeds(runs[best], 'mutual_information')})"
     return Part(name, rule, numbers, known[best] > CARRIED)
 
 

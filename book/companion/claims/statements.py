@@ -214,8 +214,11 @@ def _mutation(statement: Statement, name: str) -> Mutation:
 
 
 def log(value: Any) -> Any:
-    """The logarithm of a number, an array or a SymPy expression, for formulas of all three."""
-    return sympy.log(value) if isinstance(value, sympy.Basic) else np.log(value)
+    """The logarithm of a number, an array or a SymPy expression, or an array of these."""
+    if isinstance(value, sympy.Basic):
+        return sympy.log(value)
+    is_symbolic = np.asarray(value).dtype == object
+    return np.frompyfunc(sympy.log, 1, 1)(value) if is_symbolic else np.log(value)
 
 
 def exp(value: Any) -> Any:

@@ -11,7 +11,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from companion.claims.formulas import Array, log_normal
+from companion.claims.formulas import Array, log_gaussian
 from companion.claims.printed import printed
 from companion.claims.statements import Examination, examine
 from companion.claims.verdicts import Check, Finding, Interval, Outcome, answer
@@ -112,9 +112,9 @@ def measures(offsets: Array, shifts: Array = _SHIFTS) -> Measures:
 def _densities(axes: Axes, means: Array) -> None:
     """Posteriors in colour over the prior."""
     z = np.linspace(-4.0, 5.0, 361)
-    _line(axes, z, np.exp(log_normal(z, 0.0, 1.0)), "--", "guide", "prior")
+    _line(axes, z, np.exp(log_gaussian(z, 0.0, 1.0)), "--", "guide", "prior")
     for number, mean in enumerate(means):
-        density = np.exp(log_normal(z, mean, _VARIANCE))
+        density = np.exp(log_gaussian(z, mean, _VARIANCE))
         _line(axes, z, density, "-", "vae", None if number else "q(z|x)")
     axes.set(xlim=(-4.0, 5.0), ylim=(0.0, 1.0), xlabel="z", ylabel="density")
 
@@ -417,7 +417,7 @@ def steered_figure(mpd0: float, mpd1: float) -> Figure:
     for axes, (name, code) in zip(pair, panels, strict=True):
         lines = zip(("-", "--"), ("vae", "lagging"), *code, strict=True)
         for style, colour, mean, variance in lines:
-            _line(axes, z, np.exp(log_normal(z, mean, variance)), style, colour)
+            _line(axes, z, np.exp(log_gaussian(z, mean, variance)), style, colour)
         axes.set_title(f"MPD({name}) = {pairwise_mpd(*code):.2f}", fontsize=9)
         axes.set(xlabel=name, ylabel="density", ylim=(0.0, 0.9), xlim=(-4, 6))
     return figure

@@ -16,7 +16,8 @@ import sympy
 from hypothesis import strategies as st
 
 from companion.claims import formulas as f
-from companion.claims.formulas import Array, average, log_normal
+from companion.claims.formulas import Array, average, log_gaussian
+from companion.claims.mixtures import gaussian_kl
 from companion.claims.statements import Evidence, Formulas, equal, sampled, search, stated
 
 __all__ = ["STATEMENTS"]
@@ -54,7 +55,7 @@ def mean_variance(mean: Array, ddof: Any = 0) -> Any:
 
 def log_density(z: Array, mean: Array, variance: Array) -> Array:
     """log N(z; mean, diag variance), all (n, D), to (n,)."""
-    return np.asarray(log_normal(z, mean, variance).sum(-1))
+    return np.asarray(log_gaussian(z, mean, variance).sum(-1))
 
 
 def log_ratio(
@@ -82,7 +83,7 @@ def some_posteriors(random: np.random.Generator) -> tuple[Array, Array]:
 def pairwise_kl(mean: Array, variance: Array) -> Array:
     """KL(q_i || q_j) for all pairs, (N, N)."""
     pairs = mean[:, None], variance[:, None], mean[None], variance[None]
-    return np.asarray(f.kl_of_normals(*pairs).sum(-1))
+    return np.asarray(gaussian_kl(*pairs).sum(-1))
 
 
 def pairwise_mpd(mean: Array, variance: Array) -> float:
@@ -367,7 +368,9 @@ def _entropy_sampled(c: Formulas) -> Evidence:
 
 def quadrature_entropy(variance: Array) -> Array:
     """-E log q by quadrature, which is exact for the square in it."""
-    return np.asarray(f.expected(lambda z: -log_normal(z, 0.0, variance[..., None]), 0.0, variance))
+    return np.asarray(
+        f.expected(lambda z: -log_gaussian(z, 0.0, variance[..., None]), 0.0, variance)
+    )
 
 
 def _entropy_search(c: Formulas) -> Evidence:

@@ -18,8 +18,9 @@ import torch
 from hypothesis import strategies as st
 
 from companion.claims import formulas as f
-from companion.claims.formulas import ALPHA, Array, log_normal
-from companion.claims.statements import Evidence, Formulas, equal, sampled, search, stated
+from companion.claims.formulas import ALPHA, Array, log_gaussian
+from companion.claims.mixtures import gaussian_kl
+from companion.claims.statements import Evidence, Formulas, equal, log, sampled, search, stated
 from companion.du.statements import pairwise_mpd
 from companion.du.statements_dropout import Dropout, kept_variance, mpd_over_masks
 from posterior_collapse.posteriors import BatchNormed, DiversityUncertainty
@@ -31,7 +32,7 @@ EPS = 1e-5  # of PyTorch's batch norm
 
 def average_kl(mean: Array, variance: Array) -> float:
     """E_x KL(q(z|x) || N(0, I)) of (N, D) posteriors."""
-    return float(f.kl_of_normals(mean, variance, 0.0, 1.0).sum(-1).mean())
+    return float(gaussian_kl(mean, variance, 0.0, 1.0).sum(-1).mean())
 
 
 def integral(integrand: Callable[[Array], Array], mean: float, variance: float) -> float:
@@ -80,7 +81,7 @@ def _collapsed_sampled(c: Formulas) -> Evidence:
         np.where(random.random(shape) < 0.8, kept_variance(1.0, 0.8), ALPHA) for _ in range(2)
     )
     z = f.gaussian(random, 0.0, first, shape)
-    draws = (log_normal(z, 0.0, first) - log_normal(z, 0.0, second)).sum(-1)
+    draws = (log_gaussian(z, 0.0, first) - log_gaussian(z, 0.0, second)).sum(-1)
     exact = float(c.collapsed_mpd(1.0, 0.8, dimensions=32))
     return sampled("mean log-ratio at total collapse, D = 32, p = 0.8, nats", (exact, draws))
 
@@ -144,7 +145,7 @@ def mask_states(variance: float, keep: float) -> tuple[tuple[float, float], ...]
 def dropped_kl(distance: Any, variance: float, keep: float) -> Any:
     """KL between two posteriors of one variance, averaged over the masks of both."""
     states = mask_states(variance, keep)
-    pairs = ((p * q, f.kl_of_normals(0.0, v, distance, w)) for p, v in states for q, w in states)
+    pairs = ((p * q, gaussian_kl(0.0, v, distance, w)) for p, v in states for q, w in states)
     return sum(chance * kl for chance, kl in pairs)
 
 
@@ -156,7 +157,9 @@ def mixture_kl(distance: float, variance: float, keep: float) -> float:
     states = mask_states(variance, keep)
 
     def log_density(z: Array, mean: float) -> Array:
-        return np.asarray(np.logaddexp(*(math.log(p) + log_normal(z, mean, v) for p, v in states)))
+        return np.asarray(
+            np.logaddexp(*(math.log(p) + log_gaussian(z, mean, v) for p, v in states))
+        )
 
     def log_ratio(z: Array) -> Array:
         return log_density(z, 0.0) - log_density(z, distance)
@@ -168,8 +171,8 @@ def mixture_bound(distance: Any, variance: Any, keep: Any, alpha: Any = ALPHA) -
     """A bound on :func:`mixture_kl` that grows with distance more slowly than the plain KL."""
     wide = kept_variance(variance, keep, alpha)
     twice = (variance + distance**2) / wide
-    entropy = ((1 - keep) * (f.log(wide) - f.log(alpha)) - 1) / 2
-    return twice / 2 + entropy - f.log(keep)
+    entropy = ((1 - keep) * (log(wide) - log(alpha)) - 1) / 2
+    return twice / 2 + entropy - log(keep)
 
 
 def _mixture_symbolic(c: Formulas) -> Evidence:
@@ -193,7 +196,7 @@ def _mixture_sampled(c: Formulas) -> Evidence:
         wide = kept_variance(variance, keep)
         own = np.where(random.random(200_000) < keep, wide, ALPHA)
         z = f.gaussian(random, 0.0, own, own.size)
-        draws = log_normal(z, 0.0, own) - log_normal(z, distance, wide) - math.log(keep)
+        draws = log_gaussian(z, 0.0, own) - log_gaussian(z, distance, wide) - math.log(keep)
         cases.append((float(c.mixture_bound(distance, variance, keep)), draws))
     return sampled("mean log-ratio to the other's kept component, nats", *cases)
 
@@ -234,7 +237,7 @@ D10B = stated(
     {
         "half": ("twice / 2", "twice / 4"),
         "own": ("- 1) / 2", "- 1)"),
-        "lost": ("- f.log(keep)", ""),
+        "lost": ("- log(keep)", ""),
     },
     (_mixture_symbolic, _mixture_sampled, _mixture_search),
     _mixture_printed,
@@ -345,7 +348,7 @@ def constant_mean(kl: Any, dimensions: Any) -> Any:
 
 def constant_kl(mean: Any, variance: Any, dimensions: Any) -> Any:
     """KL of the constant posterior N(mean, variance) in each of D dimensions."""
-    return dimensions * (mean**2 + variance - 1 - f.log(variance)) / 2
+    return dimensions * (mean**2 + variance - 1 - log(variance)) / 2
 
 
 def _constant_symbolic(c: Formulas) -> Evidence:
@@ -366,7 +369,7 @@ def _constant_sampled(c: Formulas) -> Evidence:
     chosen = float(c.constant_mean(7.84, 32))
     for mean, variance, dimensions in ((chosen, 1.0, 32), (0.3, 0.5, 4)):
         z = f.gaussian(random, mean, variance, (20_000, dimensions))
-        own, prior = log_normal(z, mean, variance), log_normal(z, 0.0, 1.0)
+        own, prior = log_gaussian(z, mean, variance), log_gaussian(z, 0.0, 1.0)
         exact = float(c.constant_kl(mean, variance, dimensions))
         cases.append((7.84 if dimensions == 32 else exact, (own - prior).sum(-1)))
     same = np.logaddexp.reduce([own.sum(-1)] * 5) - math.log(5.0)  # the mixture of five
@@ -377,7 +380,7 @@ def information(mean: Array, variance: Array) -> float:
     """I(x; z) of N posteriors in one dimension, means and variances (N,), by quadrature."""
 
     def log_ratio(z: Array, own: int) -> Array:
-        terms = log_normal(z, mean[:, None], variance[:, None])
+        terms = log_gaussian(z, mean[:, None], variance[:, None])
         return np.asarray(terms[own] - np.logaddexp.reduce(terms) + math.log(len(mean)))
 
     parts = [integral(partial(log_ratio, own=i), mean[i], variance[i]) for i in range(len(mean))]
@@ -390,7 +393,7 @@ def _constant_search(c: Formulas) -> Evidence:
     def violated(case: tuple[float, int, int, float, float]) -> bool:
         wanted, dimensions, points, moved, widened = case
         b = float(c.constant_mean(wanted, dimensions))
-        own = integral(lambda z: log_normal(z, b, 1.0) - log_normal(z, 0.0, 1.0), b, 1.0)
+        own = integral(lambda z: log_gaussian(z, b, 1.0) - log_gaussian(z, 0.0, 1.0), b, 1.0)
         closed = float(c.constant_kl(b, 1.0, dimensions))
         if max(abs(dimensions * own - wanted), abs(closed - wanted)) > 1e-9 * (1.0 + wanted):
             return True
@@ -410,7 +413,7 @@ def _constant_search(c: Formulas) -> Evidence:
 D12 = stated(
     "D12",
     Formulas(constant_kl, constant_mean),
-    {"half": (") / 2", ") / 4"), "inside": ("- 1 - f", "- f"), "twice": ("2 * kl", "kl")},
+    {"half": (") / 2", ") / 4"), "inside": ("- 1 - log(", "- log("), "twice": ("2 * kl", "kl")},
     (_constant_symbolic, _constant_sampled, _constant_search),
 )
 
@@ -426,7 +429,7 @@ def outlier_distance(mpd: Any, points: Any) -> Any:
 def outlier_ceiling(points: Any) -> Any:
     """Most information that one point apart from N - 1 others can give: entropy of 1/N, nats."""
     rare = 1 / points
-    return -(rare * f.log(rare) + (1 - rare) * f.log(1 - rare))
+    return -(rare * log(rare) + (1 - rare) * log(1 - rare))
 
 
 def outlier_information(mpd: float, points: int) -> float:
@@ -435,8 +438,8 @@ def outlier_information(mpd: float, points: int) -> float:
     weights = np.log([1.0 - 1.0 / points, 1.0 / points])
 
     def log_ratio(z: Array, own: float) -> Array:
-        terms = [w + log_normal(z, m, 1.0) for w, m in zip(weights, (0.0, distance), strict=True)]
-        return np.asarray(log_normal(z, own, 1.0) - np.logaddexp(*terms))
+        terms = [w + log_gaussian(z, m, 1.0) for w, m in zip(weights, (0.0, distance), strict=True)]
+        return np.asarray(log_gaussian(z, own, 1.0) - np.logaddexp(*terms))
 
     near, far = (integral(partial(log_ratio, own=own), own, 1.0) for own in (0.0, distance))
     return float(np.exp(weights) @ [near, far])
@@ -457,12 +460,12 @@ def _outlier_sampled(c: Formulas) -> Evidence:
     distance = float(c.outlier_distance(40.0, points))
     first, second = (distance * (random.integers(0, points, size) == 0) for _ in range(2))
     z = first + random.normal(size=size)
-    own = log_normal(z, first, 1.0)
+    own = log_gaussian(z, first, 1.0)
     weights = (0.0, math.log(0.95)), (distance, math.log(0.05))
-    gained = own - np.logaddexp(*(log_normal(z, m, 1.0) + weight for m, weight in weights))
+    gained = own - np.logaddexp(*(log_gaussian(z, m, 1.0) + weight for m, weight in weights))
     # 29 deviations apart, so that the ceiling is reached
     ceiling = float(c.outlier_ceiling(points))
-    pairs = (40.0, own - log_normal(z, second, 1.0)), (ceiling, gained)
+    pairs = (40.0, own - log_gaussian(z, second, 1.0)), (ceiling, gained)
     return sampled("log-ratio of pairs and to the aggregate, nats", *pairs)
 
 
@@ -497,7 +500,7 @@ def floor(dimensions: Any, gamma: Any, beta: Any = 0.0) -> Any:
 
 def above(variance: Any) -> Any:
     """Twice what a dimension of this variance adds to the floor."""
-    return variance - 1 - f.log(variance)
+    return variance - 1 - log(variance)
 
 
 def above_floor(variance: Array) -> Any:
@@ -511,7 +514,7 @@ def _floor_symbolic(c: Formulas) -> Evidence:
     beta = sympy.symbols("beta", real=True)
     out = normalised(np.array([[distance], [-distance]]), gamma, beta, 0, sympy)
     variance = np.array([[s1], [s2]])
-    kl = f.average(f.kl_of_normals(out, variance, 0, 1), 0)[0]
+    kl = f.average(gaussian_kl(out, variance, 0, 1), 0)[0]
     bound, each = c.floor(1, gamma, beta) + c.above_floor(variance), c.above(s1)
     return equal(
         "average KL of two; slope of σ² − 1 − log σ²; its value at 1",
@@ -527,7 +530,7 @@ def _floor_sampled(c: Formulas) -> Evidence:
     for variance in (random.uniform(0.2, 1.5, (16, 4)), np.ones((16, 4))):
         mean, point = normalised(batch, 0.6, 0.2), random.integers(0, 16, 50_000)
         z = f.gaussian(random, mean[point], variance[point])
-        draws = log_normal(z, mean[point], variance[point]) - log_normal(z, 0.0, 1.0)
+        draws = log_gaussian(z, mean[point], variance[point]) - log_gaussian(z, 0.0, 1.0)
         exact = c.floor(4, 0.6, 0.2) + c.above_floor(variance)
         cases.append((float(exact), draws.sum(-1)))
     return sampled("mean log-ratio to the prior, nats", *cases)
@@ -567,7 +570,7 @@ D13 = stated(
     {
         "half": ("beta**2) / 2", "beta**2)"),
         "power": ("gamma**2", "gamma"),
-        "inside": ("- 1 - f", "- f"),
+        "inside": ("- 1 - log(", "- log("),
     },
     (_floor_symbolic, _floor_sampled, _floor_search),
 )
@@ -596,9 +599,9 @@ def _leaking_sampled(c: Formulas) -> Evidence:
     raw = np.array([[-2e-3], [-1e-3], [1e-3], [2e-3]])
     mean = normalised(raw, 0.6, 0.0, EPS)[random.integers(0, 4, 200_000), 0]
     z = f.gaussian(random, mean, 1.0)
-    pair = c.leaking_floor(raw, 0.6, 0.0, EPS), log_normal(z, mean, 1.0)
+    pair = c.leaking_floor(raw, 0.6, 0.0, EPS), log_gaussian(z, mean, 1.0)
     return sampled(
-        "mean log-ratio to the prior, nats", (pair[0], pair[1] - log_normal(z, 0.0, 1.0))
+        "mean log-ratio to the prior, nats", (pair[0], pair[1] - log_gaussian(z, 0.0, 1.0))
     )
 
 

@@ -21,7 +21,7 @@ from scipy import integrate
 
 from companion.claims import formulas as f
 from companion.claims.formulas import ALPHA, Array, average
-from companion.claims.statements import Evidence, Formulas, equal, sampled, search, stated
+from companion.claims.statements import Evidence, Formulas, equal, log, sampled, search, stated
 from companion.du.statements import (
     SAMPLES,
     log_density,
@@ -161,7 +161,7 @@ def _two_points(v: Any, p: Any, alpha: Any) -> Dropout:
 
 def dropped_entropy_above(above: Any, keep: Any, scale: Any = math.pi * math.e) -> Any:
     """Average entropy over the mask, each point and dimension, at alpha = 1/(2 pi e)."""
-    return keep * f.log(1 + 2 * scale * above / keep) / 2
+    return keep * log(1 + 2 * scale * above / keep) / 2
 
 
 def chance_of_none(keep: Any, dimensions: int) -> Any:
@@ -379,7 +379,7 @@ D6 = stated(
 
 def log_moment(above: Any, keep: Any, alpha: Any) -> Any:
     """E[log variance] over the mask."""
-    return (1 - keep) * f.log(alpha) + keep * f.log(above / keep + alpha)
+    return (1 - keep) * log(alpha) + keep * log(above / keep + alpha)
 
 
 def entropy_of(log_variance: Any, constant: float = math.log(2.0 * math.pi * math.e)) -> Any:
@@ -456,7 +456,7 @@ def inverse_slope(above: Any, keep: Any, alpha: Any) -> Any:
 def log_slope(above: Any, keep: Any, alpha: Any) -> Any:
     """d/dp E[log variance]; positive."""
     u = 1 + above / (keep * alpha)
-    return f.log(u) - (u - 1) / u
+    return log(u) - (u - 1) / u
 
 
 def limit_mpd(case: Dropout) -> Any:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from companion.claims import formulas as f
-from companion.claims.formulas import Array, log_normal
+from companion.claims.formulas import Array, log_gaussian
+from companion.claims.mixtures import gaussian_kl
 from companion.claims.statements import Evidence, Formulas, equal, sampled, search, stated
 from companion.du.statements import conditional_entropy, pairwise_mpd
 from companion.du.statements_bounds import eighths, integral
@@ -107,7 +108,7 @@ def small_flow_density(z: Array, source: Any, flow: Any, power: float = 2.0) -> 
     gates = np.stack(np.broadcast_arrays(_FIRST[flow], np.exp(log_gate(z[:, 0], flow))), -1)
     shifts = np.stack(np.broadcast_arrays(_SHIFT[flow], np.tanh(z[:, 0])), -1)
     image, centre = (gates * one + (1.0 - gates) * shifts for one in (z, _MEAN[source]))
-    return np.asarray(log_normal(image, centre, gates**power * _VARIANCE[source]).sum(-1))
+    return np.asarray(log_gaussian(image, centre, gates**power * _VARIANCE[source]).sum(-1))
 
 
 def _entropy_symbolic(c: Formulas) -> Evidence:
@@ -188,8 +189,8 @@ def _invariance_symbolic(c: Formulas) -> Evidence:
     v1, v2, gate = sympy.symbols("v1 v2 g", positive=True)
     ratio, log = sympy.Rational(c.ratio), sympy.log
     scale = gate ** int(c.power)
-    after = f.kl_of_normals(gate * m1 + shift, scale * v1, gate * m2 + shift, scale * v2)
-    before = ratio * f.kl_of_normals(m1, v1, m2, v2)
+    after = gaussian_kl(gate * m1 + shift, scale * v1, gate * m2 + shift, scale * v2)
+    before = ratio * gaussian_kl(m1, v1, m2, v2)
     slope, one, two = (sympy.Function(name, positive=True)(z) for name in ("J", "q1", "q2"))
     sides = log(one / slope) - log(two / slope), ratio * (log(one) - log(two))
     point = sympy.expand_log(sides[0]), sympy.expand_log(sides[1])
@@ -296,9 +297,9 @@ def _order_sampled(c: Formulas) -> Evidence:
         distance, shift = c.steering(mpd0, mpd1)
         first, second = random.integers(0, 2, (2, 100_000))
         z = first * distance + random.normal(size=first.size)
-        start = [log_normal(z, i * distance, 1.0) for i in (first, second)]
+        start = [log_gaussian(z, i * distance, 1.0) for i in (first, second)]
         image, moved = 0.5 * z + 0.5 * first * shift, 0.5 * (distance + shift)
-        end = [log_normal(image, i * moved, 0.25) for i in (first, second)]
+        end = [log_gaussian(image, i * moved, 0.25) for i in (first, second)]
         cases += [(mpd0, start[0] - start[1]), (mpd1, end[0] - end[1])]
     return sampled("mean log-ratio of pairs at z⁰ and at zᵀ, nats", *cases)
 

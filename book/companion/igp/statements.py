@@ -16,13 +16,14 @@ import scipy.stats
 import sympy
 from hypothesis import strategies as st
 
-from companion.claims.formulas import Array, agree, expected, gaussian, log, log_normal, root
+from companion.claims.formulas import Array, agree, expected, gaussian, log_gaussian, root
 from companion.claims.mixtures import apart
 from companion.claims.statements import (
     Evidence,
     Formulas,
     equal,
     joined,
+    log,
     nonnegative,
     sampled,
     search,
@@ -73,7 +74,7 @@ def kl_by_definition(variance: Array) -> float:
     """The expectation of log q - log p, by quadrature that is exact for the quadratic in it."""
 
     def log_ratio(z: Array) -> Array:
-        return np.asarray(log_normal(z, 0.0, variance[:, None]) - log_normal(z, 0.0, 1.0))
+        return np.asarray(log_gaussian(z, 0.0, variance[:, None]) - log_gaussian(z, 0.0, 1.0))
 
     return float(expected(log_ratio, 0.0, variance).sum())
 
@@ -86,7 +87,7 @@ def kl_tied(variance: Array, tie: float) -> float:
 def _log_ratio(variance: Array, draws: int, random: np.random.Generator) -> Array:
     """Draws of log q(z) - log p(z) with z from q."""
     z = gaussian(random, 0.0, variance, (draws, len(variance)))
-    return np.asarray((log_normal(z, 0.0, variance) - log_normal(z, 0.0, 1.0)).sum(-1))
+    return np.asarray((log_gaussian(z, 0.0, variance) - log_gaussian(z, 0.0, 1.0)).sum(-1))
 
 
 def smallest(values: Array) -> Any:
@@ -103,7 +104,7 @@ def kl_raised(variance: Array) -> Any:
 def _ratio_at(variance: float, noise: Array) -> Array:
     """log q(z) - log p(z) of one dimension at the z that the noise gives."""
     z = math.sqrt(variance) * noise
-    return np.asarray(log_normal(z, 0.0, variance) - log_normal(z, 0.0, 1.0))
+    return np.asarray(log_gaussian(z, 0.0, variance) - log_gaussian(z, 0.0, 1.0))
 
 
 def _slope_draws(level: float, random: np.random.Generator) -> Array:

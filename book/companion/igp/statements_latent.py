@@ -20,11 +20,10 @@ from companion.claims.formulas import (
     expected,
     gaussian,
     integers,
-    log,
-    log_normal,
+    log_gaussian,
 )
 from companion.claims.mixtures import apart
-from companion.claims.statements import Evidence, Formulas, equal, sampled, search, stated
+from companion.claims.statements import Evidence, Formulas, equal, log, sampled, search, stated
 from posterior_collapse.gaussian import active_rank, active_units
 
 __all__ = ["STATEMENTS"]
@@ -77,10 +76,10 @@ def sigmoid_channel(mean: Array, sd: Array, slope: float, points: int = 4001) ->
     reach = float(np.max(np.abs(mean) + 12.0 * sd))
     z = np.linspace(-reach, reach, points)
     weight = np.full(points, z[1] - z[0])  # the ends hold nothing: the sum is as good as exact
-    encoder = np.exp(log_normal(z, mean[:, None], sd[:, None] ** 2))
+    encoder = np.exp(log_gaussian(z, mean[:, None], sd[:, None] ** 2))
     encoder = np.maximum(encoder, np.finfo(float).tiny)  # densities that underflow count as nothing
     decoder = np.stack([scipy.special.expit(-slope * z), scipy.special.expit(slope * z)])
-    return channel(np.full(2, 0.5), encoder, decoder, np.exp(log_normal(z, 0.0, 1.0)), weight)
+    return channel(np.full(2, 0.5), encoder, decoder, np.exp(log_gaussian(z, 0.0, 1.0)), weight)
 
 
 def _bound_symbolic(c: Formulas) -> Evidence:
@@ -113,7 +112,7 @@ def _bound_sampled(c: Formulas) -> Evidence:
     one = sigmoid_channel(mean, sd, 3.0)
     x = random.integers(0, 2, 300_000)
     z = gaussian(random, mean[x], sd[x] ** 2)
-    both = np.exp(log_normal(z, mean[:, None], sd[:, None] ** 2))
+    both = np.exp(log_gaussian(z, mean[:, None], sd[:, None] ** 2))
     ratio = np.log(both[x, np.arange(x.size)] / both.mean(0))
     low, high = c.bounds(one)
     return sampled(
@@ -178,8 +177,8 @@ def _elbo_terms(x: float, z: Array, centre: Array, variance: Array, rotation: Ar
     """log p(x|z) + log p(z) - log q(z|x) of a turned model whose decoder is bent, noise 1."""
     back = z @ rotation
     output = back[..., 0] - 0.5 * back[..., 1] + 0.5 * back[..., 0] * back[..., 1]
-    ratio = log_normal(z, centre, variance) - log_normal(z, 0.0, 1.0)
-    return np.asarray(log_normal(x, output, 1.0) - ratio.sum(-1))
+    ratio = log_gaussian(z, centre, variance) - log_gaussian(z, 0.0, 1.0)
+    return np.asarray(log_gaussian(x, output, 1.0) - ratio.sum(-1))
 
 
 def turned_elbo(x: float, mean: Array, variance: Array, degrees: float) -> float:

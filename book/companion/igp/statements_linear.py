@@ -15,7 +15,7 @@ import scipy.optimize
 import sympy
 from hypothesis import strategies as st
 
-from companion.claims.formulas import Array, gaussian, log_normal, root
+from companion.claims.formulas import Array, gaussian, log_gaussian, root
 from companion.claims.statements import (
     Evidence,
     Formulas,
@@ -185,8 +185,8 @@ def _optimum_sampled(c: Formulas) -> Evidence:
     x = np.sqrt(spectrum) * random.normal(size=(200_000, 3))
     mean = root / (a + s2) * x
     z = gaussian(random, mean, optimum.variance)
-    ratio = (log_normal(z, mean, optimum.variance) - log_normal(z, 0.0, 1.0)).sum(-1)
-    likelihood = log_normal(x, root * z, s2).sum(-1)
+    ratio = (log_gaussian(z, mean, optimum.variance) - log_gaussian(z, 0.0, 1.0)).sum(-1)
+    likelihood = log_gaussian(x, root * z, s2).sum(-1)
     elbo = -0.5 * (spectrum / (a + s2)).sum() - optimum.kl
     constant = 1.5 * math.log(2.0 * math.pi * s2)
     return sampled(
@@ -287,8 +287,8 @@ def _opened(variance: float, power: float, s2: float, random: np.random.Generato
     def elbo(w: float) -> Array:
         mean = w / (w**2 + s2) * x
         z = mean + math.sqrt(variance) * e
-        fit = log_normal(x, w * z, s2) + log_normal(z, 0.0, 1.0)
-        return np.asarray(fit - log_normal(z, mean, variance))
+        fit = log_gaussian(x, w * z, s2) + log_gaussian(z, 0.0, 1.0)
+        return np.asarray(fit - log_gaussian(z, mean, variance))
 
     return (elbo(step) - 2.0 * elbo(0.0) + elbo(-step)) / step**2
 
