@@ -329,11 +329,11 @@ def refuses(change: dict[str, Any], message: str, model: Any = None) -> None:
         ({"batches": [(X, torch.zeros(6))]}, "a tuple of 2 .*pairs .x, y., pass .x for x, y in"),
         ({"generator": 0}, r"must be a torch.Generator, such as .*manual_seed\(0\), given 0"),
         ({"generator": None}, "must be a torch.Generator, .* given None"),
-        ({"aggregate": "32"}, "aggregate must be a whole number of at least 1, given '32'"),
-        ({"aggregate": 0}, "aggregate must be a whole number of at least 1, given 0"),
-        ({"aggregate": True}, "aggregate must be"),
-        ({"mi_samples": 2.0}, "mi_samples must be"),
-        ({"num_samples": "5"}, "num_samples must be"),
+        ({"aggregate": "32"}, "aggregate is a whole number of at least 1, given '32'"),
+        ({"aggregate": 0}, "aggregate is a whole number of at least 1, given 0"),
+        ({"aggregate": True}, "aggregate is a whole number"),
+        ({"mi_samples": 2.0}, "mi_samples is a whole number"),
+        ({"num_samples": "5"}, "num_samples is a whole number"),
         ({"padding": 0}, "words are counted in a tensor of ids"),
     ],
 )
@@ -403,7 +403,7 @@ def test_a_generator_is_one_everywhere(generator: Any) -> None:
 
 @pytest.mark.parametrize("aggregate", ["32", 0, -1, 1.0, True])
 def test_mutual_information_refuses_what_is_no_number(aggregate: Any) -> None:
-    with pytest.raises(BadInput, match="aggregate must be a whole number of at least 1"):
+    with pytest.raises(BadInput, match="aggregate is a whole number of at least 1"):
         mutual_information(X, X, 2, seeded(), aggregate)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from torch.distributions import Distribution
 from posterior_collapse.errors import BadInput
 from posterior_collapse.objectives import Model
 
-__all__ = ["Estimate", "posteriors", "require_count", "require_generator", "require_model"]
+__all__ = ["Estimate", "posteriors", "require_generator", "require_model"]
 
 
 class Estimate(NamedTuple):
@@ -26,17 +25,6 @@ class Estimate(NamedTuple):
     value: Tensor  # () or (N,), nats
     stderr: Tensor  # the shape of value
     n: int  # what the value depends on: points aggregated, or samples; see the function
-
-
-def require_count(name: str, value: Any) -> int:
-    """A whole number of at least 1 of any integer type, numpy's too; anything else is refused."""
-    try:
-        count = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        count = 0
-    if count < 1:
-        raise BadInput(f"{name} must be a whole number of at least 1, given {value!r}")
-    return count
 
 
 def require_generator(generator: Any) -> None:

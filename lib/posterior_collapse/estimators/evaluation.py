@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from posterior_collapse import gaussian
+from posterior_collapse.errors import whole
 from posterior_collapse.estimators.estimate import (
     posteriors,
-    require_count,
     require_generator,
     require_model,
 )
@@ -114,9 +114,9 @@ def evaluate_each(
     Raises:
         BadInput, PosteriorCollapseError: see :func:`importance_weighted_nll`.
     """
-    num_samples = require_count("num_samples", num_samples)
-    mi_samples = require_count("mi_samples", mi_samples)
-    aggregate = None if aggregate is None else require_count("aggregate", aggregate)
+    num_samples = whole("num_samples", num_samples)
+    mi_samples = whole("mi_samples", mi_samples)
+    aggregate = None if aggregate is None else whole("aggregate", aggregate)
     require_generator(generator)
     require_model(model, batches, encoded)
     passes, encodings, tokens = [], [], 0

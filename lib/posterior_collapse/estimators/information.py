@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from posterior_collapse import gaussian
-from posterior_collapse.errors import BadInput
-from posterior_collapse.estimators.estimate import Estimate, require_count, require_generator
+from posterior_collapse.errors import BadInput, whole
+from posterior_collapse.estimators.estimate import Estimate, require_generator
 
 __all__ = ["aggregate_kl", "mutual_information"]
 
@@ -50,8 +50,8 @@ def mutual_information(
     Raises:
         BadInput: shapes, nan, infinity, a number out of range, or no generator.
     """
-    num_samples = require_count("num_samples", num_samples)
-    size = None if aggregate is None else require_count("aggregate", aggregate)
+    num_samples = whole("num_samples", num_samples)
+    size = None if aggregate is None else whole("aggregate", aggregate)
     wide_mean, wide_logvar = _wide_pair(mean, logvar, generator)
     points = len(mean)
     size = size or points
@@ -87,7 +87,7 @@ def aggregate_kl(
     def log_ratio(z: Tensor, own: Tensor, mixture: Tensor) -> Tensor:
         return mixture + 0.5 * (z.square() + _LOG_2PI).sum(-1)
 
-    num_samples = require_count("num_samples", num_samples)
+    num_samples = whole("num_samples", num_samples)
     wide_mean, wide_logvar = _wide_pair(mean, logvar, generator)
     parts = [_point_averages(wide_mean, wide_logvar, num_samples, generator, log_ratio)]
     return _stratified(parts, num_samples, len(mean), mean)

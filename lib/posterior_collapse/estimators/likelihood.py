@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
 from posterior_collapse import gaussian
-from posterior_collapse.errors import BadInput, PosteriorCollapseError
+from posterior_collapse.errors import BadInput, PosteriorCollapseError, whole
 from posterior_collapse.estimators.estimate import (
     Estimate,
     posteriors,
-    require_count,
     require_generator,
     require_model,
 )
@@ -265,7 +264,7 @@ def importance_weighted_nll(
             densities are not as :class:`Model` has them.
         PosteriorCollapseError: the model gives nan, or no sample a positive likelihood.
     """
-    num_samples = require_count("num_samples", num_samples)
+    num_samples = whole("num_samples", num_samples)
     require_generator(generator)
     require_model(model, batches)
     passes, dtype = [], torch.float64

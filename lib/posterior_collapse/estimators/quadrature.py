@@ -9,8 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from posterior_collapse.errors import BadInput, PosteriorCollapseError
-from posterior_collapse.estimators.estimate import require_count
+from posterior_collapse.errors import BadInput, PosteriorCollapseError, whole
 from posterior_collapse.estimators.search import MARGINS, Scale, Task, start
 from posterior_collapse.estimators.windows import (
     Nodes,
@@ -102,7 +101,7 @@ def posterior_moments_1d(
         PosteriorCollapseError: log_joint gives nan or +inf, is -inf at all nodes, does not decay or
             too slowly for a variance, or is too rough to integrate with so many steps.
     """
-    batch = require_count("batch", batch)
+    batch = whole("batch", batch)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise BadInput(f"low and high must be finite with low < high, given {low} and {high}")
     if not tolerance > 0.0:

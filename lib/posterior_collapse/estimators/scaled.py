@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from posterior_collapse.errors import BadInput
+from posterior_collapse.errors import BadInput, whole
 from posterior_collapse.estimators.estimate import (
     posteriors,
-    require_count,
     require_generator,
     require_model,
 )
@@ -108,8 +107,8 @@ def evaluate_scaled(
         BadInput, PosteriorCollapseError: another posterior, and as
             :func:`posterior_collapse.estimators.importance_weighted_nll`.
     """
-    num_samples = require_count("num_samples", num_samples)
-    batch_size = require_count("batch_size", batch_size)
+    num_samples = whole("num_samples", num_samples)
+    batch_size = whole("batch_size", batch_size)
     require_generator(generator)
     require_model(model, batches)
     batches = list(batches)
@@ -166,7 +165,7 @@ def scale_balance(
     Raises:
         BadInput: another posterior, a bad number or no generator.
     """
-    num_samples = require_count("num_samples", num_samples)
+    num_samples = whole("num_samples", num_samples)
     require_generator(generator)
     before = [(m, m.generator) for m in model.modules() if isinstance(m, Stochastic)]
     price, gain, examples = 0.0, 0.0, 0
