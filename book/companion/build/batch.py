@@ -16,19 +16,21 @@ A grid file::
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import itertools
 import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import filelock
 import nbformat
@@ -383,27 +385,43 @@ def _start(command: Sequence[str], log: Path, total: int) -> int:
     """
     os.environ.update({"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"})
     with warm.serve(WARM) as forks:
-        return _follow(command, {**os.environ, **forks}, log, total)
+        return _follow(command, forks, log, total)
 
 
-def _follow(command: Sequence[str], environment: Mapping[str, str], log: Path, total: int) -> int:
-    """Run Snakemake to its end, also when Ctrl-C asks both of us to stop."""
-    process = subprocess.Popen(
-        command, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
+def _follow(command: Sequence[str], forks: warm.Forks, log: Path, total: int) -> int:
+    """Run Snakemake to its end; no job goes on when it has ended, or when we are asked to."""
     begun = 0
-    with log.open("w", encoding="utf-8") as file:
-        while True:
-            try:
-                for line in process.stdout:
-                    file.write(line)
+    with log.open("w", encoding="utf-8") as said, log.open("rb") as file:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **forks.variables},
+            stdin=subprocess.DEVNULL,
+            stdout=said,  # no pipe, which a killed reader would leave blocked or broken
+            stderr=subprocess.STDOUT,
+            process_group=forks.group,  # which ends with us, however we end
+        )
+        try:
+            status = None
+            while status is None:
+                time.sleep(0.1)
+                status = process.poll()
+                for line in _whole_lines(file):
                     if line.startswith(("[train] ", "[page] ")):
                         begun += 1
                         print(f"[{begun}/{total}] {line}", end="", flush=True)
-                return process.wait()
-            except KeyboardInterrupt:
-                print("[batch] stopping; the next call goes on from here", file=sys.stderr)
+            return status if status >= 0 else 128 - status
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(forks.group or process.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
+
+
+def _whole_lines(file: BinaryIO) -> Iterator[str]:
+    """The lines that a growing file has got since it was last asked."""
+    while (line := file.readline()).endswith(b"\n"):
+        yield line.decode(errors="replace")
+    file.seek(-len(line), os.SEEK_CUR)
 
 
 def run(jobs: Sequence[Job], root: Path, work: Path, cores: int, extra: Sequence[str] = ()) -> int:

@@ -344,7 +344,7 @@ def _each(commands: Sequence[Sequence[str]], jobs: int) -> int:
     """Run commands, several at a time; the worst of their exit codes."""
     os.environ["OMP_NUM_THREADS"] = "1"
     with warm.serve(_WARM) as forks, ThreadPoolExecutor(jobs) as pool:
-        environment = {**os.environ, **forks}
+        environment = {**os.environ, **forks.variables}
         waiting = [
             pool.submit(subprocess.run, command, check=False, env=environment)
             for command in commands
