@@ -12,7 +12,7 @@ import platformdirs
 
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
 
-__all__ = ["STORE_VARIABLE", "named_path", "store_root", "writing"]
+__all__ = ["STORE_VARIABLE", "move", "named_path", "store_root", "writing"]
 
 STORE_VARIABLE = "POSTERIOR_COLLAPSE_STORE"
 
@@ -73,3 +73,23 @@ def writing(
         raise PosteriorCollapseError(
             f"cannot use {error.filename} for {what}: {error.strerror}; see to it, or {remedy}"
         ) from error
+
+
+def move(part: Path, place: Path) -> None:
+    """Rename a file, or a folder of files, so that a power cut leaves the old one or the new one.
+
+    Its content is on the disk before its name is.
+    """
+    for path in (*(part.iterdir() if part.is_dir() else ()), part):
+        _sync(path)
+    os.replace(part, place)
+    _sync(place.parent)
+
+
+def _sync(path: Path) -> None:
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -4,12 +4,14 @@ Each is a JSON file of metrics, history and provenance, and an npz file of the a
 need, under ``data/results/<recipe>/``.
 ``python -m companion.claims.reference`` computes those that are missing; it goes on where it was
 stopped. With ``--again`` it measures those that are there with this version's measures.
+A result holds digests of its content and its arrays, and is refused where they are wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import math
 import os
@@ -17,7 +19,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,7 @@ from companion.build import warm
 from companion.claims import groups as benchmarks
 from companion.claims.printed import repository
 from posterior_collapse.errors import BadInput, nearest, program
+from posterior_collapse.places import move
 from posterior_collapse.runs import (
     Run,
     Spec,
@@ -85,6 +88,11 @@ _ARRAYS = (
 _KEPT_OF_EACH = "each_probe_"  # and those whose names begin so: one for each number of labels
 # What a run needs is imported once; the digest is taken then, of what has been imported.
 _WARM = ("companion.claims.reference", "posterior_collapse.runs.spec:sources_digest")
+_LARGEST = 2**26  # bytes of a file, or of its arrays unpacked; a hundred times what one needs
+_UNREADABLE = (
+    *(ValueError, TypeError, KeyError, RecursionError, MemoryError, OSError, EOFError),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError),
+)
 _REPEATS = 10  # evaluation seeds of one trained model (He et al. 2019, appendix D)
 
 
@@ -151,16 +159,53 @@ def export(run: Run, evaluations: list[dict[str, Any]]) -> Path:
     }
     needed = {name: run.arrays[name] for name in _ARRAYS if name in run.arrays}
     needed |= {name: x for name, x in run.arrays.items() if name.startswith(_KEPT_OF_EACH)}
-    arrays = path.with_suffix(".npz")
-    _replace(arrays, lambda part: np.savez_compressed(part, **needed))  # type: ignore[arg-type]
-    content["digests"] = {"arrays": _digest(arrays.read_bytes()), "content": _of_content(content)}
-    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    _replace(path, lambda part: part.write_text(text, encoding="utf-8"))
+    _write(path, content, lambda part: np.savez_compressed(part, **needed))  # type: ignore[arg-type]
     return path
+
+
+def _write(path: Path, content: dict[str, Any], write_arrays: Callable[[Path], object]) -> None:
+    """Replace a result: both files are whole before either is moved, and the digests bind them.
+
+    A reader between the two moves finds arrays that are not those of the JSON, and refuses them.
+    """
+    arrays = path.with_suffix(".npz")
+    parts = [file.with_name(f"part-{file.name}") for file in (arrays, path)]
+    write_arrays(parts[0])
+    content["digests"] = {"arrays": _digest(parts[0].read_bytes()), "content": _of_content(content)}
+    parts[1].write_text(_text(content), encoding="utf-8")
+    for part, place in zip(parts, (arrays, path), strict=True):
+        move(part, place)
+
+
+def seal() -> int:
+    """Give digests to results that have none; returns how many those were.
+
+    Raises:
+        BadInput: a file is not as it was committed, so that nobody could vouch for its content.
+    """
+    folder = repository() / "data" / "results"
+    sealed = 0
+    for path in sorted(folder.glob("*/*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if "digests" in content:
+            continue
+        arrays = path.with_suffix(".npz").read_bytes()
+        for file, data in ((path, path.read_bytes()), (path.with_suffix(".npz"), arrays)):
+            name = f"HEAD:./{file.relative_to(folder)}"
+            kept = subprocess.run(["git", "show", name], cwd=folder, capture_output=True)
+            if kept.returncode or kept.stdout != data or _text(content) != path.read_text("utf-8"):
+                raise BadInput(f"{file} is not as it was committed")
+        _write(path, content, lambda part, data=arrays: part.write_bytes(data))  # type: ignore[misc]
+        sealed += 1
+    return sealed
 
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _text(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def _of_content(content: dict[str, Any]) -> str:
@@ -169,25 +214,26 @@ def _of_content(content: dict[str, Any]) -> str:
     return _digest(json.dumps(rest, sort_keys=True).encode())
 
 
-def _require_digests(content: dict[str, Any], arrays: Path) -> None:
-    """Compare a result with the digests in it; older results have none.
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """JSON and arrays of a result, compared with the digests in it.
 
     Raises:
-        ValueError: one of them is wrong.
+        ValueError: one of them is wrong, or a file is too large to be one of ours.
     """
-    digests = content.get("digests")
-    if digests is None:
-        return
-    if digests["content"] != _of_content(content):
+    files = path, path.with_suffix(".npz")
+    if max(file.stat().st_size for file in files) > _LARGEST:
+        raise ValueError(f"a file of more than {_LARGEST} bytes")
+    text, packed = (file.read_bytes() for file in files)
+    content = json.loads(text)
+    if text != _text(content).encode() or content["digests"]["content"] != _of_content(content):
         raise ValueError("the digest of its content is wrong")
-    if digests["arrays"] != _digest(arrays.read_bytes()):
+    if content["digests"]["arrays"] != _digest(packed):
         raise ValueError("the digest of its arrays is wrong")
-
-
-def _replace(path: Path, write: Any) -> None:
-    part = path.with_name(f"part-{path.name}")
-    write(part)
-    os.replace(part, path)
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        if sum(member.file_size for member in archive.infolist()) > _LARGEST:
+            raise ValueError(f"arrays of more than {_LARGEST} bytes")
+    with np.load(io.BytesIO(packed), allow_pickle=False) as file:
+        return content, {name: file[name] for name in file.files}
 
 
 def load(spec: Spec) -> Result:
@@ -198,16 +244,15 @@ def load(spec: Spec) -> Result:
     """
     path = _path(spec)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        _require_digests(content, path.with_suffix(".npz"))
-        with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        content, arrays = _read(path)
         history = pd.DataFrame(content["history"])
         origin = {**content["provenance"], "kind": "reference"}
         result = Result(spec, content["metrics"], history, arrays, origin, content["evaluations"])
+        if content["spec"] != spec.__dict__:
+            raise ValueError(f"it is that of {content['spec']}")
     except FileNotFoundError as error:
         raise BadInput(f"no reference result {path.name} for {spec.recipe}") from error
-    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         raise BadInput(f"the reference result {path} is damaged: {error}") from error
     return result
 
@@ -318,12 +363,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="measure the stored weights of results that another version measured; train nothing",
     )
+    what.add_argument(
+        "--seal", action="store_true", help="give digests to committed results that have none"
+    )
     given = parser.parse_args(arguments)
     choose_device(given.device)  # at once, and not in every process
     if given.only:
         spec = Spec(**json.loads(given.only))
         path = _measure(spec) if given.again else _compute(spec, given.device)
         print(f"[reference] {path}", flush=True)
+        return 0
+    if given.seal:
+        print(f"[reference] {seal()} results have got their digests")
         return 0
     wanted = _wanted(given.recipe)
     there = [spec for spec in wanted if _path(spec).is_file()]
