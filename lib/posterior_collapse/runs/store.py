@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +21,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from posterior_collapse.errors import PosteriorCollapseError
-from posterior_collapse.places import store_root
+from posterior_collapse.places import move, store_root
 from posterior_collapse.runs.spec import Spec
 
 __all__ = [
@@ -106,10 +105,9 @@ def write_run(
     _write_json(folder / "history.json", history)
     _write_json(folder / "provenance.json", provenance)
     np.savez_compressed(folder / "arrays.npz", **arrays)  # type: ignore[arg-type]
-    checkpoint = folder / "checkpoint.safetensors"
     _write_json(folder / _MANIFEST, {name: _sha256(folder / name) for name in sorted(_FILES)})
-    checkpoint.unlink(missing_ok=True)
-    os.replace(folder, place)
+    move(folder, place)
+    (place / "checkpoint.safetensors").unlink(missing_ok=True)  # now it is not needed any more
     return place
 
 
@@ -119,11 +117,7 @@ def _write_json(path: Path, content: object) -> None:
 
 
 def _check(folder: Path) -> None:
-    """Compare every file with the manifest.
-
-    Raises:
-        DamagedRun: naming the first file that is missing or different.
-    """
+    """Compare every file with the manifest; DamagedRun names the first that is not as it was."""
     try:
         manifest = dict(json.loads((folder / _MANIFEST).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
@@ -154,20 +148,22 @@ def find_run(spec: Spec, key: str) -> Run:
 
     Raises:
         FileNotFoundError: there is none.
-        DamagedRun: a file is missing or its checksum is wrong.
+        DamagedRun: a file is missing or its checksum is wrong, or it is another run's folder.
     """
     folder = _folder(spec, key)
-    if not folder.is_dir():
+    if not folder.exists():
         raise FileNotFoundError(f"no finished run at {folder}")
     _check(folder)
 
     def read(stem: str) -> Any:
         return json.loads((folder / f"{stem}.json").read_text(encoding="utf-8"))
 
+    provenance = read("provenance")
+    if provenance["key"] != key:
+        raise DamagedRun(f"{folder}: what is in it is the run {provenance['key'][:16]}")
     with np.load(folder / "arrays.npz", allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
-    history = pd.DataFrame(read("history"))
-    return Run(spec, folder, read("metrics"), history, arrays, read("provenance"))
+    return Run(spec, folder, read("metrics"), pd.DataFrame(read("history")), arrays, provenance)
 
 
 def set_aside(spec: Spec) -> Path:
