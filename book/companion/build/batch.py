@@ -59,6 +59,8 @@ __all__ = [
 # What trainings, pages and kernels import, for the process that they are forked from.
 # Neither ipykernel nor pyplot: both read the environment of a kernel when they are imported.
 WARM = (
+    # first, so that the last one sees every edit since
+    "companion.build.reader:imported_code",
     "companion.claims.reference",
     "companion.build.batch",
     "companion.claims.evidence",
@@ -67,6 +69,7 @@ WARM = (
     "posterior_collapse.runs.spec:sources_digest",
     "IPython.core.interactiveshell",
     "papermill",
+    "companion.build.reader:refuse_edited",
 )
 _NAME_LIMIT = 120  # characters of a folder's name; longer ones end in a digest
 
@@ -163,7 +166,7 @@ def read_grid(path: Path) -> list[dict[str, Any]]:
         content = yaml.load(path.read_text(encoding="utf-8"), _Distinct)
     except FileNotFoundError as error:
         raise BadInput(f"there is no grid file {path}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OSError) as error:
         raise BadInput(f"cannot read the grid file {path}: {error}") from error
     entries = _keys(content, ("grid",), "the grid file").get("grid")
     if not isinstance(entries, list) or not entries:
@@ -299,10 +302,12 @@ def _is_done(job: Job, key: str) -> bool:
     if job.output is None:
         return reader.is_stored(key)
     try:
-        copy = nbformat.read(job.output, as_version=4)
+        copy = job.output.read_bytes()
+        if reader.is_stored(key):
+            return copy == reader.stored_page(key).read_bytes()
+        return reader.key_of(nbformat.reads(copy.decode(), as_version=4)) == key
     except (OSError, *sources.UNREADABLE):
         return False
-    return copy.metadata.get("posterior_collapse", {}).get("page", {}).get("key") == key
 
 
 def _job_key(job: Job, root: Path) -> str:

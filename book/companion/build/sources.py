@@ -48,6 +48,7 @@ UNREADABLE = (
     TypeError,
     AttributeError,
     KeyError,
+    RecursionError,
     nbformat.ValidationError,
     nbformat.reader.NotJSONError,
 )
