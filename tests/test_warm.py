@@ -132,7 +132,9 @@ def test_forks_end_with_the_server_and_askers_hear_of_it(folder: Path) -> None:
 def test_a_job_that_has_begun_is_finished_without_the_server(
     variables: dict[str, str], folder: Path
 ) -> None:
-    (folder / "slow.py").write_text("import time\ntime.sleep(1)\nopen('lines', 'a').write('x\\n')\n")
+    (folder / "slow.py").write_text(
+        "import time\ntime.sleep(1)\nopen('lines', 'a').write('x\\n')\n"
+    )
     asker = subprocess.Popen(job("slow"), cwd=folder, env=variables)
     assert until(lambda: len(forks_of(variables)) > 1)
     os.kill(forks_of(variables)[0], signal.SIGKILL)

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,45 +159,15 @@ def export(run: Run, evaluations: list[dict[str, Any]]) -> Path:
     }
     needed = {name: run.arrays[name] for name in _ARRAYS if name in run.arrays}
     needed |= {name: x for name, x in run.arrays.items() if name.startswith(_KEPT_OF_EACH)}
-    _write(path, content, lambda part: np.savez_compressed(part, **needed))  # type: ignore[arg-type]
-    return path
-
-
-def _write(path: Path, content: dict[str, Any], write_arrays: Callable[[Path], object]) -> None:
-    """Replace a result: both files are whole before either is moved, and the digests bind them.
-
-    A reader between the two moves finds arrays that are not those of the JSON, and refuses them.
-    """
-    arrays = path.with_suffix(".npz")
-    parts = [file.with_name(f"part-{file.name}") for file in (arrays, path)]
-    write_arrays(parts[0])
-    content["digests"] = {"arrays": _digest(parts[0].read_bytes()), "content": _of_content(content)}
-    parts[1].write_text(_text(content), encoding="utf-8")
-    for part, place in zip(parts, (arrays, path), strict=True):
+    # both are whole before either is moved, and a reader between the moves refuses the pair
+    parts = {file: file.with_name(f"part-{file.name}") for file in (path.with_suffix(".npz"), path)}
+    packed, written = parts.values()
+    np.savez_compressed(packed, **needed)  # type: ignore[arg-type]
+    content["digests"] = {"arrays": _digest(packed.read_bytes()), "content": _of_content(content)}
+    written.write_text(_text(content), encoding="utf-8")
+    for place, part in parts.items():
         move(part, place)
-
-
-def seal() -> int:
-    """Give digests to results that have none; returns how many those were.
-
-    Raises:
-        BadInput: a file is not as it was committed, so that nobody could vouch for its content.
-    """
-    folder = repository() / "data" / "results"
-    sealed = 0
-    for path in sorted(folder.glob("*/*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if "digests" in content:
-            continue
-        arrays = path.with_suffix(".npz").read_bytes()
-        for file, data in ((path, path.read_bytes()), (path.with_suffix(".npz"), arrays)):
-            name = f"HEAD:./{file.relative_to(folder)}"
-            kept = subprocess.run(["git", "show", name], cwd=folder, capture_output=True)
-            if kept.returncode or kept.stdout != data or _text(content) != path.read_text("utf-8"):
-                raise BadInput(f"{file} is not as it was committed")
-        _write(path, content, lambda part, data=arrays: part.write_bytes(data))  # type: ignore[misc]
-        sealed += 1
-    return sealed
+    return path
 
 
 def _digest(data: bytes) -> str:
@@ -363,18 +333,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="measure the stored weights of results that another version measured; train nothing",
     )
-    what.add_argument(
-        "--seal", action="store_true", help="give digests to committed results that have none"
-    )
     given = parser.parse_args(arguments)
     choose_device(given.device)  # at once, and not in every process
     if given.only:
         spec = Spec(**json.loads(given.only))
         path = _measure(spec) if given.again else _compute(spec, given.device)
         print(f"[reference] {path}", flush=True)
-        return 0
-    if given.seal:
-        print(f"[reference] {seal()} results have got their digests")
         return 0
     wanted = _wanted(given.recipe)
     there = [spec for spec in wanted if _path(spec).is_file()]
