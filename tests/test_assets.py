@@ -63,6 +63,19 @@ def npm(folder: Path, script: str) -> None:
     (folder / "npm").chmod(0o755)
 
 
+def test_an_npm_that_hears_nothing_is_stopped_within_two_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(assets.PACKAGES) * assets._SECONDS <= 120
+    npm(tmp_path / "bin", f'echo "$@" > {tmp_path}/words; exec sleep 60')
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setattr(assets, "_SECONDS", 1)
+    with pytest.raises(assets.BadAsset, match="npm took more than 1 s for mathjax"):
+        assets.fetch(tmp_path)
+    words = (tmp_path / "words").read_text()
+    assert "--fetch-retries=0 --fetch-timeout=1000" in words  # else offline it tries for minutes
+
+
 @pytest.mark.parametrize(
     ("script", "reason"),
     [

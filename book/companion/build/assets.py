@@ -33,7 +33,7 @@ __all__ = [
     "vendor_folder",
 ]
 
-_SECONDS = 180
+_SECONDS = 60  # for one package of a few megabytes
 
 
 class BadAsset(PosteriorCollapseError):
@@ -159,7 +159,8 @@ def _pack(package: Package, folder: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise BadAsset("npm is not installed")
-    command = [npm, "pack", "--silent", "--ignore-scripts", f"{package.name}@{package.version}"]
+    command = [npm, "pack", "--silent", "--ignore-scripts", "--fetch-retries=0"]
+    command += [f"--fetch-timeout={_SECONDS * 1000}", f"{package.name}@{package.version}"]
     try:
         done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, timeout=_SECONDS, check=False
@@ -203,7 +204,8 @@ def main() -> int:
     root = find_root()
     if present(root):
         return 0
-    print("[assets] fetching MathJax and the widget manager from npm", flush=True)
+    what = f"MathJax and the widget manager from npm, for at most {_SECONDS} s each"
+    print(f"[assets] fetching {what}", flush=True)
     try:
         fetch(root)
     except (BadAsset, OSError) as error:

@@ -429,6 +429,11 @@ def _whole_lines(file: BinaryIO) -> Iterator[str]:
     file.seek(-len(line), os.SEEK_CUR)
 
 
+def _announce(plan: Mapping[str, Any], pages: int, cores: int) -> None:
+    count = f"{len(plan['runs'])} trainings and {len(plan['pages'])} of {pages} pages"
+    print(f"[batch] to do: {count}, {cores} at a time", flush=True)
+
+
 def run(jobs: Sequence[Job], root: Path, work: Path, cores: int, extra: Sequence[str] = ()) -> int:
     """Train and execute what is missing.
 
@@ -442,18 +447,18 @@ def run(jobs: Sequence[Job], root: Path, work: Path, cores: int, extra: Sequence
     Returns:
         Snakemake's exit status; 0 when nothing is missing.
     """
+    start = time.monotonic()
+    plan = make_plan(jobs, root)
+    _announce(plan, len(jobs), cores)
+    if not plan["pages"]:  # this needs no lock, nor a store that can be written
+        return 0
     work.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(work / "batch.lock")
-    if lock.lock_file and not _try(lock):
+    if not _try(lock):
         print(f"[batch] waiting for another batch in {work}", flush=True)
         lock.acquire()
-    try:
-        start = time.monotonic()
         plan = make_plan(jobs, root)
-        count = f"{len(plan['runs'])} trainings and {len(plan['pages'])} of {len(jobs)} pages"
-        print(f"[batch] to do: {count}, {cores} at a time", flush=True)
-        if not plan["pages"]:
-            return 0
+    try:
         _forget(work, plan)
         (work / "plan.json").write_text(json.dumps(plan, indent=1), encoding="utf-8")
         command = _snakemake(root, work, cores, extra)
