@@ -143,7 +143,9 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Spec]:
     specs = [Spec("text-grammar", "vae", "smoke", seed) for seed in range(14)]
     monkeypatch.setattr(reference, "planned", lambda: specs)
     monkeypatch.setattr(reference, "repository", lambda: tmp_path)
-    monkeypatch.setattr(reference.warm, "serve", lambda _: contextlib.nullcontext(reference.warm.Forks({}, 0)))
+    monkeypatch.setattr(
+        reference.warm, "serve", lambda _: contextlib.nullcontext(reference.warm.Forks({}, 0))
+    )
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # main sets it; put back afterwards
     return specs
 

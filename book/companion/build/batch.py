@@ -454,7 +454,9 @@ def run(jobs: Sequence[Job], root: Path, work: Path, cores: int, extra: Sequence
         return 0
     work.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(work / "batch.lock")
-    if not _try(lock):
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
         print(f"[batch] waiting for another batch in {work}", flush=True)
         lock.acquire()
         plan = make_plan(jobs, root)
@@ -476,14 +478,6 @@ def run(jobs: Sequence[Job], root: Path, work: Path, cores: int, extra: Sequence
         return status
     finally:
         lock.release()
-
-
-def _try(lock: filelock.BaseFileLock) -> bool:
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        return False
-    return True
 
 
 @program

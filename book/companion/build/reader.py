@@ -131,11 +131,7 @@ imported_code = functools.lru_cache(maxsize=1)(_code_now)
 
 
 def refuse_edited() -> None:
-    """End a process that forks jobs, if a file was edited while it imported them.
-
-    Raises:
-        PosteriorCollapseError: so that the jobs import the packages themselves.
-    """
+    """Raise, in a process that forks jobs, if a file was edited since it imported the packages."""
     if imported_code() != _code_now():
         raise PosteriorCollapseError("the packages were edited while they were imported")
 

@@ -5,8 +5,7 @@ long as many a small training. A graph of a hundred trainings and thirty pages i
 with this module: ``serve`` starts the process, ``command`` rewrites a job's command so that it
 asks that process to fork, and ``main``, which that command runs, waits for the fork and ends as it
 ends. Without such a process, on another machine or system, the job runs as it always did.
-The standard library's forkserver forks for the process that started it alone, and a job that
-Snakemake starts is another one.
+(The standard library's forkserver forks for the process that started it alone.)
 
 **A job runs at most once.** The asker hears that its job begins before it does, and runs it
 itself only if the connection ends without that word, however long it takes.
@@ -77,9 +76,8 @@ def serve(modules: Sequence[str]) -> Iterator[Forks]:
 
     Yields:
         What jobs need: a folder for temporary files, which is gone at the end, and the way to the
-        process. That is left out where a process with these libraries cannot be forked safely, as
-        on macOS, or where the folder cannot hold a socket, for example because its path is too
-        long.
+        process. There is none where it cannot be forked safely, as on macOS, or where the folder
+        cannot hold a socket, as under a long path.
     """
     with tempfile.TemporaryDirectory(prefix="warm-") as folder:
         variables = {"TMPDIR": folder}
@@ -196,14 +194,13 @@ def _look_after(connection: socket.socket) -> _Request:
 
 
 def _announce(connection: socket.socket) -> None:
-    """Let an asker know that its job begins; from now on it never runs it itself."""
-    connection.sendall(_BEGINS)
+    connection.sendall(_BEGINS)  # from now on the asker never runs the job itself
 
 
 def _wait(job: int, connection: socket.socket) -> None:
     """Wait for a job's end and pass the asker's signals on; without an asker, end the job."""
     ended = os.pidfd_open(job)
-    while ended not in select.select([ended, connection], [], [])[0]:
+    while ended not in select.select([ended, connection.fileno()], [], [])[0]:
         try:
             signals = connection.recv(64)
         except OSError:
