@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import nbformat
@@ -17,6 +18,7 @@ from companion.build import batch, reader, sources
 from pages_help import notebook, printed, small_book
 from posterior_collapse.errors import BadInput
 from posterior_collapse.runs import Spec, is_complete, run_folder
+from posterior_collapse.runs.spec import load_data
 
 BOTH = [{"recipe": "lagging-synthetic", "methods": ["vae", "lagging"]}]
 LOAD = """
@@ -154,6 +156,46 @@ def test_the_example_grid_is_three_seeds_at_two_scales(root: Path) -> None:
     assert {job.notebook for job in jobs} == set(chapter)
     for job in jobs:
         batch.requested_specs(job, root)
+
+
+def test_a_dry_run_says_what_would_run_and_why(
+    book: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = Spec("lagging-synthetic", "vae", "quick", 0)
+    before = {
+        "sources": "of an earlier version",
+        "data": load_data(spec.setup).digest,
+        "setup": asdict(spec.setup),
+        "method": repr(spec.choices),
+        "cpu_seconds": 7200.0,
+    }
+    old = store / "runs" / f"{spec.label()}--0123" / "provenance.json"
+    old.parent.mkdir(parents=True)
+    old.write_text(json.dumps(before))
+    name = "notebooks/lagging/second.ipynb"
+    (job,) = (job for job in batch.book_jobs(book) if job.notebook == name)
+    parts = batch._job_parts(job, book)
+    (store / "pages").mkdir()
+    run = store / "pages" / "run.ipynb"
+    nbformat.write(notebook(), run)
+    reader._keep(run, name, {**parts, "data": "other"})
+
+    assert batch.main(["book", "--dry-run", "--page", name]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "[batch] to do: 2 trainings and 1 of 1 pages, 2 at a time; about 2.0 h of training",
+        f"[train] {spec.label()}: changed: sources",
+        f"[train] {replace(spec, seed=1).label()}: never trained",
+        f"[page] {name}: changed: data",
+    ]
+    assert not is_complete(spec) and not (store / "graph").exists()
+    nbformat.write(notebook(), run)
+    reader._keep(run, name, parts)
+    assert batch.main(["book", "--dry-run", "--page", name]) == 0
+    assert "0 trainings and 0 of 1 pages" in capsys.readouterr().out
+    assert batch.main(["book", "--dry-run", "--page", "notebooks/lagging/secnd.ipynb"]) == 2
+    assert f'did you mean "{name}"' in capsys.readouterr().err
+    assert batch.main(["book", "--dry-run", "--page", "notebooks/plain.ipynb"]) == 0
+    assert "[page] notebooks/plain.ipynb: never executed" in capsys.readouterr().out
 
 
 def start(book: Path, *words: str) -> subprocess.Popen[str]:

@@ -248,11 +248,11 @@ def test_a_store_that_is_read_only_gives_what_it_has(
     store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train_or_load(VAE, "cpu", False)
-    key = reader.page_key("{}", {}, Path("absent"))
-    page = reader.stored_page(key)
+    parts = reader.page_parts("{}", {}, Path("absent"))
+    page = reader.stored_page(reader.part_digest(parts))
     page.parent.mkdir()
     nbformat.write(nbformat.v4.new_notebook(), page.with_name("run.ipynb"))
-    reader._keep(page.with_name("run.ipynb"), key, "a page")
+    reader._keep(page.with_name("run.ipynb"), "a page", parts)
     monkeypatch.setattr(batch, "make_plan", lambda *_: {"runs": {}, "pages": {}})  # all is there
     for name in ("mkdir", "write_bytes", "write_text"):
         monkeypatch.setattr(Path, name, read_only)

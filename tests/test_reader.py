@@ -138,12 +138,12 @@ def test_a_damaged_page_is_set_aside(book: Path, store: Path) -> None:
 
 def kept(number: int) -> Path:
     """A page in the store, put there without running it."""
-    key = f"{number:064x}"
-    place = reader.stored_page(key)
+    parts = {"number": number}
+    place = reader.stored_page(reader.part_digest(parts))
     place.parent.mkdir(parents=True, exist_ok=True)
     target = place.with_name("run.ipynb")
     nbformat.write(notebook(f"print({number})"), target)
-    reader._keep(target, key, "a page")
+    reader._keep(target, "a page", parts)
     return place
 
 

@@ -35,30 +35,6 @@ from posterior_collapse.networks import VAE
 from posterior_collapse.runs import Run, build_model, load_data
 from posterior_collapse.text import Generated, beam, tasks
 
-__all__ = [
-    "METHODS",
-    "ORIGINS",
-    "RECIPE",
-    "Drawn",
-    "Line",
-    "Pair",
-    "Question",
-    "Survey",
-    "asked_lines",
-    "build",
-    "fragment",
-    "items_table",
-    "line_pool",
-    "models_table",
-    "order",
-    "pair_pool",
-    "premise",
-    "printed_table",
-    "show_survey",
-    "sources",
-    "undecided",
-]
-
 RECIPE = "autogen-survey"
 # Who can have written a sentence; "real" are controls, which the paper does not have.
 METHODS = {"annealed": benchmarks.ANNEAL, "autogen": "autogen(m=1)"}

@@ -21,18 +21,6 @@ from pathlib import Path
 
 from posterior_collapse.errors import PosteriorCollapseError
 
-__all__ = [
-    "PACKAGES",
-    "BadAsset",
-    "Package",
-    "fetch",
-    "main",
-    "missing_notice",
-    "present",
-    "unpack",
-    "vendor_folder",
-]
-
 _SECONDS = 60  # for one package of a few megabytes
 
 

@@ -28,7 +28,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -40,21 +40,7 @@ from companion.build import warm
 from posterior_collapse.errors import BadInput, nearest, program
 from companion.build import parameters as checks
 from companion.build import reader, sources
-from posterior_collapse.places import STORE_VARIABLE, writing
-
-__all__ = [
-    "WARM",
-    "Job",
-    "book_jobs",
-    "check_values",
-    "folder_name",
-    "grid_jobs",
-    "main",
-    "make_plan",
-    "read_grid",
-    "requested_specs",
-    "run",
-]
+from posterior_collapse.places import STORE_VARIABLE, store_root, writing
 
 # What trainings, pages and kernels import, for the process that they are forked from.
 # Neither ipykernel nor pyplot: both read the environment of a kernel when they are imported.
@@ -310,11 +296,48 @@ def _is_done(job: Job, key: str) -> bool:
         return False
 
 
-def _job_key(job: Job, root: Path) -> str:
+def _job_parts(job: Job, root: Path) -> dict[str, object]:
     text = (root / job.notebook).read_text(encoding="utf-8")
     declared = sources.default_parameters(sources.parse(text, job.notebook), job.notebook)
     injected = {**reader.injected_parameters(declared), **job.parameters}
-    return reader.page_key(text, injected, root)
+    return reader.page_parts(text, injected, root)
+
+
+def _why(spec: Any) -> str:
+    """Why a run has to be trained: what differs from the newest of its name."""
+    from posterior_collapse.runs.spec import load_data, sources_digest
+
+    now: dict[str, Any] = {"sources": sources_digest(), "data": load_data(spec.setup).digest}
+    now |= {"setup": asdict(spec.setup), "method": repr(spec.choices)}
+    for before in _provenances(spec.label()):
+        changed = [part for part in now if before.get(part) != json.loads(json.dumps(now[part]))]
+        return f"changed: {', '.join(changed) or 'torch or own methods'}"
+    return "never trained"
+
+
+def _provenances(pattern: str) -> Iterator[dict[str, Any]]:
+    """Of the stored runs whose names begin so, whatever version trained them, the newest first."""
+    found = (store_root() / "runs").glob(f"{pattern}--*/provenance.json")
+    for path in sorted(found, key=lambda path: -path.stat().st_mtime):
+        with contextlib.suppress(OSError, ValueError):
+            yield json.loads(path.read_text(encoding="utf-8"))
+
+
+def _hours(plan: Mapping[str, Any], root: Path) -> tuple[float, int]:
+    """Processor time of the trainings of a plan, and the number of those that nothing tells of.
+
+    It is that of a stored run or a reference result with the same method and scale.
+    """
+    seconds, unknown = 0.0, 0
+    for entry in plan["runs"].values():
+        name = entry["label"].rpartition("--seed")[0] + "--seed*"
+        recipe, _, stem = name.partition("--")
+        kept = (root / "data" / "results" / recipe).glob(f"{stem}.json")
+        known = (json.loads(path.read_bytes())["provenance"] for path in kept)
+        before = next(itertools.chain(_provenances(name), known), None)
+        unknown += before is None
+        seconds += before["cpu_seconds"] if before else 0.0
+    return seconds / 3600.0, unknown
 
 
 def make_plan(jobs: Sequence[Job], root: Path) -> dict[str, Any]:
@@ -331,7 +354,7 @@ def make_plan(jobs: Sequence[Job], root: Path) -> dict[str, Any]:
     wanted = [(job, requested_specs(job, root)) for job in jobs]  # refuses before anything runs
     gathering: list[str] = []
     for job, specs in wanted:
-        key = _job_key(job, root)
+        key = reader.part_digest(_job_parts(job, root))
         if _is_done(job, key):
             continue
         needed = []
@@ -429,12 +452,33 @@ def _whole_lines(file: BinaryIO) -> Iterator[str]:
     file.seek(-len(line), os.SEEK_CUR)
 
 
-def _announce(plan: Mapping[str, Any], pages: int, cores: int) -> None:
+def _announce(plan: Mapping[str, Any], pages: int, cores: int, root: Path) -> None:
     count = f"{len(plan['runs'])} trainings and {len(plan['pages'])} of {pages} pages"
-    print(f"[batch] to do: {count}, {cores} at a time", flush=True)
+    hours, unknown = _hours(plan, root)
+    took = f"; about {hours / cores:.1f} h of training" if plan["runs"] else ""
+    took += f" and {unknown} trainings of which no time is known" if unknown else ""
+    print(f"[batch] to do: {count}, {cores} at a time{took}", flush=True)
 
 
-def run(jobs: Sequence[Job], root: Path, work: Path, cores: int, extra: Sequence[str] = ()) -> int:
+def _explain(plan: Mapping[str, Any], jobs: Sequence[Job], root: Path) -> None:
+    """Say what would run, and why."""
+    trainings, pages = ({e["label"] for e in plan[kind].values()} for kind in ("runs", "pages"))
+    specs = {spec.label(): spec for job in jobs for spec in requested_specs(job, root)}
+    for label in sorted(trainings):
+        print(f"[train] {label}: {_why(specs[label])}")
+    for job in jobs:
+        if job.label in pages:
+            print(f"[page] {job.label}: {reader.why(job.notebook, _job_parts(job, root))}")
+
+
+def run(
+    jobs: Sequence[Job],
+    root: Path,
+    work: Path,
+    cores: int,
+    extra: Sequence[str] = (),
+    dry: bool = False,
+) -> int:
     """Train and execute what is missing.
 
     Args:
@@ -443,14 +487,17 @@ def run(jobs: Sequence[Job], root: Path, work: Path, cores: int, extra: Sequence
         work: folder for the plan, the markers and the logs. One call at a time uses it.
         cores: how many jobs run at once, each on one thread.
         extra: more arguments for Snakemake, such as an executor.
+        dry: run nothing; say what would run, and why.
 
     Returns:
         Snakemake's exit status; 0 when nothing is missing.
     """
     start = time.monotonic()
     plan = make_plan(jobs, root)
-    _announce(plan, len(jobs), cores)
-    if not plan["pages"]:  # this needs no lock, nor a store that can be written
+    _announce(plan, len(jobs), cores, root)
+    if dry:
+        _explain(plan, jobs, root)
+    if dry or not plan["pages"]:  # this needs no lock, nor a store that can be written
         return 0
     work.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(work / "batch.lock")
@@ -480,30 +527,46 @@ def run(jobs: Sequence[Job], root: Path, work: Path, cores: int, extra: Sequence
         lock.release()
 
 
+def _chosen(jobs: Sequence[Job], pages: Sequence[str] | None) -> list[Job]:
+    """The jobs of some pages, or all of them.
+
+    Raises:
+        BadInput: a page is not among them, with the nearest one.
+    """
+    known = [job.notebook for job in jobs]
+    for page in pages or ():
+        if page not in known:
+            raise BadInput(nearest(page, known, "page of the book"))
+    return [job for job in jobs if not pages or job.notebook in pages]
+
+
 @program
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m companion.build.batch")
     kinds = parser.add_subparsers(dest="kind", required=True)
     book = kinds.add_parser("book", help="the pages of the table of contents")
+    book.add_argument("--page", action="append", help="only this one; may be repeated")
     grid = kinds.add_parser("grid", help="the pages of a grid file")
     grid.add_argument("file", type=Path)
     grid.add_argument("--out", type=Path, default=None, help="folder for the pages (_batch)")
     for one in (book, grid):
         one.add_argument("--jobs", type=int, default=2, help="how many jobs run at once")
+        one.add_argument("--dry-run", action="store_true", help="say what would run, and why")
         one.add_argument("--snakemake", default="", help="more arguments for Snakemake")
     given = parser.parse_args(arguments)
     if given.jobs < 1:
         raise BadInput(f"jobs must be at least 1, given {given.jobs}")
     root = sources.find_root()
     if given.kind == "book":
-        jobs, work = book_jobs(root), reader.store_root() / "graph"
+        jobs, work = _chosen(book_jobs(root), given.page), store_root() / "graph"
     else:
         out = (given.out or root / "_batch").resolve()
         jobs, work = grid_jobs(read_grid(given.file), root, out), out / ".graph"
     with writing("the batch", f"give another --out, or let {STORE_VARIABLE} name another folder"):
-        status = run(jobs, root, work.resolve(), given.jobs, shlex.split(given.snakemake))
-    for job in jobs if status == 0 else []:
+        extra = shlex.split(given.snakemake)
+        status = run(jobs, root, work.resolve(), given.jobs, extra, given.dry_run)
+    for job in jobs if status == 0 and not given.dry_run else []:
         if job.output:
             print(job.output)
     return status

@@ -31,8 +31,6 @@ try:
 except ImportError:  # Windows: no two installations at once are guarded against there
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["OLDEST_PYTHON", "ensure", "main", "state_of", "torch_requirement", "work_needed"]
-
 OLDEST_PYTHON = (3, 11)
 _STAMP = "posterior-collapse-stamp.json"
 _UNREACHABLE = re.compile("(?s)connection broken.*No matching distribution|Max retries exceeded")

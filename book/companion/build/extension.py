@@ -22,8 +22,6 @@ from sphinx.util.math import get_node_equation_number
 
 from companion.build import assets, reader, sources
 
-__all__ = ["read", "setup"]
-
 _log = logging.getLogger(__name__)
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _current = {"name": ""}  # the source that Sphinx reads now, for messages

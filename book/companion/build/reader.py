@@ -38,22 +38,6 @@ from companion.build import parameters as checks
 from companion.build import sources
 from posterior_collapse.places import move, named_path, store_root, writing
 
-__all__ = [
-    "PageFailed",
-    "decided_by",
-    "execute",
-    "imported_code",
-    "injected_parameters",
-    "is_stored",
-    "key_of",
-    "main",
-    "page_key",
-    "read",
-    "refuse_edited",
-    "store_root",
-    "stored_page",
-]
-
 SCALE_VARIABLE = "POSTERIOR_COLLAPSE_SCALE"
 SEEDS_VARIABLE = "POSTERIOR_COLLAPSE_SEEDS"
 DATA_VARIABLE = "POSTERIOR_COLLAPSE_DATA"
@@ -156,10 +140,10 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def page_key(
+def page_parts(
     text: str, injected: Mapping[str, object], root: Path, code: Mapping[str, str] | None = None
-) -> str:
-    """Hex digest under which the executed form of a source is kept.
+) -> dict[str, object]:
+    """All that decides the executed form of a source, by name.
 
     Args:
         text: the source.
@@ -168,10 +152,36 @@ def page_key(
         code: digests of the packages; None takes those of what this process has imported.
     """
     by = decided_by(root, code or imported_code())
-    parts = {"text": text, "injected": dict(injected), "by": by}
+    parts: dict[str, object] = {"text": text, "parameters": dict(injected), **by}
     if '"reads"' in text and sources.reads_pages(sources.parse(text, "a page")):
         parts["pages"] = {name: _digest(root / name) for name in sources.toc_notebooks(root)}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return parts
+
+
+def part_digest(part: object) -> str:
+    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
+
+
+def page_key(
+    text: str, injected: Mapping[str, object], root: Path, code: Mapping[str, str] | None = None
+) -> str:
+    """Hex digest of a page's parts, under which its executed form is kept."""
+    return part_digest(page_parts(text, injected, root, code))
+
+
+def why(name: str, parts: Mapping[str, object]) -> str:
+    """Why a page has to run: what differs from the stored page of its source that is nearest."""
+    now = {part: part_digest(value) for part, value in parts.items()}
+    changes: list[list[str]] = []
+    for path in (store_root() / "pages").glob("*.ipynb"):
+        with contextlib.suppress(OSError, *sources.UNREADABLE):
+            page = json.loads(path.read_bytes())["metadata"]["posterior_collapse"]["page"]
+            if page["source"] == name:
+                changes.append([part for part in now if now[part] != page["parts"].get(part)])
+    nearest = min(changes, key=len, default=None)
+    if nearest is None:
+        return "never executed"
+    return f"changed: {', '.join(nearest)}" if nearest else "its copy is missing or changed"
 
 
 def stored_page(key: str) -> Path:
@@ -295,12 +305,13 @@ def execute(text: str, injected: Mapping[str, object], root: Path, name: str) ->
         folder.mkdir()
         try:
             target = _run(text, injected, root, name, folder)
-            if page_key(text, injected, root, _code_now()) != key:
+            parts = page_parts(text, injected, root, _code_now())
+            if part_digest(parts) != key:
                 raise PageFailed(
                     f"{name} is not kept: the packages or the data were changed while it ran, so "
                     "nobody knows which of them it shows; ask again"
                 )
-            _keep(target, key, name)
+            _keep(target, name, parts)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     return place
@@ -329,10 +340,12 @@ def _run(text: str, injected: Mapping[str, object], root: Path, name: str, folde
     return target
 
 
-def _keep(target: Path, key: str, name: str) -> None:
-    """Put a run into the store, with its digest, and note in it which source it comes from."""
-    run = nbformat.read(target, as_version=4)
-    run.metadata.setdefault("posterior_collapse", {})["page"] = {"key": key, "source": name}
+def _keep(target: Path, name: str, parts: Mapping[str, object]) -> None:
+    """Put a run into the store, with its digest, and note in it what it was made from."""
+    run, key = nbformat.read(target, as_version=4), part_digest(parts)
+    digests = {part: part_digest(value) for part, value in parts.items()}
+    page = {"key": key, "source": name, "parts": digests}
+    run.metadata.setdefault("posterior_collapse", {})["page"] = page
     for entry in ("input_path", "output_path"):  # temporary ones
         run.metadata.get("papermill", {}).pop(entry, None)
     nbformat.write(run, target)

@@ -27,19 +27,6 @@ import yaml
 
 from posterior_collapse.errors import BadInput, nearest
 
-__all__ = [
-    "UNREADABLE",
-    "RunRequest",
-    "begin_choices",
-    "default_parameters",
-    "find_root",
-    "list_notebooks",
-    "parse",
-    "reads_pages",
-    "requested_runs",
-    "toc_notebooks",
-]
-
 # what nbformat raises on a text that is no notebook, or half of one
 UNREADABLE = (
     ValueError,

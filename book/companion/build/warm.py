@@ -37,8 +37,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["VARIABLE", "Forks", "command", "main", "serve"]
-
 VARIABLE = "POSTERIOR_COLLAPSE_WARM"  # names the socket of the process that forks
 _BEGINS = b"+"  # what an asker hears before its job begins
 _GRACE = 5.0  # seconds that a job has for its end, once it is asked to

@@ -20,21 +20,6 @@ from posterior_collapse.networks import VAE
 from posterior_collapse.posteriors import DiagonalNormal
 from posterior_collapse.runs import Run, build_model, load_data
 
-__all__ = [
-    "Bias",
-    "Decomposition",
-    "GapSummary",
-    "Shown",
-    "decide_decomposition",
-    "decide_gap",
-    "decomposition",
-    "decomposition_table",
-    "densities",
-    "gap",
-    "gap_table",
-    "minibatch_bias",
-]
-
 _SENTENCES = 16  # of the test set, measured in float64
 _TOLERANCE = 1e-3  # of log p(x); a trained likelihood can jump along z, see gap.py
 _DRAWS = 20  # of z a sentence

@@ -22,20 +22,6 @@ from companion.numbers import spread
 from companion.show.figures import Panel
 from posterior_collapse.errors import BadInput
 
-__all__ = [
-    "Measures",
-    "decide_algorithm",
-    "decide_initialisation",
-    "decide_map",
-    "decide_mean_space",
-    "frames",
-    "four_states",
-    "measures",
-    "numbers",
-    "panels",
-    "space_at",
-]
-
 # Updates at which figure 2 shows basic and aggressive training.
 BASIC_STAGES = (0, 200, 1000, 10000)
 AGGRESSIVE_STAGES = (0, 200, 2000, 10000)

@@ -17,8 +17,6 @@ from companion.claims.reference import Result
 from companion.claims.verdicts import Finding, decide
 from companion.lagging.shared import least, scale_of, set_up
 
-__all__ = ["Moves", "decide_trajectories", "moves"]
-
 
 class Moves(NamedTuple):
     """Moves of P instances in the posterior mean space, move by move."""

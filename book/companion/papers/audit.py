@@ -16,19 +16,6 @@ from companion.claims import printed as papers
 from companion.claims.verdicts import Outcome
 from posterior_collapse.errors import BadInput, nearest
 
-__all__ = [
-    "claims",
-    "claims_table",
-    "digests",
-    "findings",
-    "provenance",
-    "reports",
-    "result",
-    "section",
-    "silent",
-    "summary",
-]
-
 _PAPERS = {
     "lagging": "Lagging",
     "autogen": "AutoGen",

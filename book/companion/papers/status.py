@@ -26,20 +26,6 @@ from companion.claims.verdicts import Label, Reach, reach
 from companion.show.boxes import kind
 from posterior_collapse.errors import BadInput, nearest
 
-__all__ = [
-    "SOURCE",
-    "Box",
-    "Status",
-    "boxes",
-    "collect",
-    "counts",
-    "homes",
-    "overall",
-    "statuses",
-    "table",
-    "unchecked",
-]
-
 SOURCE = "notebooks/papers/status.ipynb"
 # Labels that decide nothing, the one that tells most first.
 _UNDECIDED = (

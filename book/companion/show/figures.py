@@ -17,22 +17,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-__all__ = [
-    "COLOURS",
-    "Panel",
-    "bias_figure",
-    "decomposition_figure",
-    "gap_figure",
-    "information_figure",
-    "map_figure",
-    "mean_space_figure",
-    "cost_figure",
-    "heat_figure",
-    "plane_figure",
-    "png",
-    "trajectory_figure",
-]
-
 COLOURS = {
     "vae": "#0072B2",
     "lagging": "#D55E00",

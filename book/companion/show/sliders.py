@@ -18,8 +18,6 @@ from PIL import Image
 
 from posterior_collapse.errors import BadInput
 
-__all__ = ["as_webp", "slider", "still_frames"]
-
 _DPI = 80
 _MILLISECONDS = 600  # per frame while playing: slow enough to read the label
 _STILLS = 3

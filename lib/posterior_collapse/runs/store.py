@@ -27,6 +27,7 @@ from posterior_collapse.runs.spec import Spec
 __all__ = [
     "DamagedRun",
     "Run",
+    "check_files",
     "find_run",
     "is_complete",
     "load_run",
@@ -116,7 +117,7 @@ def _write_json(path: Path, content: object) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def _check(folder: Path) -> None:
+def check_files(folder: Path) -> None:
     """Compare every file with the manifest; DamagedRun names the first that is not as it was."""
     try:
         manifest = dict(json.loads((folder / _MANIFEST).read_text(encoding="utf-8")))
@@ -153,7 +154,7 @@ def find_run(spec: Spec, key: str) -> Run:
     folder = _folder(spec, key)
     if not folder.exists():
         raise FileNotFoundError(f"no finished run at {folder}")
-    _check(folder)
+    check_files(folder)
 
     def read(stem: str) -> Any:
         return json.loads((folder / f"{stem}.json").read_text(encoding="utf-8"))
