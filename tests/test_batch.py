@@ -182,7 +182,10 @@ def test_a_dry_run_says_what_would_run_and_why(
 
     assert batch.main(["book", "--dry-run", "--page", name]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "[batch] to do: 2 trainings and 1 of 1 pages, 2 at a time; about 2.0 h of training",
+        "[batch] to do: 4 trainings and 1 of 1 pages, 2 at a time; "
+        "about 2.0 h of training, and 2 of unknown length",
+        f"[train] {replace(spec, method='lagging').label()}: never trained",
+        f"[train] {replace(spec, method='lagging', seed=1).label()}: never trained",
         f"[train] {spec.label()}: changed: sources",
         f"[train] {replace(spec, seed=1).label()}: never trained",
         f"[page] {name}: changed: data",

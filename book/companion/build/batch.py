@@ -456,7 +456,7 @@ def _announce(plan: Mapping[str, Any], pages: int, cores: int, root: Path) -> No
     count = f"{len(plan['runs'])} trainings and {len(plan['pages'])} of {pages} pages"
     hours, unknown = _hours(plan, root)
     took = f"; about {hours / cores:.1f} h of training" if plan["runs"] else ""
-    took += f" and {unknown} trainings of which no time is known" if unknown else ""
+    took += f", and {unknown} of unknown length" if unknown else ""
     print(f"[batch] to do: {count}, {cores} at a time{took}", flush=True)
 
 
