@@ -15,6 +15,7 @@ import io
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -361,13 +362,15 @@ def _each(commands: Sequence[Sequence[str]], jobs: int) -> int:
     with warm.serve(_WARM) as forks, ThreadPoolExecutor(jobs) as pool:
         environment = {**os.environ, **forks.variables}
         waiting = [
-            pool.submit(subprocess.run, command, check=False, env=environment)
+            pool.submit(subprocess.run, command, env=environment, process_group=forks.group or None)
             for command in commands
         ]
         try:
             codes = [done.result().returncode for done in as_completed(waiting)]
-        except BaseException:  # of Ctrl-C: what has not begun does not begin
+        except BaseException:  # of Ctrl-C: what has not begun does not begin, and the rest ends
             pool.shutdown(wait=False, cancel_futures=True)
+            if forks.group:
+                os.killpg(forks.group, signal.SIGTERM)
             raise
     return max(map(abs, codes), default=0)  # a run that a signal ended has a negative one
 
