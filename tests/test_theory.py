@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import companion
-from companion.claims import mixtures
+from companion.claims import formulas as mixtures
 from companion.claims import statements as theory
 from companion.claims.printed import inventory, repository
 from companion.claims.statements import Evidence, Standing, Statement, Way

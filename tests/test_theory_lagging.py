@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from scipy.special import log_expit
 from scipy.stats import multivariate_normal
 
-from companion.claims import mixtures as mixture
-from companion.claims.mixtures import log_normal
+from companion.claims import formulas as mixture
+from companion.claims.formulas import log_normal
 from companion.claims.statements import Standing, examine
 from companion.lagging import statements as lagging
 from companion.lagging import theory as pictures

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from companion.claims import mixtures as mixture
+from companion.claims import formulas as mixture
 from companion.claims.statements import Standing, examine
 from companion.scale import statements as scale
 from companion.scale import statements_dynamics as scale_dynamics

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from companion.claims import formulas as f
 from companion.claims.formulas import ALPHA, Array, log_gaussian
-from companion.claims.mixtures import gaussian_kl
+from companion.claims.formulas import gaussian_kl
 from companion.claims.statements import Evidence, Formulas, equal, log, sampled, search, stated
 from companion.du.statements import pairwise_mpd
 from companion.du.statements_dropout import Dropout, kept_variance, mpd_over_masks

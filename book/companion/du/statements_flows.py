@@ -18,7 +18,7 @@ from torch import Tensor
 
 from companion.claims import formulas as f
 from companion.claims.formulas import Array, log_gaussian
-from companion.claims.mixtures import gaussian_kl
+from companion.claims.formulas import gaussian_kl
 from companion.claims.statements import Evidence, Formulas, equal, sampled, search, stated
 from companion.du.statements import conditional_entropy, pairwise_mpd
 from companion.du.statements_bounds import eighths, integral

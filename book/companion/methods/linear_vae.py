@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from companion.claims.mixtures import Array, gaussian_kl
+from companion.claims.formulas import Array, gaussian_kl
 from companion.methods import statements as linear
 from companion.methods.statements import EIGENVALUES, NOISE_VAR, WEIGHTED, Weighted
 from companion.numbers import number

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import digamma
 
-from companion.claims.mixtures import Array, gaussian_kl
+from companion.claims.formulas import Array, gaussian_kl
 from companion.claims.statements import Evidence, Formulas, equal, log, sampled, search, stated
 
 EIGENVALUES = (4.0, 1.0, 0.2, 0.05)

@@ -19,8 +19,8 @@ import torch
 from hypothesis import strategies as st
 from scipy.special import gammaln, logsumexp
 
-from companion.claims import mixtures
-from companion.claims.mixtures import (
+from companion.claims import formulas as mixtures
+from companion.claims.formulas import (
     DRAWS,
     MEAN,
     ROUNDING,

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize
 from torch import Tensor
 
-from companion.claims.mixtures import (
+from companion.claims.formulas import (
     DRAWS,
     MEAN,
     ROUNDING,

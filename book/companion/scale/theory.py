@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from companion.claims.mixtures import MEAN, SD, Array, log_normal, parts
+from companion.claims.formulas import MEAN, SD, Array, log_normal, parts
 from companion.numbers import number
 from companion.scale.statements import example, gap, scaled_mpd, unit_gap
 from companion.scale.statements_dynamics import balance, path, train_linear
