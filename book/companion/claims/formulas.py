@@ -109,16 +109,13 @@ def logs(expression: Any) -> Any:
     return sympy.expand_log(sympy.sympify(expression), force=True)
 
 
-def outcomes(points: int, states: int) -> tuple[list[list[sympy.Symbol]], list[list[sympy.Symbol]]]:
-    """Probabilities of each point's states and their logarithms, as free symbols.
+def outcomes(points: int, states: int) -> tuple[Array, Array]:
+    """Probabilities (N, states) and their logarithms, as free symbols.
 
     Identities that are linear in the logarithms do not need them tied to the probabilities.
     """
-    p, log_p = (
-        [[sympy.Symbol(f"{name}{i}{k}") for k in range(states)] for i in range(points)]
-        for name in "pl"
-    )
-    return p, log_p
+    p, log_p = (sympy.symbols(f"{name}:{points}_:{states}") for name in "pl")
+    return np.reshape(p, (points, states)), np.reshape(log_p, (points, states))
 
 
 # --- draws ----------------------------------------------------------------------------------------

@@ -353,7 +353,9 @@ def _texts() -> dict[str, dict[str, str]]:
 
 def stated(id: str, constants: Formulas, wrong: Mapping[str, Wrong]) -> Statement:
     """The statement whose name, place and claim stand in ``data/papers/statements.yml``."""
-    return Statement(id=id, constants=constants, wrong=wrong, **_texts()[id])
+    text = _texts()[id]
+    place = text["name"], text["paper"], text["item"], text["claim"]
+    return Statement(id, *place, constants, wrong)
 
 
 class Mutation(NamedTuple):

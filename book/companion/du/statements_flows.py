@@ -294,10 +294,10 @@ def _(c: Formulas) -> Means:
 
 
 @D15B.search(st.tuples(eighths(0, 64), eighths(0, 64)))
-def _(c: Formulas, *wanted: float) -> bool:
+def _(c: Formulas, before: float, after: float) -> bool:
     """wanted MPD of z⁰ and of zᵀ not met by the library's flow, built to meet it"""
-    q = steered_flow(*wanted, c.steering)
-    return apart(wanted, [pairwise_mpd(*base_of(q)), pairwise_mpd(*gaussian_image(q))])
+    q = steered_flow(before, after, c.steering)
+    return apart([before, after], [pairwise_mpd(*base_of(q)), pairwise_mpd(*gaussian_image(q))])
 
 
 STATEMENTS = (D14, D15, D15B)

@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from companion.claims.formulas import ALPHA, Array
-from companion.claims.statements import Examination, examine
 from companion.du import statements as du
 from companion.du import statements_dropout as dropout
 from companion.du.statements_dropout import Dropout
@@ -23,11 +22,6 @@ VARIANCES = (0.07, 0.1, 0.15, 0.25, 0.4, 0.6, 1.0, 1.6, 2.5, 4.0)  # of the slid
 _CROSS = np.array([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
 _RATIOS = (2.0, 5.0, 1.0 / ALPHA, 4.0 / ALPHA)  # variance over alpha
 _LINES = (("vae", "-"), ("lagging", "--"), ("mi", "-."), ("aggregate", ":"))
-
-
-def examined() -> dict[str, Examination]:
-    """Every statement of the page by its number, with its checks run."""
-    return {one.id: examine(one) for one in (*du.STATEMENTS, *dropout.STATEMENTS)}
 
 
 def _line(axes: Axes, x: Array, y: Any, colour: str, style: str, label: str) -> None:

@@ -233,12 +233,14 @@ def _(c: Formulas, places: list[int], level: float, x: int, degrees: int) -> boo
     """an ELBO or a rank that turns with the model; AU at 45° other than 2"""
     means = np.outer(places, [0.5, 0.0])
     variance = level * np.array([1.0, c.ratio])
-    elbo = [[turned_elbo(x, mean, variance, a) for mean in means] for a in (0, degrees)]
+    here, there = ([turned_elbo(x, mean, variance, a) for mean in means] for a in (0, degrees))
     turned = means @ turn(45.0).T
     at, after = torch.from_numpy(means), torch.from_numpy(turned)
     counts = active_units(at), active_units(after), active_rank(after)
     share = float(means.var(0).sum() * c.share)
-    return apart(*elbo) or counts != (c.before, c.after, c.rank) or apart(turned.var(0), share)
+    return (
+        apart(here, there) or counts != (c.before, c.after, c.rank) or apart(turned.var(0), share)
+    )
 
 
 # --- I5, the aggregated posterior -----------------------------------------------------------------

@@ -187,7 +187,7 @@ L3 = stated(
 @L3.symbolic
 def _(c: Formulas) -> Facts:
     """E KL against information plus mismatch, three points and states"""
-    p, log_q = map(np.array, f.outcomes(3, 3))
+    p, log_q = f.outcomes(3, 3)
     log_mixture, log_prior = (np.array(sympy.symbols(f"{name}:3")) for name in "ar")
     rate, inside = ((p * (log_q - other)).sum() / 3 for other in (log_prior, log_mixture))
     mismatch = (p.sum(0) / 3 * (log_mixture - log_prior)).sum()
@@ -313,7 +313,7 @@ L4 = stated(
 def _(c: Formulas) -> Facts:
     """I minus and plus the average KLs of batches; the value for S separated points"""
     # Three points on two states, batches of two; logarithms are free symbols.
-    p, log_q = map(np.array, f.outcomes(3, 2))
+    p, log_q = f.outcomes(3, 2)
     log_all, points = np.array(sympy.symbols("a:2")), range(3)
     pairs, drawn = list(itertools.combinations(points, 2)), list(itertools.product(points, points))
 

@@ -47,7 +47,7 @@ S2 = stated(
 @S2.symbolic
 def _(c: Formulas) -> Facts:
     """average over pairs against the two divergences, three points"""
-    p, log_p = map(np.array, forms.outcomes(3, 2))
+    p, log_p = forms.outcomes(3, 2)
     log_mixture, mixture = np.array(sympy.symbols("a:2")), p.sum(0) / 3
     sums = (p[:, None] * (log_p[:, None] - log_p)).sum()
     forward = (p * (log_p - log_mixture)).sum() / 3
