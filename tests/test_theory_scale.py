@@ -260,7 +260,7 @@ def test_the_module_under_test_is_that_of_the_method() -> None:
 def test_the_smallest_counter_example_is_the_one_shown() -> None:
     found = examine(STATEMENTS["S6"], mutate=False)
     assert found.standing is Standing.CORRECTED and found.printed is not None
-    x, noise, mean, variance, factor = pictures.EXAMPLES["smallest found"]
+    x, noise, mean, variance, factor = pictures.EXAMPLES["smallest"]
     text = f"x = ±{x:g}, decoder N(z, {noise:g}²), q = N(±{mean:g}, {variance:g}), f = {factor:g}"
     assert found.printed.counterexample.startswith(text)
     for case in pictures.EXAMPLES.values():

@@ -299,7 +299,7 @@ def sets(draw: st.DrawFn, least: int = 1, points: int = 5, equal: bool = False) 
     return np.asarray(mean) / 4.0, np.exp2(np.asarray(power, dtype=float))
 
 
-def shown(mean: Array, sd: Array) -> str:
+def in_words(mean: Array, sd: Array) -> str:
     """A set in words."""
     centre, width = (", ".join(f"{value:g}" for value in values) for values in (mean, sd))
     return f"means {centre}; standard deviations {width}"

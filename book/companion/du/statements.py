@@ -38,7 +38,7 @@ def words(values: Array) -> str:
     return f"[{', '.join(rows)}]"
 
 
-def shown(mean: Array, variance: Array) -> str:
+def in_words(mean: Array, variance: Array) -> str:
     """Posteriors in words."""
     return f"means {words(mean)}, variances {words(variance)}"
 
@@ -125,7 +125,7 @@ def _(c: Formulas) -> Means:
 
 
 @D1.search(
-    st.tuples(posteriors(), f.steps(0, 4, 4)), lambda q, weight: f"{shown(*q)}, weight {weight}"
+    st.tuples(posteriors(), f.steps(0, 4, 4)), lambda q, weight: f"{in_words(*q)}, weight {weight}"
 )
 def _(c: Formulas, q: Posteriors, weight: float) -> bool:
     """all pairs, with any weight of the directions; distinct pairs of two points or more"""
@@ -184,13 +184,13 @@ def _(c: Formulas) -> Means:
     return [(c.closed_mpd(*q), pair_ratios(random, *q))]
 
 
-@D2.search(posteriors(), shown)
+@D2.search(posteriors(), in_words)
 def _(c: Formulas, mean: Array, variance: Array) -> bool:
     """closed form against all pairs"""
     return apart(pairwise_mpd(mean, variance), c.closed_mpd(mean, variance))
 
 
-@D2.search_printed(posteriors(), shown)
+@D2.search_printed(posteriors(), in_words)
 def _(mean: Array, variance: Array) -> bool:
     """form with a lone −1 against all pairs"""
     return apart(pairwise_mpd(mean, variance), printed_mpd(mean, variance))
@@ -258,7 +258,7 @@ def capped(draw: st.DrawFn) -> tuple[Array, Array, Fraction]:
 
 
 def _capped_words(mean: Array, variance: Array, ceiling: Fraction) -> str:
-    return f"{shown(mean, variance)}, C = {ceiling}"
+    return f"{in_words(mean, variance)}, C = {ceiling}"
 
 
 @D3.search(capped(), _capped_words)
@@ -340,7 +340,7 @@ def _(c: Formulas) -> Means:
     )
 
 
-@D4.search(posteriors(), shown)
+@D4.search(posteriors(), in_words)
 def _(c: Formulas, _mean: Array, variance: Array) -> bool:
     """quadrature against the closed form for a thousandth of the variances, H > 0 with noise"""
     small = 1e-3 * variance

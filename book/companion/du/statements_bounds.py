@@ -23,8 +23,6 @@ from companion.du.statements import pairwise_mpd
 from companion.du.statements_dropout import Dropout, kept_variance, mpd_over_masks
 from posterior_collapse.posteriors import BatchNormed, DiversityUncertainty
 
-__all__ = ["STATEMENTS"]
-
 EPS = 1e-5  # of PyTorch's batch norm
 _KEEPS = st.sampled_from([0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.4, 0.3, 0.2, 0.1])  # p
 
@@ -172,7 +170,7 @@ D10B = stated(
     {
         "half": ("twice / 2", "twice / 4"),
         "own": ("- 1) / 2", "- 1)"),
-        "lost": ("- log(keep)", ""),
+        "chance": ("- log(keep)", ""),
     },
 )
 

@@ -24,9 +24,6 @@ from companion.claims.statements import Facts, Formulas, Means, log, stated
 from companion.du import statements as du
 from companion.du.statements import SAMPLES, quadratic_mpd, quadrature_entropy
 
-__all__ = ["STATEMENTS", "Dropout"]
-
-
 # --- variance dropout by its definition -----------------------------------------------------------
 
 
@@ -58,9 +55,9 @@ class Dropout(NamedTuple):
         whole, dropped = self.above / self.keep + self.alpha, self.above * 0 + self.alpha
         return [(1 - self.keep, dropped), (self.keep, whole)]
 
-    def shown(self) -> str:
+    def in_words(self) -> str:
         """In words."""
-        return f"{du.shown(self.mean, self.variance)}, p = {self.keep}, α = {self.alpha}"
+        return f"{du.in_words(self.mean, self.variance)}, p = {self.keep}, α = {self.alpha}"
 
 
 @st.composite
@@ -197,7 +194,7 @@ class Masked(NamedTuple):
         above = np.where(mask, np.array(self.above) / self.keep, 0.0)
         return float(quadrature_entropy(above + ALPHA).sum())
 
-    def shown(self) -> str:
+    def in_words(self) -> str:
         """In words."""
         above, mask = ", ".join(f"{one:g}" for one in self.above), [int(one) for one in self.mask]
         entropy = round(self.entropy(self.mask), 12) + 0.0  # no minus before a zero
@@ -213,7 +210,7 @@ def masks(draw: st.DrawFn) -> Masked:
     return Masked(tuple(2.0**k for k in power), draw(st.integers(1, 9)) / 10.0, tuple(mask))
 
 
-@D4b.search(masks(), Masked.shown)
+@D4b.search(masks(), Masked.in_words)
 def _(c: Formulas, case: Masked) -> bool:
     """entropies under all masks, up to 4 dimensions: none negative, 0 for the empty one alone"""
     every = list(itertools.product((False, True), repeat=len(case.above)))
@@ -227,7 +224,7 @@ def _(c: Formulas, case: Masked) -> bool:
     return wrong or apart([chance @ values, chance[none].sum()], [claimed, empty])
 
 
-@D4b.search_printed(masks(), Masked.shown)
+@D4b.search_printed(masks(), Masked.in_words)
 def _(case: Masked) -> bool:
     """H > 0 under a mask"""
     return case.entropy(case.mask) <= 1e-12
@@ -261,7 +258,7 @@ def _(c: Formulas) -> Means:
     return list(zip(case.variance.mean(0).tolist(), left.T, strict=True))
 
 
-@D5.search(dropouts(), Dropout.shown)
+@D5.search(dropouts(), Dropout.in_words)
 def _(c: Formulas, case: Dropout) -> bool:
     """average over the mask against the variance (exact fractions)"""
     whole = c.kept_variance(case.variance, case.keep, case.alpha)
@@ -325,7 +322,7 @@ def _(c: Formulas) -> Means:
     return [(c.dropped_mpd(case), pair_ratios(random, case))]
 
 
-@D6.search(dropouts(), Dropout.shown)
+@D6.search(dropouts(), Dropout.in_words)
 def _(c: Formulas, case: Dropout) -> bool:
     """closed form, and MPD_B > MPD unless p = 1 or σ² = α, over all masks (exact fractions)"""
     mpd, before = mpd_over_masks(case), quadratic_mpd(case.mean, case.variance)
@@ -389,7 +386,7 @@ def _(c: Formulas) -> Means:
     return [(c.dropped_entropy(case), surprises(random, case)[0])]
 
 
-@D7.search(dropouts(), Dropout.shown)
+@D7.search(dropouts(), Dropout.in_words)
 def _(c: Formulas, case: Dropout) -> bool:
     """closed form, and CE_B < CE unless p = 1 or σ² = α, over both masks"""
     one = case.floats()
@@ -505,7 +502,7 @@ def _limits_wrong(c: Formulas, case: Dropout) -> bool:
     return bool(abs(mpd - claimed) > abs(mpd) * 1e-9 or abs(entropy_over_masks(one) - rest) > 1e-9)
 
 
-@D8.search(pairs_of_keep(), lambda case, lower: f"{case.shown()}, against p = {lower}")
+@D8.search(pairs_of_keep(), lambda case, lower: f"{case.in_words()}, against p = {lower}")
 def _(c: Formulas, case: Dropout, lower: Fraction) -> bool:
     """MPD_B and CE_B at two p over all masks; slopes; limits at p = 10⁻⁴⁰"""
     if mpd_over_masks(case._replace(keep=lower)) <= mpd_over_masks(case):
@@ -558,7 +555,7 @@ def _(c: Formulas) -> Means:
     return [(c.dropout_bound(case) + surplus(case), pair_ratios(random, case))]
 
 
-@D9.search(dropouts(), Dropout.shown)
+@D9.search(dropouts(), Dropout.in_words)
 def _(c: Formulas, case: Dropout) -> bool:
     """MPD_B at or below the bound unless nothing varies, over all masks (exact fractions)"""
     if case.keep == 1:

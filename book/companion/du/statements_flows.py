@@ -24,9 +24,6 @@ from companion.du.statements_bounds import eighths
 from posterior_collapse.layers import initialised_by_recipe
 from posterior_collapse.posteriors import Diagonal, DiagonalNormal, Flow, Flowed, FlowHead
 
-__all__ = ["STATEMENTS"]
-
-
 # --- flows of the library -------------------------------------------------------------------------
 
 

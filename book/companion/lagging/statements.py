@@ -207,7 +207,7 @@ def _(c: Formulas) -> Means:
     return [(c.rate(information=terms.information, mismatch=terms.aggregate_kl), draws)]
 
 
-@L3.search(f.sets(), f.shown)
+@L3.search(f.sets(), f.in_words)
 def _(c: Formulas, mean: Array, sd: Array) -> bool:
     """the closed form of E KL against information plus mismatch; information above E KL"""
     closed, terms = float(gaussian_kl(mean, sd**2).mean()), parts(mean, sd)
@@ -358,7 +358,7 @@ def _(c: Formulas) -> Means:
     )
 
 
-@L4.search(f.sets(3, 4), f.shown, 150)
+@L4.search(f.sets(3, 4), f.in_words, 150)
 def _(c: Formulas, mean: Array, sd: Array) -> bool:
     """lower form ≤ I and ≤ log S, upper forms ≥ I, and what they miss; all batches of two"""
     information, size = parts(mean, sd).information, 2
@@ -374,7 +374,7 @@ def _(c: Formulas, mean: Array, sd: Array) -> bool:
 
 def _estimate_words(mean: Array, sd: Array) -> str:
     low, information = within(mean, sd, 2), parts(mean, sd).information
-    return f"{f.shown(mean, sd)}: batches of two give {low:.4f} nats, I_q is {information:.4f}"
+    return f"{f.in_words(mean, sd)}: batches of two give {low:.4f} nats, I_q is {information:.4f}"
 
 
 @L4.search_printed(f.sets(3, 4), _estimate_words, 150)

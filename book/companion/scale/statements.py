@@ -63,7 +63,7 @@ def _(c: Formulas) -> Means:
     return [(c.mpd(forward=terms.information, reverse=terms.reverse), draws)]
 
 
-@S2.search(forms.sets(), forms.shown)
+@S2.search(forms.sets(), forms.in_words)
 def _(c: Formulas, mean: Array, sd: Array) -> bool:
     """MPD of pairs in closed form equals the sum by quadrature, and MI is not above MPD"""
     n, terms = len(mean), parts(mean, sd)
@@ -117,7 +117,7 @@ def _(c: Formulas) -> Means:
     return [(_information(c, MEAN, SD), log_normal(z, MEAN[x], SD[x]) - mixture)]
 
 
-@S3.search(forms.sets(), forms.shown)
+@S3.search(forms.sets(), forms.in_words)
 def _(c: Formulas, mean: Array, sd: Array) -> bool:
     """MI against E KL minus the mismatch"""
     return apart(parts(mean, sd).information, _information(c, mean, sd))
@@ -164,7 +164,7 @@ def _factors(least: float = 0.0) -> st.SearchStrategy[float]:
 
 
 def _with_factor(q: forms.Set, start: float, more: float) -> str:
-    return f"{forms.shown(*q)}; f from {start:g} to {start * more:g}"
+    return f"{forms.in_words(*q)}; f from {start:g} to {start * more:g}"
 
 
 @S4.search(lambda c: st.tuples(forms.sets(), _factors(0.125), _factors(c.least)), _with_factor)
