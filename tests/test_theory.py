@@ -172,6 +172,8 @@ def test_search_shrinks_to_the_smallest_case() -> None:
     pairs = st.tuples(st.integers(0, 9), mixtures.steps(0, 8, 4))
     pair = theory.Search("x", lambda _, n, part: n + part > 9, pairs, "{} and {:g}")(None)
     assert not pair.holds and pair.counterexample.count(" and ") == 1
+    plain = theory.Search("x", lambda _, n, part: n > 3, pairs)(None)
+    assert plain.counterexample == "4, 0.0"
     none = theory.Search("x", lambda _, n: n < 0, st.integers(0, 100), draws=50)(None)
     assert none.holds and none.trials <= 101  # all integers, if there are so few
 

@@ -198,6 +198,10 @@ class Sampled(Check):
         )
 
 
+def _in_words(*parts: Any) -> str:
+    return ", ".join(map(str, parts))
+
+
 Words = Callable[..., str] | str  # a case in words: a function of its parts, or a format of them
 
 
@@ -213,7 +217,7 @@ class Search(Check):
     """
 
     cases: Any
-    words: Words = repr
+    words: Words = _in_words
     draws: int = DRAWS
     examples: list[Any] = field(default_factory=list)  # by the last search that found nothing
 
@@ -317,7 +321,7 @@ class Statement:
         return means
 
     def search(
-        self, cases: Any, words: Words = repr, draws: int = DRAWS
+        self, cases: Any, words: Words = _in_words, draws: int = DRAWS
     ) -> Callable[[Callable[..., bool]], Callable[..., bool]]:
         """Search for a case that violates the statement; see :class:`Search`.
 
@@ -331,7 +335,7 @@ class Statement:
         return decorate
 
     def search_printed(
-        self, cases: Any, words: Words = repr, draws: int = DRAWS
+        self, cases: Any, words: Words = _in_words, draws: int = DRAWS
     ) -> Callable[[Callable[..., bool]], Callable[..., bool]]:
         """Search for a case that violates the printed form; the function has only the case."""
 
