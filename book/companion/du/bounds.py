@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 
 from companion.claims.formulas import Array, log_gaussian
 from companion.claims.printed import printed
-from companion.claims.statements import Examination, examine
 from companion.claims.verdicts import Check, Finding, Interval, Outcome, answer
 from companion.du import statements_bounds as theory
 from companion.du import statements_flows as flows
@@ -23,11 +22,6 @@ from companion.show.theory import Frames, canvas
 from posterior_collapse.posteriors import DiagonalNormal, Flowed, draw
 
 DIMENSIONS = 32  # of z, in the tables of both papers
-
-
-def examined() -> dict[str, Examination]:
-    """Every statement of the page by its number, with its checks run."""
-    return {one.id: examine(one) for one in (*theory.STATEMENTS, *flows.STATEMENTS)}
 
 
 def _line(axes: Axes, x: Any, y: Any, style: str, colour: str, label: str | None = None) -> None:

@@ -36,7 +36,7 @@ def _row(evidence: Evidence, form: str) -> str:
     return (
         f"<tr><th scope='row'>{evidence.way.value}{form}</th>"
         f"<td class='pc-text'>{html.escape(evidence.compared)}</td>"
-        f"<td class='pc-text'>{html.escape(evidence.found)}{example}</td>"
+        f"<td class='pc-text'>{html.escape(evidence.result)}{example}</td>"
         f"<td>{evidence.trials:,}</td>"
         f"<td class='pc-{outcome}'>{outcome}</td></tr>"
     )
