@@ -7,7 +7,7 @@ differs in marker or line style as well.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -152,11 +152,11 @@ def trajectory_figure(
     return figure
 
 
-# Part of the KL -> colour, line, and how many times KL and MI are in it.
-_PARTS = {
-    "KL": ("kl", "-", (1, 0)),
-    "MI": ("mi", "--", (0, 1)),
-    "KL(q(z)||p)": ("aggregate", ":", (1, -1)),
+# Part of the KL -> colour, line, and its values by epoch.
+_PARTS: dict[str, tuple[str, str, Callable[[pd.DataFrame], pd.Series]]] = {
+    "KL": ("kl", "-", lambda h: h["valid_kl"]),
+    "MI": ("mi", "--", lambda h: h["valid_mutual_information"]),
+    "KL(q(z)||p)": ("aggregate", ":", lambda h: h["valid_kl"] - h["valid_mutual_information"]),
 }
 
 
@@ -168,11 +168,10 @@ def decomposition_figure(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Fig
     """
     figure, grid = row(len(histories), 4.2, 3.0, sharey=True)
     for axes, (method, runs) in zip(grid, histories.items(), strict=True):
-        for name, (colour, style, times) in _PARTS.items():
+        for name, (colour, style, value) in _PARTS.items():
             for number, history in enumerate(runs):
-                value = history[["valid_kl", "valid_mutual_information"]] @ times
                 label, look = None if number else name, {"color": COLOURS[colour], "alpha": 0.75}
-                axes.plot(history["epoch"], value, style, label=label, **look)
+                axes.plot(history["epoch"], value(history), style, label=label, **look)
         axes.set(title=_LABELS.get(method, method), xlabel="epoch")
         axes.legend(fontsize=8)
     grid[0].set_ylabel("nats per sentence")
