@@ -33,7 +33,7 @@ from companion.claims.reference import Result
 from companion.claims.table import Column, Measure, Runs, cells, differences, frame, only, values
 from companion.claims.verdicts import Check, Finding, above, below, between, decide, stated
 from companion.numbers import number
-from companion.show.figures import COLOURS
+from companion.show.figures import COLOURS, canvas
 from posterior_collapse import methods
 from posterior_collapse.datasets import five_gaussians
 from posterior_collapse.geometry import (
@@ -149,8 +149,7 @@ def truth_figure() -> Figure:
     """The density that z comes from, and the z of a thousand test sequences."""
     z, component = _truth()
     centres = np.array(five_gaussians.CENTRES)
-    figure = Figure(figsize=(6.4, 3.9), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = canvas(6.4, 3.9, 2)
     spreads = np.full_like(centres, five_gaussians.SPREAD)
     _contours(left, aggregate_density(centres, spreads, _AXIS))
     left.set_title("density of the true z", fontsize=9)
@@ -278,8 +277,7 @@ def space_table(group: Group) -> pd.DataFrame:
 def space_figure(group: Group) -> Figure:
     """Contours of q(z) above posterior means by component, one column a method, first seed."""
     rows = group[FIXED_BATCHES]
-    figure = Figure(figsize=(2.15 * len(rows), 5.0), layout="constrained")
-    grid = figure.subplots(2, len(rows), squeeze=False)
+    figure, grid = canvas(2.15 * len(rows), 5.0, len(rows), 2, squeeze=False)
     for column, (method, runs) in enumerate(rows.items()):
         result = runs[0]
         mean, std = _codes(result, "code_mean"), _codes(result, "code_std")
@@ -299,9 +297,8 @@ def frames(group: Group) -> tuple[list[Figure], list[str]]:
     common = [int(t) for t in times[0] if all(t in other for other in times)]
     pictures = []
     for iteration in common:
-        figure = Figure(figsize=(2.15 * len(firsts), 2.9), layout="constrained")
-        grid = figure.subplots(1, len(firsts), squeeze=False)[0]
-        for axes, (method, result) in zip(grid, firsts.items(), strict=True):
+        figure, grid = canvas(2.15 * len(firsts), 2.9, len(firsts), squeeze=False)
+        for axes, (method, result) in zip(grid[0], firsts.items(), strict=True):
             place = int(np.flatnonzero(result.arrays["means_iteration"] == iteration)[0])
             labels = result.arrays["means_label"]
             _scatter(axes, result.arrays["means_mean"][place], labels, size=7.0)
@@ -401,8 +398,7 @@ def partition_table(group: Group) -> pd.DataFrame:
 def partition_figure(group: Group) -> Figure:
     """Posterior means of the first seed: a column a partition, two rows a method."""
     wanted = [(method, view) for method in PARTITIONED for view in _VIEWS]
-    figure = Figure(figsize=(7.2, 2.4 * len(wanted)), layout="constrained")
-    grid = figure.subplots(len(wanted), len(PARTITIONS), squeeze=False)
+    figure, grid = canvas(7.2, 2.4 * len(wanted), len(PARTITIONS), len(wanted), squeeze=False)
     for line, (method, (array, words)) in zip(grid, wanted, strict=True):
         for axes, (recipe, title) in zip(line, PARTITIONS.items(), strict=True):
             runs = group.get(recipe, {}).get(method, ())

@@ -30,7 +30,7 @@ from companion.igp.shared import (
 )
 from companion.igp.text import ACTIVE
 from companion.numbers import number
-from companion.show.figures import COLOURS
+from companion.show.figures import COLOURS, canvas
 
 
 def _largest(group: Group) -> tuple[str, Runs, benchmarks.Twins] | None:
@@ -51,8 +51,7 @@ def shape_figure(group: Group) -> Figure | None:
     if chosen is None:
         return None
     recipe, runs, twins = chosen
-    figure = Figure(figsize=(7.6, 4.4), layout="constrained")
-    grid = figure.subplots(2, 2, sharex=True, sharey="row")
+    figure, grid = canvas(7.6, 4.4, 2, 2, sharex=True, sharey="row")
     for column, method in enumerate(twins):
         mean = np.asarray(evidence.array(runs[method][0], "code_mean"), dtype=float)
         variance = np.square(np.asarray(evidence.array(runs[method][0], "code_std"), dtype=float))
@@ -111,8 +110,7 @@ def kl_figure(group: Group) -> Figure:
             means = own.groupby("metric")["value"].mean()
             if not math.isnan(means["rest"]):
                 bars[f"{NAMES[recipe]}, {called(str(method))}"] = [means[part] for part in parts]
-    figure = Figure(figsize=(7.2, 1.2 + 0.36 * len(bars)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = canvas(7.2, 1.2 + 0.36 * len(bars))
     left = np.zeros(len(bars))
     for kind, widths in zip(_KINDS, np.array(list(bars.values())).reshape(-1, 3).T, strict=True):
         axes.barh(
