@@ -25,22 +25,20 @@ from companion.numbers import number, spread
 from posterior_collapse import methods, recipes
 from posterior_collapse.errors import BadInput
 
-QUANTITIES = {
-    column.metric: column
-    for column in (
-        Column("NLL", "nll", 2, printed="nll"),
-        Column("−ELBO", "elbo_loss", 2, printed="neg_elbo"),
-        Column("Rec", "reconstruction", 2),
-        Column("KL", "kl", 2, printed="kl"),
-        Column("MI", "mutual_information", 2, printed="mi"),
-        Column("MI, batch of 32", "batch_mutual_information", 2),
-        Column("AU", "active_units", 1, printed="au"),
-        Column("rank", "active_rank", 1),
-        Column("MPD", "mutual_posterior_divergence", 1),
-        Column("H(z|x)", "conditional_entropy", 2),
-        Column("perplexity", "perplexity", 2),
-    )
-}
+_QUANTITIES = (
+    Column("NLL", "nll", printed="nll"),
+    Column("−ELBO", "elbo_loss", printed="neg_elbo"),
+    Column("Rec", "reconstruction"),
+    Column("KL", "kl", printed="kl"),
+    Column("MI", "mutual_information", printed="mi"),
+    Column("MI, batch of 32", "batch_mutual_information"),
+    Column("AU", "active_units", 1, printed="au"),
+    Column("rank", "active_rank", 1),
+    Column("MPD", "mutual_posterior_divergence", 1),
+    Column("H(z|x)", "conditional_entropy"),
+    Column("perplexity", "perplexity"),
+)
+QUANTITIES = {column.metric: column for column in _QUANTITIES}
 USUAL = ("nll", "kl", "mutual_information", "active_units")
 _LOWER_IS_BETTER = ("nll", "elbo_loss", "perplexity")
 _DATASET = {"yahoo": "Yahoo", "yelp": "Yelp", "grammar": "grammar"}

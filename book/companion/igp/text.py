@@ -125,8 +125,9 @@ def shape_table(shown: Shown) -> pd.DataFrame:
         for method, own in data.groupby("method", sort=False):
             name = f"{NAMES[recipe]}, {called(str(method))}"
             size = str(runs[str(method)][0].arrays["code_mean"].shape[1])
-            row_ = {"method": name, "from": origin.lower(), **cells(own, columns)}
-            rows.append({**row_, "of": size, "seeds": row_.pop("seeds")})
+            own_cells = cells(own, columns)
+            seeds = {"of": size, "seeds": own_cells.pop("seeds")}
+            rows.append({"method": name, "from": origin.lower(), **own_cells, **seeds})
     return pd.DataFrame(rows)
 
 

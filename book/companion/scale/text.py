@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -180,9 +180,9 @@ def course(results: Sequence[Result]) -> list[pd.DataFrame]:
 def _panel(axes: Axes, histories: Sequence[pd.DataFrame], lines: _Lines) -> None:
     for column, colour, style, label in lines:
         for place, history in enumerate(histories):
-            look = {"color": COLOURS[colour], "linewidth": 1.2, "alpha": 0.8}
-            look["label"] = None if place else label
-            axes.plot(history["iteration"], history[column], style, **look)
+            look: dict[str, Any] = {"color": COLOURS[colour], "linewidth": 1.2, "alpha": 0.8}
+            name = None if place else label
+            axes.plot(history["iteration"], history[column], style, label=name, **look)
     for history in histories:
         if (turn := switch(history)) is not None:
             axes.axvline(turn.update, color=COLOURS["guide"], linestyle=":", linewidth=1)
@@ -199,8 +199,8 @@ def course_figure(groups: Groups, method: str = benchmarks.SCALE) -> Figure | No
     shown = {title: histories for title, histories in shown.items() if histories}
     if not shown:
         return None
-    size, sides = (4.4 * len(shown) + 0.4, 6.2), {"sharex": "col", "sharey": "row"}
-    figure, grid = canvas(*size, len(shown), len(_PANELS), squeeze=False, **sides)
+    sides: dict[str, Any] = {"sharex": "col", "sharey": "row", "squeeze": False}
+    figure, grid = canvas(4.4 * len(shown) + 0.4, 6.2, len(shown), len(_PANELS), **sides)
     for column, (title, histories) in enumerate(shown.items()):
         grid[0][column].set_title(title, fontsize=9)
         for row, (name, lines) in enumerate(_PANELS.items()):

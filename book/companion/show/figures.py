@@ -60,8 +60,8 @@ def legend(figure: Figure, columns: int, size: int = 8) -> None:
     """One legend below all panels, a line a label; labels with an underscore are matplotlib's."""
     lines = {str(line.get_label()): line for axes in figure.axes for line in axes.lines}
     known = {name: line for name, line in lines.items() if not name.startswith("_")}
-    place = "outside lower center"
-    figure.legend(known.values(), known, loc=place, ncols=columns, fontsize=size)
+    look: dict[str, Any] = {"ncols": columns, "fontsize": size}
+    figure.legend(known.values(), known, loc="outside lower center", **look)
 
 
 def png(figure: Figure, dpi: int = 110) -> bytes:
