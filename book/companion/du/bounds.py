@@ -123,8 +123,7 @@ def _measure_lines(axes: Axes, lines: Measures, at: int) -> None:
 
 def abnormal_figure(same: Measures, apart: Measures, at: int) -> Figure:
     """Posteriors and their measures at one shared mean: all the same above, spread out below."""
-    figure = Figure(figsize=(6.6, 4.6), layout="constrained")
-    grid = figure.subplots(2, 2)
+    figure, grid = canvas(6.6, 4.6, 2, 2)
     rows = (("all posteriors equal", np.zeros(5), same), ("five apart", _OFFSETS, apart))
     for line, (title, offsets, values) in zip(grid, rows, strict=True):
         _densities(line[0], offsets + _SHIFTS[at])
