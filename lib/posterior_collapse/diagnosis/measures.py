@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from posterior_collapse import gaussian
-from posterior_collapse.diagnose.adapters import Adapted, wide_pair
+from posterior_collapse.diagnosis.adapters import Adapted, wide_pair
 from posterior_collapse.errors import BadInput
 from posterior_collapse.estimators import evaluating
 from posterior_collapse.estimators.information import information_per_point
@@ -19,7 +19,16 @@ from posterior_collapse.estimators.likelihood import Pass, decode
 from posterior_collapse.posteriors import DiagonalNormal, draw
 from posterior_collapse.priors import kl_per_dimension
 
-__all__ = ["Decoded", "Latent", "Measure", "average", "decoder_measures", "latent_measures", "read"]
+__all__ = [
+    "Decoded",
+    "Latent",
+    "Measure",
+    "average",
+    "decoder_measures",
+    "latent_measures",
+    "posterior_levels",
+    "read",
+]
 
 POINTS = 4000  # aggregated for MI at most: the work grows with their square
 _DRAWS = 4  # of z per point for MI; with many points their noise is below that of the points
@@ -165,6 +174,11 @@ def _scale_of(prior: Distribution) -> tuple[Tensor, Tensor] | None:
         return None
 
 
+def posterior_levels(mean: Tensor, logvar: Tensor, prior: Distribution) -> Tensor:
+    """Average log-variance of each dimension (D,) in units of the prior's variance."""
+    return _in_units(mean, logvar, prior)[1].mean(0)
+
+
 def _in_units(mean: Tensor, logvar: Tensor, prior: Distribution) -> tuple[Tensor, Tensor]:
     """Means and log-variances in units of the prior's standard deviations."""
     scale = _scale_of(prior)
@@ -298,10 +312,11 @@ def _slopes(
     apart = q.mean - centre
 
     def slope(of_std: float, of_mean: float) -> Tensor:
-        up, down = (
-            _of(model, x, centre + apart * math.exp(s * of_mean) + std * math.exp(s * of_std) * noise)
-            for s in (_STEP, -_STEP)
-        )
+        def scaled(step: float) -> Tensor:
+            means = centre + apart * math.exp(step * of_mean)
+            return _of(model, x, means + std * math.exp(step * of_std) * noise)
+
+        up, down = scaled(_STEP), scaled(-_STEP)
         return (down - up).mean(0) / (2.0 * _STEP)
 
     ratio = q.logvar - model.prior.logvar

@@ -39,7 +39,9 @@ def _floats(name: str, values: Any) -> Tensor:
     if not isinstance(values, Tensor):
         array = np.asarray(values)
         if array.dtype.kind not in "fiu":
-            raise BadInput(f"{name} must hold numbers, given {array.dtype} ({type(values).__name__})")
+            raise BadInput(
+                f"{name} must hold numbers, given {array.dtype} ({type(values).__name__})"
+            )
         values = torch.as_tensor(array.astype(np.float64))
     if values.is_complex() or values.dtype == torch.bool:
         raise BadInput(f"{name} must hold real numbers, given {values.dtype}")
@@ -137,8 +139,8 @@ def _of_fields(fields: Mapping[str, Any], kind: str) -> tuple[Tensor, Tensor]:
         logvar = 2.0 * torch.log(torch.as_tensor(std))
     if mean is None or logvar is None:
         raise BadInput(
-            f"the encoder returned a {kind} with {', '.join(map(str, fields)) or 'no known names'}; "
-            f"needed are a mean ({', '.join(_MEANS[:4])}, ...) and a log-variance "
+            f"the encoder returned a {kind} with {', '.join(map(str, fields)) or 'no known names'};"
+            f" needed are a mean ({', '.join(_MEANS[:4])}, ...) and a log-variance "
             f"({', '.join(_LOGVARS[:3])}, ...); give encode=lambda x: (mean, logvar)"
         )
     return torch.as_tensor(mean), torch.as_tensor(logvar)
@@ -198,9 +200,11 @@ def as_prior(prior: Any, dimensions: int) -> Distribution:
     if prior is None:
         return DiagonalNormal(*torch.zeros(2, dimensions, dtype=torch.float64))
     if isinstance(prior, Distribution) and not prior.event_shape:
-        prior = Independent(prior.expand((dimensions,)), 1) if prior.batch_shape in (
-            (), (1,), (dimensions,)
-        ) else prior
+        prior = (
+            Independent(prior.expand((dimensions,)), 1)
+            if prior.batch_shape in ((), (1,), (dimensions,))
+            else prior
+        )
     if not isinstance(prior, Distribution) or tuple(prior.event_shape) != (dimensions,):
         shape = f" over shape {tuple(prior.event_shape)}" if isinstance(prior, Distribution) else ""
         raise BadInput(
@@ -245,7 +249,8 @@ class Adapted:
     """A reader's model, or functions in place of its methods; posteriors are float64 on the CPU.
 
     Args:
-        model: with ``posterior``, ``encode`` or ``encoder``, or called itself; None with ``encode``.
+        model: with ``posterior``, ``encode`` or ``encoder``, or called itself; may be None where
+            ``encode`` is given.
         encode: a batch to what :func:`code_of` reads; None takes that of the model.
         log_likelihood: (x, z) with z (B, D) to log p(x|z), nats, (B,); None takes the model's
             ``log_likelihood``, which maps z (S, B, D) to (S, B).
@@ -285,11 +290,14 @@ class Adapted:
                     "an encoder gives means of shape (B, D), one row for each example, given "
                     f"{tuple(mean.shape)} for a batch that is {_shape(batch)}"
                 )
-            mean, logvar = _floats("mean", mean), _floats("logvar", logvar)
-            gaussian.require_pair(mean, logvar)
+            q = _posterior(mean, logvar)
             if not hasattr(self, "prior"):
                 self.prior = as_prior(self.prior_given, mean.shape[1])
-            yield x, DiagonalNormal(mean, logvar)
+            yield x, q
+
+    def posterior(self, x: Any) -> DiagonalNormal:
+        """q(z|x) of what :meth:`encodings` gave."""
+        return _posterior(*code_of(self._encode(x)))
 
     def _read(self, batch: Any) -> tuple[Any, tuple[Tensor, Tensor]]:
         """The part of a batch that the model reads, and the posterior: all of it, else its x."""
@@ -328,6 +336,7 @@ class Adapted:
         """log p(x|z) in nats, z (S, B, D) -> (S, B)."""
         z = z.to(self._place) if self._place is not None else z
         if not callable(self._single):
+            assert callable(self._many), "asked of a model without a likelihood"
             result: Tensor = self._many(x, z)
             return result.cpu()
         each = torch.stack([torch.as_tensor(self._single(x, part)) for part in z])
@@ -337,6 +346,12 @@ class Adapted:
                 f"({z.shape[1]},), given {tuple(each.shape[1:])}"
             )
         return each.cpu()
+
+
+def _posterior(mean: Tensor, logvar: Tensor) -> DiagonalNormal:
+    mean, logvar = _floats("mean", mean), _floats("logvar", logvar)
+    gaussian.require_pair(mean, logvar)
+    return DiagonalNormal(mean, logvar)
 
 
 def _unwrapped(model: Any) -> Any:
@@ -350,13 +365,15 @@ def _encoder(model: Any) -> Encode:
     for name in ("posterior", "encode", "encoder"):
         method = getattr(model, name, None)
         if callable(method):
-            return method  # type: ignore[no-any-return]
+            encode: Encode = method
+            return encode
     if not callable(model):
         raise BadInput(
             "a model needs posterior(x), encode(x), encoder(x) or forward(x), given "
             f"{type(model).__name__}; or give encode=lambda x: (mean, logvar)"
         )
-    return model  # type: ignore[no-any-return]
+    called: Encode = model
+    return called
 
 
 def _place(model: Any) -> Tensor | None:
