@@ -15,8 +15,6 @@ from posterior_collapse import gaussian
 from posterior_collapse.errors import BadInput, NotFinite
 from posterior_collapse.posteriors import DiagonalNormal, Flowed, gaussian_code
 
-__all__ = ["Adapted", "Encode", "as_prior", "code_of", "split", "wide_pair"]
-
 Encode = Callable[[Any], Any]
 
 # The names that public code uses for the parts of a posterior; pythae, scvi-tools and diffusers

@@ -19,17 +19,6 @@ from posterior_collapse.estimators.likelihood import Pass, decode
 from posterior_collapse.posteriors import DiagonalNormal, draw
 from posterior_collapse.priors import kl_per_dimension
 
-__all__ = [
-    "Decoded",
-    "Latent",
-    "Measure",
-    "average",
-    "decoder_measures",
-    "latent_measures",
-    "posterior_levels",
-    "read",
-]
-
 POINTS = 4000  # aggregated for MI at most: the work grows with their square
 _DRAWS = 4  # of z per point for MI; with many points their noise is below that of the points
 _RESAMPLES = 30  # of the bootstrap for what is no average over examples

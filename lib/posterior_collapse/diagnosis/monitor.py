@@ -14,8 +14,6 @@ from posterior_collapse.diagnosis.rules import NOTHING
 from posterior_collapse.errors import whole
 from posterior_collapse.estimators import mutual_information
 
-__all__ = ["CollapseMonitor", "CollapseWarning"]
-
 
 class CollapseWarning(UserWarning):
     """Codes have carried no information for several epochs."""

@@ -18,8 +18,6 @@ from posterior_collapse.errors import BadInput
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Report"]
-
 _NAMES = {  # measure -> its name and unit, in the order of the report
     "kl": "KL(q(z|x) || p(z)), nats",
     "mutual_information": "mutual information I(x; z), nats",

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from posterior_collapse.diagnosis.measures import Latent, Measure
 
-__all__ = ["Advice", "Finding", "Limit", "advice", "findings", "limits"]
-
 # A tenth of a nat tells two equally likely alternatives apart in one example of seven at most.
 NOTHING = 0.1
 # A KL of less is no payment worth asking after.

@@ -13,8 +13,6 @@ from posterior_collapse import gaussian
 from posterior_collapse.errors import BadInput, whole
 from posterior_collapse.estimators.estimate import Estimate, require_generator
 
-__all__ = ["aggregate_kl", "information_per_point", "mutual_information"]
-
 # Densities log q_j(z) held at once: 2 MB in float64, which stays in the cache.
 _DENSITIES_PER_CHUNK = 2**18
 
