@@ -79,8 +79,8 @@ def _stop(number: int, _: object) -> None:
 def program(main: Callable[_Given, int]) -> Callable[_Given, int]:
     """Let a program end with a status where a traceback would help nobody.
 
-    2 and one line after what a reader can mend, 130 and two lines after Ctrl-C; SIGTERM and SIGHUP
-    end it in the same way, with 143 and 129. A signal that is ignored, as by nohup, stays so.
+    2 and one line after what a reader can mend; two lines and 130, 143 or 129 after Ctrl-C, SIGTERM
+    or SIGHUP. A signal that is ignored, as by nohup, stays so.
     """
 
     @functools.wraps(main)

@@ -74,10 +74,7 @@ def writing(
 
 
 def move(part: Path, place: Path) -> None:
-    """Rename a file, or a folder of files, so that a power cut leaves the old one or the new one.
-
-    Its content is on the disk before its name is.
-    """
+    """Rename a file or a folder of files, whose content is on the disk before its name is."""
     for path in (*(part.iterdir() if part.is_dir() else ()), part):
         _sync(path)
     os.replace(part, place)

@@ -24,20 +24,6 @@ from posterior_collapse.errors import PosteriorCollapseError
 from posterior_collapse.places import move, store_root
 from posterior_collapse.runs.spec import Spec
 
-__all__ = [
-    "DamagedRun",
-    "Run",
-    "check_files",
-    "find_run",
-    "is_complete",
-    "load_run",
-    "partial_folder",
-    "run_folder",
-    "set_aside",
-    "store_root",
-    "write_run",
-]
-
 _MANIFEST = "manifest.json"
 _STEMS = ("spec", "metrics", "history", "provenance")
 _FILES = {"weights.safetensors", "arrays.npz", *(f"{stem}.json" for stem in _STEMS)}
@@ -74,8 +60,7 @@ def _folder(spec: Spec, key: str) -> Path:
 
 def partial_folder(spec: Spec) -> Path:
     """Folder of a run that is being trained: checkpoints live there."""
-    folder = run_folder(spec)
-    return folder.with_name(folder.name + ".part")
+    return Path(f"{run_folder(spec)}.part")
 
 
 def _sha256(path: Path) -> str:
@@ -101,10 +86,8 @@ def write_run(
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.contiguous().cpu() for name, tensor in weights.items()}
     (folder / "weights.safetensors").write_bytes(save(tensors))
-    _write_json(folder / "spec.json", spec.__dict__)
-    _write_json(folder / "metrics.json", metrics)
-    _write_json(folder / "history.json", history)
-    _write_json(folder / "provenance.json", provenance)
+    for stem, content in zip(_STEMS, (spec.__dict__, metrics, history, provenance), strict=True):
+        _write_json(folder / f"{stem}.json", content)
     np.savez_compressed(folder / "arrays.npz", **arrays)  # type: ignore[arg-type]
     _write_json(folder / _MANIFEST, {name: _sha256(folder / name) for name in sorted(_FILES)})
     move(folder, place)
@@ -135,12 +118,7 @@ def check_files(folder: Path) -> None:
 
 
 def load_run(spec: Spec) -> Run:
-    """Read a finished run.
-
-    Raises:
-        FileNotFoundError: there is none.
-        DamagedRun: a file is missing or its checksum is wrong.
-    """
+    """Read a finished run; raises what :func:`find_run` does."""
     return find_run(spec, spec.key())
 
 
@@ -155,16 +133,14 @@ def find_run(spec: Spec, key: str) -> Run:
     if not folder.exists():
         raise FileNotFoundError(f"no finished run at {folder}")
     check_files(folder)
-
-    def read(stem: str) -> Any:
-        return json.loads((folder / f"{stem}.json").read_text(encoding="utf-8"))
-
-    provenance = read("provenance")
+    read = {stem: json.loads((folder / f"{stem}.json").read_text("utf-8")) for stem in _STEMS}
+    provenance = read["provenance"]
     if provenance["key"] != key:
         raise DamagedRun(f"{folder}: what is in it is the run {provenance['key'][:16]}")
     with np.load(folder / "arrays.npz", allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
-    return Run(spec, folder, read("metrics"), pd.DataFrame(read("history")), arrays, provenance)
+    history = pd.DataFrame(read["history"])
+    return Run(spec, folder, read["metrics"], history, arrays, provenance)
 
 
 def set_aside(spec: Spec) -> Path:
@@ -172,5 +148,4 @@ def set_aside(spec: Spec) -> Path:
     folder = run_folder(spec)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
     aside = folder.with_name(f"{folder.name}.damaged-{stamp}")
-    shutil.move(folder, aside)
-    return aside
+    return Path(shutil.move(folder, aside))
