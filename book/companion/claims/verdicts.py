@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from companion.claims.printed import claim, inventory
+from companion.claims.printed import claim, inventory, plain
 from posterior_collapse.errors import BadInput, nearest
 
 CONFIDENCE = 0.95
@@ -324,6 +324,13 @@ def _counts(checks: Iterable[Check]) -> Counts:
     return Counts(*(outcomes.count(one) for one in order))
 
 
+# The outcome of the checks that give a verdict its name; undecided ones otherwise.
+_NAMING = {
+    Verdict.HOLDS: Outcome.HOLDS,
+    Verdict.MIXED: Outcome.FAILS,
+    Verdict.FAILS: Outcome.FAILS,
+    Verdict.CORRECTED: Outcome.FAILS,
+}
 _NAMED = 4  # checks that a mixed verdict names; the box's table has them all
 
 
@@ -360,6 +367,25 @@ class Finding:
         if self.verdict is Verdict.FAILS and self.reach is Reach.REDUCED and self.item:
             return Label.NOT_REPRODUCED
         return Label(self.verdict.value)
+
+    @property
+    def plain(self) -> str:
+        """The claim as a sentence that needs no paper beside it; a page's own question as it is."""
+        return plain(self.item) if self.item else self.claim
+
+    @property
+    def deciding(self) -> Check | None:
+        """The check that gives the outcome its name: the first that has it, a measured one before
+        one in words; for what this scale can't tell, a premise that is not met.
+
+        None where nothing was checked.
+        """
+        wanted = _NAMING.get(self.verdict, Outcome.OPEN)
+        if self.reach is Reach.CANNOT_TELL:
+            unmet = [c for c in self.checks if c.premise and c.outcome is not Outcome.HOLDS]
+            return (unmet or [c for c in self.checks if _decides(c)])[0]
+        named = [c for c in self.checks if _decides(c) and c.outcome is wanted]
+        return min(named, key=lambda check: bool(check.words), default=None)
 
     @property
     def sentence(self) -> str:
