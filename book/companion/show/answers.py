@@ -26,6 +26,11 @@ __all__ = ["answer", "badge", "decisive", "kind", "measured", "note_figure", "pl
 _WIDTH = 320  # pixels of the deciding figure's small picture
 # How far evidence reaches; what reaches farther stands first.
 _REACHES = (Reach.CANNOT_TELL, Reach.REDUCED, Reach.PAPER, Reach.EXACT)
+_AT = {
+    Reach.REDUCED: " at reduced scale",
+    Reach.PAPER: " at the paper&#x27;s own scale",
+    Reach.EXACT: " exactly",
+}
 _WORDS = {Label.HOLDS: ("holds", "hold"), Label.FAILS: ("fails", "fail")}
 
 
@@ -124,9 +129,9 @@ def _chosen() -> list[tuple[Finding, str]]:
 
 
 def _line(found: Finding, anchor: str) -> str:
-    where = "" if found.reach.value in found.label.value else f", {found.reach.value}"
+    where = "" if found.reach.value in found.label.value else _AT.get(found.reach, "")
     return (
-        f"{badge(found.label)}{html.escape(where)}: {html.escape(found.plain.rstrip('.'))}. "
+        f"{badge(found.label)}{where}: {html.escape(found.plain.rstrip('.'))}. "
         f'{decisive(found)} <a href="#{anchor}">Evidence</a>'
     )
 

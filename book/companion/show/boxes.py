@@ -137,8 +137,8 @@ def _checks(found: Finding) -> str:
 def _scale(found: Finding) -> str:
     """Which claim it is, where the evidence is from, and how far it reaches."""
     item = f"<code>{html.escape(found.item)}</code>" if found.item else "own question"
-    if found.scale == "exact":
-        return f"{item}, exact"
+    if found.scale in ("exact", "paper"):
+        return f"{item}, {html.escape(found.reach.value)}"
     told = f"{item}, {html.escape(found.scale)} scale"
     shown = found.reach.value in found.label.value
     return told if shown else f"{told}: {html.escape(found.reach.value)}"
