@@ -67,11 +67,12 @@ def _player() -> str:
         "training. Basic: all at the origin. Aggressive: along the diagonal."
     )
     return (
-        f'<figure class="pc-player" data-updates="{",".join(map(str, updates))}" '
+        f'<figure class="pc-stage" data-updates="{",".join(map(str, updates))}" '
         f'data-frames="{data}"><div class="pc-spaces" role="img" aria-label="{label}">{shown}</div>'
         f'<div class="pc-controls"><output>update {updates[-1]:,}</output></div><figcaption>'
-        "Each point is a sequence. Across: what its code means to the decoder. Up: what the encoder "
-        "says. On the diagonal they agree; at the origin the code says nothing.</figcaption></figure>"
+        "Each point is a sequence. Across: what its code means to the decoder. Up: what the "
+        "encoder says. On the diagonal they agree; at the origin the code says nothing."
+        "</figcaption></figure>"
     )
 
 

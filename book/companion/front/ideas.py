@@ -78,7 +78,9 @@ _MADE = {
 }
 
 
-def _density(z: NDArray[np.floating], mean: NDArray[np.floating], std: float) -> NDArray[np.floating]:
+def _density(
+    z: NDArray[np.floating], mean: NDArray[np.floating], std: float
+) -> NDArray[np.floating]:
     """(G, N): normal densities on a grid."""
     return np.exp(-0.5 * ((z[:, None] - mean) / std) ** 2) / (std * np.sqrt(2 * np.pi))
 
@@ -105,9 +107,9 @@ def aggregate() -> str:
         axes.set(title=f"{title}\nKL {kl}: MI {mi}, mismatch {rest}", xlabel="z", ylim=(0, 1.45))
         told.append(f"{title}: a KL of {kl} nats, of which {mi} are information")
     caption = (
-        "Three made-up encoders of 64 observations in one dimension: some of the posteriors (thin), "
-        f"their aggregate (thick) and the prior (dashed). {'; '.join(told)}. What remains is the "
-        "distance of the aggregate from the prior."
+        "Three made-up encoders of 64 observations in one dimension: some of the posteriors "
+        f"(thin), their aggregate (thick) and the prior (dashed). {'; '.join(told)}. What remains "
+        "is the distance of the aggregate from the prior."
     )
-    alt = "Three panels of densities: spread and narrow, all equal to the prior, all equal and moved."
+    alt = "Three panels of densities: spread and narrow, equal to the prior, equal and moved."
     return str(figure(drawn, caption, alt).data)

@@ -59,16 +59,16 @@ def _excess(value: float) -> str:
     return f"{value:.3g}"
 
 
-def result(found: Sequence[Report]) -> HTML:
-    """One sentence: how much was compared, and how much was found of each kind."""
+def result(found: Sequence[Report]) -> str:
+    """One sentence of HTML: how much was compared, and how much was found of each kind."""
     checked = sum(report.checked for report in found)
     counts = {kind: 0 for kind in Kind}
     for report in found:
         counts[report.rule.kind] += len(report.found)
     told = ", ".join(f"{count} of the kind <em>{kind.value}</em>" for kind, count in counts.items())
-    return HTML(
-        f"<p class='pc-text'>{len(found)} rules made {checked:,} comparisons. "
-        f"They report {sum(counts.values())} findings: {told}.</p>"
+    return (
+        f"{len(found)} rules made {checked:,} comparisons. "
+        f"They report {sum(counts.values())} findings: {told}."
     )
 
 

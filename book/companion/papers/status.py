@@ -105,7 +105,10 @@ def boxes(notebook: Any, page: str) -> list[Box]:
         for output in cell.get("outputs", []):
             text = output.get("data", {}).get("text/html", "")
             parser.feed(text if isinstance(text, str) else "".join(text))
-    return [Box(*named, page, reason, anchor) for *named, reason, anchor in parser.found]
+    return [
+        Box(item, scale, told, page, reason, anchor)
+        for item, scale, told, reason, anchor in parser.found
+    ]
 
 
 def homes(root: Path) -> dict[str, list[str]]:

@@ -21,7 +21,17 @@ from companion.build.parameters import ANSWER, remembered
 from companion.claims.verdicts import Check, Finding, Interval, Label, Reach
 from companion.numbers import ends, number
 
-__all__ = ["answer", "badge", "decisive", "kind", "measured", "note_figure", "place", "refresh", "tally"]
+__all__ = [
+    "answer",
+    "badge",
+    "decisive",
+    "kind",
+    "measured",
+    "note_figure",
+    "note_finding",
+    "refresh",
+    "tally",
+]
 
 _WIDTH = 320  # pixels of the deciding figure's small picture
 # How far evidence reaches; what reaches farther stands first.
@@ -83,7 +93,7 @@ def tally(labels: Counter[str]) -> str:
     return ", ".join(told)
 
 
-def place(found: Finding) -> str:
+def note_finding(found: Finding) -> str:
     """Note a finding of this page for its answer; returns the anchor of its verdict box."""
     places: dict[tuple[str, str, str], str] = remembered.setdefault("places", {})
     key = (found.item, found.claim, found.scale)

@@ -18,7 +18,15 @@ from matplotlib.figure import Figure
 from companion.claims.premises import Premise
 from companion.claims.verdicts import Check, Finding, Role
 from companion.numbers import number
-from companion.show.answers import badge, decisive, kind, measured, note_figure, place, refresh
+from companion.show.answers import (
+    badge,
+    decisive,
+    kind,
+    measured,
+    note_figure,
+    note_finding,
+    refresh,
+)
 from companion.show.figures import png
 
 __all__ = ["figure", "premise", "provenance", "table", "verdict"]
@@ -159,7 +167,7 @@ def verdict(*findings: Finding) -> HTML:
     for found in findings:
         reason = f'data-reason="{html.escape(found.reason)}" ' if found.reason else ""
         parts.append(
-            f'<section class="pc-verdict pc-verdict-{kind(found.label)}" id="{place(found)}" '
+            f'<section class="pc-verdict pc-verdict-{kind(found.label)}" id="{note_finding(found)}" '
             f'data-item="{html.escape(found.item)}" data-scale="{html.escape(found.scale)}" '
             f'data-outcome="{html.escape(found.verdict.value)}" '
             f'data-reach="{html.escape(found.reach.value)}" {reason}'

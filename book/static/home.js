@@ -104,7 +104,7 @@
   }
 
   function start() {
-    document.querySelectorAll(".pc-player").forEach(prepare);
+    document.querySelectorAll(".pc-stage").forEach(prepare);
   }
 
   if (document.readyState === "loading") {
