@@ -167,8 +167,9 @@ def verdict(*findings: Finding) -> HTML:
     for found in findings:
         reason = f'data-reason="{html.escape(found.reason)}" ' if found.reason else ""
         parts.append(
-            f'<section class="pc-verdict pc-verdict-{kind(found.label)}" id="{note_finding(found)}" '
-            f'data-item="{html.escape(found.item)}" data-scale="{html.escape(found.scale)}" '
+            f'<section class="pc-verdict pc-verdict-{kind(found.label)}" '
+            f'id="{note_finding(found)}" data-item="{html.escape(found.item)}" '
+            f'data-scale="{html.escape(found.scale)}" '
             f'data-outcome="{html.escape(found.verdict.value)}" '
             f'data-reach="{html.escape(found.reach.value)}" {reason}'
             f'data-verdict="{html.escape(found.label.value)}">{_told(found)}{_checks(found)}'
