@@ -316,11 +316,11 @@ def decide_survey(runs: Runs) -> Finding | None:
 
 # --- generation: tables 3 and 4 -------------------------------------------------------------------
 
-_WAYS = {"greedy": "most probable words", "sampled": "drawn words"}
+_WAYS = {"greedy": "greedy decoding", "sampled": "sampling"}
 
 
 def written_table(runs: Runs) -> pd.DataFrame:
-    """The first sentences from draws of the prior, most probable words, first seed."""
+    """The first sentences from draws of the prior, greedy decoding, first seed."""
     return pd.DataFrame(
         {
             called(method): _texts(runs[method][0], "text_greedy")

@@ -95,10 +95,12 @@ def tally(labels: Counter[str]) -> str:
 
 def note_finding(found: Finding) -> str:
     """Note a finding of this page for its answer; returns the anchor of its verdict box."""
+    stem = f"verdict-{found.item or 'own'}"
+    if "live" not in remembered:
+        return stem
     places: dict[tuple[str, str, str], str] = remembered.setdefault("places", {})
     key = (found.item, found.claim, found.scale)
     if key not in places:
-        stem = f"verdict-{found.item or 'own'}"
         taken = sum(name == stem or name.startswith(f"{stem}--") for name in places.values())
         places[key] = f"{stem}--{taken + 1}" if taken else stem
     remembered.setdefault("findings", {})[key] = found
