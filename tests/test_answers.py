@@ -49,6 +49,8 @@ def test_the_deciding_check_has_the_verdicts_outcome_and_a_number_where_there_is
     assert decide("du-tab1", "quick", [said]).deciding == said
     mixed = decide("du-tab1", "quick", [holds, verdicts.side(check("d", Outcome.FAILS)), fails])
     assert mixed.deciding == fails
+    near, far = (verdicts.below(f"{bound}", [0.1, 0.2, 0.1], bound) for bound in (0.5, 5.0))
+    assert decide("du-tab1", "quick", [far, near]).deciding == near and near.slack < far.slack
     unmet = verdicts.premise(check("p", Outcome.FAILS))
     assert decide("du-tab1", "quick", [holds, unmet]).deciding == unmet
     smoke = decide("du-tab1", "smoke", [holds]).deciding
@@ -61,7 +63,8 @@ def test_the_deciding_check_has_the_verdicts_outcome_and_a_number_where_there_is
     [
         ((-1.7e-6, -8e-5, 4e-5), ("0.000", "0.000", "0.000")),
         ((3.1e-5, 2.9e-5, 3.3e-5), ("3.1e−05", "2.9e−05", "3.3e−05")),
-        ((-0.2, -0.4, 0.0), ("−0.200", "−0.400", "0.000")),
+        ((-0.2, -0.4, -1e-5), ("−0.200", "−0.400", "0.000")),
+        ((2e9, 1e-5, 3e9), ("2.0e+09", "1.0e−05", "3.0e+09")),
     ],
 )
 def test_an_interval_around_nothing_is_written_as_nothing(
@@ -105,7 +108,7 @@ def test_late_cells_fill_the_answer_on_top(run: nbformat.NotebookNode) -> None:
     # The larger scale of one claim stands for it and leads; the other is folded away.
     assert told.startswith("Answer. holds at the paper&#x27;s own scale: In basic training")
     assert "KL, nats: 0.1333 [−0.0101, 0.2768], n = 3 (the rule: below 1)" in told
-    assert "All 2 claims of this page: 1 holds, 1 this scale can&#x27;t tell" in told
+    assert "All 2 claims of this page: 1 holds, 1 cannot be told at this scale" in told
     assert shown.count("<li>") == 2 and 'href="#figure-1"' in shown
     everything = "".join(o.data["text/html"] for c in run.cells[3:] for o in c.outputs)
     for anchor in re.findall(r'href="#([^"]+)"', shown):
@@ -138,7 +141,8 @@ def test_outside_a_page_nothing_is_shown(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_the_answer_moves_under_the_question() -> None:
     tree = new_document("page")
-    question = nodes.paragraph("", "", nodes.strong("", "Question."), nodes.Text(" Why?"))
+    question = nodes.paragraph("", "", nodes.Text(""), nodes.strong("", "Question."))
+    question += nodes.Text(" Why?")
     page = nodes.section(
         "", nodes.title("", "A page"), question, nodes.paragraph("", "Throughout.")
     )

@@ -36,12 +36,13 @@ def _fixed(value: float, digits: int) -> str:
 
 
 def ends(values: Sequence[float], digits: int = 3) -> tuple[str, ...]:
-    """A mean and the ends of its interval, which are zeros where all of them round to 0.
+    """A mean and the ends of its interval, written alike: with fixed digits if one of them shows.
 
-    An interval of [-3e-5, 3e-5] nats says that there is nothing, not what it is.
+    So is an interval around 0 of which none shows: [-3e-5, 3e-5] nats says that there is nothing.
     """
-    nothing = min(values) <= 0.0 <= max(values) and max(map(abs, values)) < 0.5 * 10**-digits
-    return tuple(_fixed(v, digits) if nothing else number(v, digits) for v in values)
+    largest, shows = max(map(abs, values)), 0.5 * 10**-digits
+    alike = shows <= largest < 1e7 or (largest < shows and min(values) <= 0.0 <= max(values))
+    return tuple(_fixed(v, digits) if alike else number(v, digits) for v in values)
 
 
 def spread(values: Iterable[float], digits: int = 3) -> str:

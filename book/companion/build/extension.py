@@ -118,11 +118,8 @@ class _Computed(SphinxDirective):
 def _lift_answer(app: Sphinx, doctree: nodes.document) -> None:
     """Move the answer of a computed page from below its parameters to right under its question."""
     answers = [raw for raw in doctree.findall(nodes.raw) if f'class="{ANSWER}"' in raw.astext()]
-    questions = [
-        paragraph
-        for paragraph in doctree.findall(nodes.paragraph)
-        if isinstance(paragraph[0], nodes.strong) and paragraph[0].astext() == "Question."
-    ]
+    paragraphs = doctree.findall(nodes.paragraph)
+    questions = [one for one in paragraphs if one.astext().startswith("Question. ")]
     if answers and questions:
         answers[0].parent.remove(answers[0])
         home = questions[0].parent

@@ -40,7 +40,7 @@ def _space(panel: Panel, title: str) -> str:
     return (
         f'<div class="pc-space pc-space-{panel.title}"><p>{title}</p>'
         '<svg viewBox="-135 -135 270 270" aria-hidden="true">'
-        '<path d="M-135 0H135M0-135V135"/>'
+        '<path d="M-400 0H400M0-135V135"/>'
         '<path class="pc-diagonal" d="M-127 127L127-127"/>'
         f'<path class="pc-dots" d="{_dots(panel)}"/></svg></div>'
     )

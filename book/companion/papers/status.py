@@ -292,17 +292,16 @@ def _row(one: Status) -> str:
     claimed = html.escape(plain(one.item))
     cells = [
         f"<td class='pc-text pc-{styled}' data-value='{html.escape(one.verdict)}'>{told}</td>",
-        f"<th scope='row' class='pc-text' title='{html.escape(about['claim'])}'>{claimed}</th>",
+        f"<th scope='row' class='pc-text' title='{html.escape(about['claim'])}'>{claimed} "
+        f"<small><code>{html.escape(one.item)}</code>, {_HARDWARE[about['scale']]}</small></th>",
         f"<td class='pc-text'>{', '.join(_link(page) for page in one.pages) or '–'}</td>",
         f"<td class='pc-text pc-extra'>{html.escape(str(about['paper']))}</td>",
         f"<td class='pc-text pc-extra'>{html.escape(one.scale)}</td>",
-        f"<td class='pc-text pc-extra'>{_HARDWARE[about['scale']]}</td>",
-        f"<td class='pc-text pc-extra'><code>{html.escape(one.item)}</code></td>",
     ]
     return f"<tr data-item='{html.escape(one.item)}'>{''.join(cells)}</tr>"
 
 
-_HEADS = ("verdict", "claim", "pages", "paper", "scale here", "the paper's scale", "item")
+_HEADS = ("verdict", "claim", "pages", "paper", "scale here")
 _CHOOSE = ("verdict", "paper", "scale here")  # columns by which readers filter
 
 

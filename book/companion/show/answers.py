@@ -41,7 +41,12 @@ _AT = {
     Reach.PAPER: " at the paper&#x27;s own scale",
     Reach.EXACT: " exactly",
 }
-_WORDS = {Label.HOLDS: ("holds", "hold"), Label.FAILS: ("fails", "fail")}
+_WORDS = {  # in counts: of one, and of several
+    Label.HOLDS: ("holds", "hold"),
+    Label.CORRECTED: ("holds in a corrected form", "hold in a corrected form"),
+    Label.FAILS: ("fails", "fail"),
+    Label.CANNOT_TELL: ("cannot be told at this scale",) * 2,
+}
 
 
 class _Picture(NamedTuple):
@@ -84,11 +89,11 @@ def decisive(found: Finding) -> str:
 
 
 def tally(labels: Counter[str]) -> str:
-    """Counts of labels in words: "2 hold, 1 mixed"."""
+    """Counts of labels in words: "2 hold, 1 is mixed"."""
     told = []
     for label in Label:
         if count := labels.get(label.value, 0):
-            one, several = _WORDS.get(label, (label.value, label.value))
+            one, several = _WORDS.get(label, (f"is {label.value}", f"are {label.value}"))
             told.append(f"{count} {one if count == 1 else several}")
     return ", ".join(told)
 
