@@ -119,7 +119,7 @@ def test_late_cells_fill_the_answer_on_top(run: nbformat.NotebookNode) -> None:
 def test_a_page_without_claims_answers_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
     monkeypatch.setattr(answers, "update_display", lambda html, display_id: shown.append(html.data))
-    monkeypatch.setattr(answers, "remembered", remembered := {"live": True})
+    monkeypatch.setattr(answers, "remembered", remembered := {"live": "yes"})
     show.answer("28 of 34 methods change one slot.", "counts")
     assert "28 of 34" in shown[0] and 'href="#counts"' in shown[0] and "pc-thumb" not in shown[0]
     figure = Figure(figsize=(2, 1))
@@ -127,7 +127,7 @@ def test_a_page_without_claims_answers_in_words(monkeypatch: pytest.MonkeyPatch)
     first = show.figure(figure, "c", "First.").data
     assert show.figure(figure, "c", "First.").data == first  # a cell that is run again
     assert 'id="figure-2"' in show.figure(figure, "c", "Second.").data
-    assert remembered["picture"].alt == "First."
+    assert "First." in remembered["picture"]
 
 
 def test_outside_a_page_nothing_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

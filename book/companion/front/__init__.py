@@ -8,8 +8,6 @@ from __future__ import annotations
 from companion.front import home, ideas
 from posterior_collapse.errors import BadInput, nearest
 
-__all__ = ["part"]
-
 _PARTS = {
     "hero": home.hero,
     "status-bar": home.status_bar,

@@ -20,8 +20,6 @@ from companion.papers import status
 from companion.show.figures import Panel
 from posterior_collapse.errors import BadInput
 
-__all__ = ["hero", "status_bar"]
-
 _LIMIT = 3.0  # of the axes; points outside are drawn on their border
 _UNIT = 127 / _LIMIT  # steps of one byte for one unit of the axes
 
@@ -48,7 +46,7 @@ def _space(panel: Panel, title: str) -> str:
 
 def _player() -> str:
     """Basic and aggressive training side by side; its last picture stands without scripts."""
-    basic, aggressive = (_reference("lagging-synthetic", m, "paper")[0] for m in ("vae", "lagging"))
+    basic, aggressive = (runs[0] for runs in _pair())
     frames = mean_space.frames(basic, aggressive)
     updates = [iteration for iteration, _ in frames]
     packed = np.stack(
@@ -76,11 +74,9 @@ def _player() -> str:
     )
 
 
-def _reference(recipe: str, method: str, scale: str) -> list[reference.Result]:
-    found = reference.results(recipe, method, scale)
-    if not found:
-        raise BadInput(f"the home page needs reference results of {method} on {recipe}, {scale}")
-    return found
+def _pair() -> list[list[reference.Result]]:
+    """Basic and aggressive training of the first paper, at its own scale."""
+    return [reference.results("lagging-synthetic", m, "paper") for m in ("vae", "lagging")]
 
 
 def _over_seeds(runs: Sequence[reference.Result], name: str) -> Interval:
@@ -89,8 +85,6 @@ def _over_seeds(runs: Sequence[reference.Result], name: str) -> Interval:
 
 
 def _told(own: Interval, digits: int = 2) -> str:
-    if own.n == 1:
-        return ends((own.mean,), digits)[0]
     mean, low, high = ends(own[:3], digits)
     return f"{mean} <small>[{low}, {high}]</small>"
 
@@ -100,8 +94,7 @@ def _item(page: str, lead: str, text: str) -> str:
 
 
 def _agreement() -> str:
-    slow, fast = (_reference("lagging-synthetic", m, "paper") for m in ("vae", "lagging"))
-    none, some = (_over_seeds(runs, "mutual_information") for runs in (slow, fast))
+    none, some = (_over_seeds(runs, "mutual_information") for runs in _pair())
     return _item(
         "lagging/mean-space",
         f"{_told(none)} against {_told(some)} nats",
@@ -112,7 +105,7 @@ def _agreement() -> str:
 
 def _waste() -> str:
     method = benchmarks.isotropic("medium").targets[15].diagonal
-    runs = _reference("igp-snli", method, "medium")
+    runs = reference.results("igp-snli", method, "medium")
     kl, mi = (_over_seeds(runs, name) for name in ("kl", "mutual_information"))
     return _item(
         "igp/text",
@@ -122,7 +115,7 @@ def _waste() -> str:
 
 
 def _likelihood() -> str:
-    runs = _reference("text-yelp", "scale-vae(des_std=0.7)+anneal(start=0)", "medium")
+    runs = reference.results("text-yelp", "scale-vae(des_std=0.7)+anneal(start=0)", "medium")
     worse = interval([float(r.metrics["nll"] - r.metrics["scaled_printed_nll"]) for r in runs])
     return _item(
         "scale/text",

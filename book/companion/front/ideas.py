@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from scipy.stats import norm
 
 from companion.claims import groups as benchmarks
 from companion.claims import reference
@@ -15,8 +15,6 @@ from companion.show import figures as plots
 from companion.show.theory import canvas
 from posterior_collapse.estimators import aggregate_kl, mutual_information
 from posterior_collapse.gaussian import kl_to_standard_normal
-
-__all__ = ["aggregate", "four_states", "information"]
 
 
 def four_states() -> str:
@@ -78,23 +76,15 @@ _MADE = {
 }
 
 
-def _density(
-    z: NDArray[np.floating], mean: NDArray[np.floating], std: float
-) -> NDArray[np.floating]:
-    """(G, N): normal densities on a grid."""
-    return np.exp(-0.5 * ((z[:, None] - mean) / std) ** 2) / (std * np.sqrt(2 * np.pi))
-
-
 def aggregate() -> str:
     """Three made-up encoders: their posteriors, the aggregate, the prior, and the three numbers."""
     drawn, grid = canvas(10.0, 3.1, len(_MADE), sharey=True)
     z, told = np.linspace(-4, 4, 401), []
-    prior = _density(z, np.zeros(1), 1.0)[:, 0]
     for axes, (title, (means, std)) in zip(grid, _MADE.items(), strict=True):
-        each = _density(z, means, std)
+        each = norm.pdf(z[:, None], means, std)
         axes.plot(z, each[:, ::9], color=plots.COLOURS["sky"], linewidth=0.8)
         axes.plot(z, each.mean(1), color=plots.COLOURS["aggregate"], linewidth=2.5)
-        axes.plot(z, prior, "--", color=plots.COLOURS["kl"])
+        axes.plot(z, norm.pdf(z), "--", color=plots.COLOURS["kl"])
         mean = torch.tensor(means)[:, None]
         logvar = torch.full_like(mean, 2 * float(np.log(std)))
         generator = torch.Generator().manual_seed(0)

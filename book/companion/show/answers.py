@@ -12,28 +12,14 @@ import html
 import io
 from collections import Counter
 from enum import Enum
-from typing import NamedTuple
 
 from IPython.display import HTML, update_display
 from PIL import Image
 
 from companion.build.parameters import ANSWER, remembered
-from companion.claims.verdicts import Check, Finding, Interval, Label, Reach
+from companion.claims.verdicts import Check, Finding, Label, Reach
 from companion.numbers import ends, number
 
-__all__ = [
-    "answer",
-    "badge",
-    "decisive",
-    "kind",
-    "measured",
-    "note_figure",
-    "note_finding",
-    "refresh",
-    "tally",
-]
-
-_WIDTH = 320  # pixels of the deciding figure's small picture
 # How far evidence reaches; what reaches farther stands first.
 _REACHES = (Reach.CANNOT_TELL, Reach.REDUCED, Reach.PAPER, Reach.EXACT)
 _AT = {
@@ -49,12 +35,6 @@ _WORDS = {  # in counts: of one, and of several
 }
 
 
-class _Picture(NamedTuple):
-    anchor: str
-    data: str  # a WebP picture in base64
-    alt: str
-
-
 def kind(word: Enum) -> str:
     """The part of a class name that an outcome, or a label, is styled by."""
     return word.name.lower().replace("_", "-")
@@ -65,16 +45,13 @@ def badge(label: Label) -> str:
     return f'<strong class="pc-badge pc-{kind(label)}">{html.escape(label.value)}</strong>'
 
 
-def _seeds(own: Interval) -> str:
-    if own.n == 1:
-        return f"{number(own.mean, 4)} (1 seed: no interval)"
-    mean, low, high = ends((own.mean, own.low, own.high), 4)
-    return f"{mean} [{low}, {high}], n = {own.n}"
-
-
 def measured(check: Check) -> str:
     """What a check measured: a mean with its interval, or words."""
-    return html.escape(check.words) if check.words else _seeds(check.measured)
+    own = check.measured
+    if check.words or own.n == 1:
+        return html.escape(check.words) or f"{number(own.mean, 4)} (1 seed: no interval)"
+    mean, low, high = ends(own[:3], 4)
+    return f"{mean} [{low}, {high}], n = {own.n}"
 
 
 def decisive(found: Finding) -> str:
@@ -122,11 +99,14 @@ def note_figure(picture: bytes, alt: str) -> str:
     anchor = anchors.setdefault(alt, f"figure-{len(anchors) + 1}")
     if len(anchors) == 1:
         small = Image.open(io.BytesIO(picture)).convert("RGB")
-        small.thumbnail((_WIDTH, _WIDTH))
+        small.thumbnail((320, 320))
         buffer = io.BytesIO()
         small.save(buffer, format="WEBP", quality=80, method=4)
         data = base64.b64encode(buffer.getvalue()).decode()
-        remembered["picture"] = _Picture(anchor, data, alt)
+        remembered["picture"] = (
+            f'<a class="pc-thumb" href="#{anchor}"><img class="dark-light" alt="'
+            f'{html.escape(f"To the figure: {alt}")}" src="data:image/webp;base64,{data}"></a>'
+        )
     return anchor
 
 
@@ -172,16 +152,9 @@ def refresh() -> None:
     if "live" not in remembered:
         return
     told = remembered.get("told") or _of_claims()
-    shown: _Picture | None = remembered.get("picture")
-    picture = (
-        f'<a class="pc-thumb" href="#{shown.anchor}"><img class="dark-light" alt="'
-        f'{html.escape(f"To the figure: {shown.alt}", quote=True)}" '
-        f'src="data:image/webp;base64,{shown.data}"></a>'
-        if shown
-        else ""
-    )
-    parts = f'<aside class="{ANSWER}" aria-label="Answer">{picture}<div>{told}</div></aside>'
-    update_display(HTML(parts), display_id=ANSWER)
+    parts = f"{remembered.get('picture', '')}<div>{told}</div>"
+    shown = f'<aside class="{ANSWER}" aria-label="Answer">{parts}</aside>'
+    update_display(HTML(shown), display_id=ANSWER)
 
 
 def answer(text: str, evidence: str) -> None:
