@@ -207,7 +207,7 @@ def test_rules_need_the_four_models_with_a_seed_in_common(rule: Rule) -> None:
         (
             autogen.decide_generation,
             {"one": {"drawn": 16.0}},
-            ["drawn words, m = 1 over VAE", "drawn words, m = 1 over VAE, annealed"],
+            ["sampling, m = 1 over VAE", "sampling, m = 1 over VAE, annealed"],
         ),
         (autogen.decide_generation, {"one": {"ppl": 13.0}}, ["over VAE"]),
         (autogen.decide_lengths, {"vae": {"words": BOTH}}, ["VAE: sentences"]),

@@ -254,13 +254,17 @@ def test_message_for_a_misspelt_parameter_is_the_one_shown() -> None:
 
 def test_every_class_that_pages_emit_is_styled() -> None:
     styles = (ROOT / "book" / "static" / "pages.css").read_text(encoding="utf-8")
-    source = (ROOT / "book" / "companion" / "show" / "boxes.py").read_text(encoding="utf-8")
+    source = "".join(
+        (ROOT / "book" / "companion" / name).read_text(encoding="utf-8")
+        for name in ("show/boxes.py", "show/answers.py", "papers/status.py", "front/home.py")
+    )
+    styles += (ROOT / "book" / "static" / "home.css").read_text(encoding="utf-8")
     emitted = set(re.findall(r"class=[\"'](pc-[a-z]+)[\"' ]", source))
     emitted |= {f"pc-verdict-{show.kind(label)}" for label in verdicts.Label}
     emitted |= {f"pc-{show.kind(word)}" for word in (*verdicts.Label, *Outcome)}
     assert len(emitted) >= 11
     for name in emitted:
-        assert re.search(rf"\.{name}[ ,:{{]", styles), name
+        assert re.search(rf"\.{name}[ ,:.{{\[]", styles), name
 
 
 def test_commands_and_variables_exist() -> None:

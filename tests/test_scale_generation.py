@@ -108,7 +108,7 @@ def test_tables_of_generated_text() -> None:
     assert every["Gram-3, %"] == "50.00"
     assert every["words a text"] == "–"
     winners = generated.winners_table(shown).set_index("larger")
-    assert (winners["printed"] == winners["reference, drawn words"]).all()
+    assert (winners["printed"] == winners["reference, sampling"]).all()
     assert list(winners["printed"]).count("BN-VAE") == 2
     assert generated.examples(written(), "greedy").shape == (1, 5)
     factors = generated.factor_table(shown).set_index("method")["largest f"]

@@ -241,6 +241,82 @@ def test_pages_fit_on_a_phone(browser: Browser, site: Path, root: Path) -> None:
     browser.call("Emulation.clearDeviceMetricsOverride")
 
 
+DESK = {"width": 1440, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+
+
+def bottom(selector: str) -> str:
+    """Where the last element of a kind ends, in pixels from the top of the unscrolled page."""
+    return (
+        f"Math.max(...[...document.querySelectorAll({selector!r})].map("
+        "(one) => one.getBoundingClientRect().bottom + window.scrollY))"
+    )
+
+
+def test_every_computed_page_opens_with_its_answer(
+    browser: Browser, site: Path, root: Path
+) -> None:
+    """In view without scrolling, right under the question, with a link that leads to evidence."""
+    browser.call("Emulation.setDeviceMetricsOverride", **DESK)
+    for name in sources.toc_notebooks(root):
+        browser.open((site / name).with_suffix(".html").as_uri())
+        lead = ".pc-answer > div > p"
+        assert browser.run(f"document.querySelectorAll({lead!r}).length") == 1, name
+        assert 0 < browser.run(bottom(lead)) <= DESK["height"], name
+        text = browser.run(f"document.querySelector({lead!r}).textContent")
+        assert text.startswith("Answer. ") and len(text) > 60, name
+        before = "document.querySelector('.pc-answer').previousElementSibling.textContent"
+        assert "Question." in browser.run(before), name
+        links = "[...document.querySelectorAll('.pc-answer a')].map((one) => one.hash.slice(1))"
+        for target in browser.run(links):
+            assert browser.run(f"document.getElementById({target!r}) !== null"), (name, target)
+    browser.call("Emulation.clearDeviceMetricsOverride")
+
+
+DOTS = "[...document.querySelectorAll('.pc-dots')].map((one) => one.getAttribute('d')).join()"
+PLAY = "document.querySelector('.pc-controls button')"
+
+
+def test_home_is_one_screen_that_plays(browser: Browser, site: Path) -> None:
+    home = (site / "book" / "index.html").as_uri()
+    browser.call("Emulation.setDeviceMetricsOverride", **DESK)
+    browser.open(home)
+    for part in (".pc-space svg", ".pc-findings li", ".pc-bar a", ".pc-doors .sd-card"):
+        assert 0 < browser.run(bottom(part)) <= DESK["height"], part
+    before = browser.run(DOTS)
+    browser.wait(f"{DOTS} !== {before!r}")
+    assert browser.run(f"{PLAY}.textContent") == "Pause"
+    browser.run(f"{PLAY}.click()")
+    stopped = browser.run(DOTS)
+    assert browser.run(DOTS) == stopped
+    words = "document.querySelector('article').innerText.split(/\\s+/).length"
+    assert browser.run(words) < 600
+    calm = [{"name": "prefers-reduced-motion", "value": "reduce"}]
+    browser.call("Emulation.setEmulatedMedia", features=calm)
+    browser.open(home)
+    assert browser.run(f"{PLAY}.textContent") == "Play"
+    assert browser.run("document.querySelector('.pc-controls output').textContent").endswith("000")
+    browser.call("Emulation.setEmulatedMedia", features=[])
+    browser.call("Emulation.clearDeviceMetricsOverride")
+
+
+def test_the_bar_leads_to_its_rows_of_the_status_page(browser: Browser, site: Path) -> None:
+    """By a click from home; on a phone the rows are cards that need no sideways scrolling."""
+    browser.call("Emulation.setDeviceMetricsOverride", **PHONE)
+    browser.open((site / "book" / "index.html").as_uri())
+    part = "document.querySelector('.pc-bar a')"
+    told, count = browser.run(f"[{part}.querySelector('span').textContent, {part}.innerText]")
+    browser.run(f"{part}.click()")
+    rows = "[...document.querySelectorAll('.pc-cards tbody tr')].filter((row) => !row.hidden)"
+    browser.wait(f"location.href.includes('status.html') && {rows}.length < 69")
+    assert browser.run(f"{rows}.length") == int(count.split()[0])
+    choice = "document.querySelector('.pc-filters select')"
+    assert browser.run(f"{choice}.value") == told
+    assert browser.run("document.querySelector('.pc-cards').scrollWidth") <= PHONE["width"]
+    browser.run(f"{choice}.value = '', {choice}.dispatchEvent(new Event('change'))")
+    assert browser.run(f"{rows}.length") == 69
+    browser.call("Emulation.clearDeviceMetricsOverride")
+
+
 def test_one_switch_shows_the_set_up_code(browser: Browser, site: Path) -> None:
     """Hidden cells take no room, and one button opens all of them."""
     browser.open((site / "notebooks" / "lagging" / "text.html").as_uri())

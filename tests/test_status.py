@@ -59,10 +59,11 @@ def test_boxes_are_read_back_as_they_were_shown() -> None:
     holds = decide("lagging-fig2", "paper", [check(Outcome.HOLDS)])
     mixed = decide("du-eq3", "exact", [check(Outcome.HOLDS), check(Outcome.FAILS)])
     lost = decide("du-tab1", "smoke", [check(Outcome.HOLDS)])
+    unsaid = ("du-tab1", "smoke", "this scale can't tell")
     assert status.boxes(executed(holds, mixed, lost), "p.ipynb") == [
-        status.Box("lagging-fig2", "paper", "holds", "p.ipynb"),
-        status.Box("du-eq3", "exact", "mixed", "p.ipynb"),
-        status.Box("du-tab1", "smoke", "this scale can't tell", "p.ipynb", lost.reason),
+        status.Box("lagging-fig2", "paper", "holds", "p.ipynb", "", "verdict-lagging-fig2"),
+        status.Box("du-eq3", "exact", "mixed", "p.ipynb", "", "verdict-du-eq3"),
+        status.Box(*unsaid, "p.ipynb", lost.reason, "verdict-du-tab1"),
     ]
 
 

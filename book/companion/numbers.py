@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-__all__ = ["number", "spread"]
+__all__ = ["ends", "number", "spread"]
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -30,6 +30,21 @@ def number(value: float | None, digits: int = 3) -> str:
     return text.replace("-", "−")
 
 
+def _fixed(value: float, digits: int) -> str:
+    """Fixed digits, without the sign of a zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
+def ends(values: Sequence[float], digits: int = 3) -> tuple[str, ...]:
+    """A mean and the ends of its interval, written alike: with fixed digits if one of them shows.
+
+    So is an interval around 0 of which none shows: [-3e-5, 3e-5] nats says that there is nothing.
+    """
+    largest, shows = max(map(abs, values)), 0.5 * 10**-digits
+    alike = shows <= largest < 1e7 or (largest < shows and min(values) <= 0.0 <= max(values))
+    return tuple(_fixed(v, digits) if alike else number(v, digits) for v in values)
+
+
 def spread(values: Iterable[float], digits: int = 3) -> str:
     """Mean (standard deviation over seeds, ddof 1); the latter only where there are two or more."""
     series = pd.Series(list(values), dtype=float)
@@ -41,4 +56,8 @@ def spread(values: Iterable[float], digits: int = 3) -> str:
     deviation = float(series.std())
     if deviation <= 1e-12 * float(series.abs().max()):
         deviation = 0.0
-    return f"{number(float(series.mean()), digits)} ({number(deviation, digits)})"
+    mean = float(series.mean())
+    # A mean within two deviations of 0 that rounds to it is nothing, not -1.7e-06 (3.1e-05).
+    if max(abs(mean), deviation) < 0.5 * 10**-digits and abs(mean) <= 2 * deviation:
+        return f"{_fixed(mean, digits)} ({_fixed(deviation, digits)})"
+    return f"{number(mean, digits)} ({number(deviation, digits)})"

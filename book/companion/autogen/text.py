@@ -292,11 +292,11 @@ def decide_survey(_: Runs, data: pd.DataFrame) -> list[Check]:
 
 # --- generation: tables 3 and 4 -------------------------------------------------------------------
 
-_WAYS = {"greedy": "most probable words", "sampled": "drawn words"}
+_WAYS = {"greedy": "greedy decoding", "sampled": "sampling"}
 
 
 def written_table(runs: Runs) -> pd.DataFrame:
-    """The first sentences from draws of the prior, most probable words, first seed."""
+    """The first sentences from draws of the prior, greedy decoding, first seed."""
     rows = {called(m): _texts(group[0], "text_greedy") for m, group in _present(runs).items()}
     return pd.DataFrame(rows)
 

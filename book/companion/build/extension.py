@@ -1,9 +1,11 @@
 """Sphinx extension: hands executed pages to the book, and builds it without Node when it must.
 
-Used by ``_config.yml``. It does three things. It gives myst-nb the papermill run of each source
-notebook. It tells Sphinx which pages are out of date, since Sphinx looks only at the times of the
-sources. And where the vendored scripts are missing it switches formulas to MathML and sliders to
-still frames, with a banner that says so.
+Used by ``_config.yml``. It gives myst-nb the papermill run of each source notebook, and puts the
+answer of a page right under its question. It tells Sphinx which pages are out of date, since Sphinx
+looks only at the times of the sources. Prose pages get what they ask for with the directive
+``computed``, and every page a link to the glossary where it uses a term first. And where the
+vendored scripts are missing it switches formulas to MathML and sliders to still frames, with a
+banner that says so.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
 from sphinx.util.math import get_node_equation_number
 
 from companion.build import assets, reader, sources
+from companion.build.parameters import ANSWER
 
 _log = logging.getLogger(__name__)
 _WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -96,6 +100,73 @@ def _without_thebe(app: Sphinx, config: Any) -> None:
         listeners[:] = [one for one in listeners if one.handler.__module__ != "sphinx_thebe"]
 
 
+class _Computed(SphinxDirective):
+    """A part of a prose page that is computed when the site is built; see companion.front."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """The part as raw HTML; the page is read again at every build."""
+        from companion import front  # imports torch, which a book of notebooks alone can do without
+
+        self.env.note_reread()
+        return [nodes.raw("", front.part(self.arguments[0]), format="html")]
+
+
+def _lift_answer(app: Sphinx, doctree: nodes.document) -> None:
+    """Move the answer of a computed page from below its parameters to right under its question."""
+    answers = [raw for raw in doctree.findall(nodes.raw) if f'class="{ANSWER}"' in raw.astext()]
+    paragraphs = doctree.findall(nodes.paragraph)
+    questions = [one for one in paragraphs if one.astext().startswith("Question. ")]
+    if answers and questions:
+        answers[0].parent.remove(answers[0])
+        home = questions[0].parent
+        home.insert(home.index(questions[0]) + 1, answers[0])
+
+
+_NOT_PROSE = (nodes.reference, nodes.literal, nodes.title, nodes.caption, nodes.strong)
+
+
+def _plain_texts(doctree: nodes.document) -> list[nodes.Text]:
+    """Text in paragraphs, outside links, code, headings and bold."""
+    found = []
+    for paragraph in doctree.findall(nodes.paragraph):
+        for text in paragraph.findall(nodes.Text):
+            above: Any = text.parent
+            while above is not paragraph and not isinstance(above, _NOT_PROSE):
+                above = above.parent
+            if above is paragraph:
+                found.append(text)
+    return found
+
+
+def _link_term(text: nodes.Text, match: re.Match[str], address: str) -> None:
+    """Turn a part of a text into a link."""
+    before, after = text.astext()[: match.start()], text.astext()[match.end() :]
+    link = nodes.reference("", match[0], internal=True, refuri=address, classes=["pc-term"])
+    parent = text.parent
+    place = parent.index(text)
+    parent[place : place + 1] = [nodes.Text(before), link, nodes.Text(after)]
+
+
+def _link_terms(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Link each term of the glossary where a page uses it first."""
+    terms = [
+        (title, page, anchor)
+        for _, title, kind, page, anchor, _ in app.env.domains["std"].get_objects()
+        if kind == "term" and page != docname
+    ]
+    if docname == app.config.root_doc:
+        return
+    for title, page, anchor in terms:
+        pattern = re.compile(rf"(?<![\w-]){re.escape(title)}s?(?![\w-])", re.IGNORECASE)
+        for text in _plain_texts(doctree):
+            if match := pattern.search(text.astext()):
+                address = f"{app.builder.get_relative_uri(docname, page)}#{anchor}"
+                _link_term(text, match, address)
+                break
+
+
 # What docutils knows under another name only.
 _PLAINER = {"tfrac": "frac", "dots": "ldots", "big": "bigl"}
 
@@ -140,6 +211,9 @@ def _is_bare_field(
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.add_html_math_renderer("mathml", (_visit_inline, None), (_visit_block, None))
+    app.add_directive("computed", _Computed)
+    app.connect("doctree-read", _lift_answer)
+    app.connect("doctree-resolved", _link_terms)
     app.connect("config-inited", _without_scripts)
     app.connect("config-inited", _without_thebe)
     app.connect("source-read", _note_source)

@@ -27,6 +27,10 @@ _BEGUN = "_posterior_collapse_begun"
 _LITERALS = (str, bytes, bool, int, float, complex, list, tuple, dict, set, type(None))
 # `papermill --inject-paths` adds these on purpose.
 _PAPERMILL_PREFIX = "PAPERMILL_"
+# Class and display of the place under a page's question that its late cells fill with the answer.
+ANSWER = "pc-answer"
+# What the page in this kernel has shown for its answer; see companion.show.answers.
+remembered: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,16 @@ def _history(namespace: Mapping[str, Any]) -> list[str] | None:
     return [str(source) for source in cells[:-1]]
 
 
+def _open_answer(namespace: Mapping[str, Any]) -> None:
+    """Leave the place of the answer, empty and hidden, and forget what filled it before."""
+    remembered.clear()
+    if "get_ipython" in namespace:
+        from IPython.display import HTML, display
+
+        display(HTML(f'<aside class="{ANSWER}" hidden></aside>'), display_id=ANSWER)
+        remembered["live"] = True
+
+
 def begin(
     namespace: dict[str, Any],
     *,
@@ -217,5 +231,6 @@ def begin(
         device=check_device(device),
         choices={name: check_choice(name, *pair) for name, pair in choices.items()},
     )
+    _open_answer(namespace)
     namespace[_BEGUN] = True
     return page

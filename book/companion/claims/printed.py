@@ -52,6 +52,23 @@ def claim(item: str) -> str:
 
 
 @functools.lru_cache(maxsize=1)
+def _plain() -> dict[str, str]:
+    text = (repository() / "data" / "papers" / "plain.yml").read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text))
+
+
+def plain(item: str) -> str:
+    """The claim of an item as a sentence that needs no paper beside it.
+
+    Raises:
+        BadInput: unknown item, with the nearest one.
+    """
+    if item not in _plain():
+        raise BadInput(nearest(item, _plain(), "item of the inventory"))
+    return _plain()[item]
+
+
+@functools.lru_cache(maxsize=1)
 def legend() -> dict[str, Any]:
     """What the printed tables' columns mean, with units, and where each table comes from.
 

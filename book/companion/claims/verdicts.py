@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from companion.claims.printed import claim, inventory
+from companion.claims.printed import claim, inventory, plain
 from posterior_collapse.errors import BadInput, nearest
 
 CONFIDENCE = 0.95
@@ -209,6 +209,7 @@ class Check:
     role: Role = Role.CENTRAL
     groups: tuple[str, ...] = ()  # whose premises it stands under; see :func:`grouped`
     ran: bool = True  # whether anything was run for it
+    slack: float = math.inf  # from the interval to its bound, in half widths; negative beyond it
 
     @property
     def premise(self) -> bool:
@@ -223,21 +224,28 @@ def _interval(measured: Measured) -> Interval:
     return measured if isinstance(measured, Interval) else interval(measured)
 
 
-def _check(quantity: str, rule: str, own: Interval, inside: bool, outside: bool) -> Check:
+def _check(
+    quantity: str, rule: str, own: Interval, inside: bool, outside: bool, distance: float
+) -> Check:
     outcome = Outcome.HOLDS if inside else Outcome.FAILS if outside else Outcome.OPEN
-    return Check(quantity, rule, own, outcome)
+    slack = distance / own.half if 0.0 < own.half < math.inf else math.copysign(math.inf, distance)
+    return Check(quantity, rule, own, outcome, slack=slack)
 
 
 def below(quantity: str, measured: Measured, bound: float) -> Check:
     """The mean lies below the bound: decided where the whole interval lies on one side."""
     own = _interval(measured)
-    return _check(quantity, f"below {bound:g}", own, own.high < bound, own.low >= bound)
+    return _check(
+        quantity, f"below {bound:g}", own, own.high < bound, own.low >= bound, bound - own.high
+    )
 
 
 def above(quantity: str, measured: Measured, bound: float) -> Check:
     """The mean lies above the bound: decided where the whole interval lies on one side."""
     own = _interval(measured)
-    return _check(quantity, f"above {bound:g}", own, own.low > bound, own.high <= bound)
+    return _check(
+        quantity, f"above {bound:g}", own, own.low > bound, own.high <= bound, own.low - bound
+    )
 
 
 def between(quantity: str, measured: Measured, low: float, high: float) -> Check:
@@ -245,7 +253,8 @@ def between(quantity: str, measured: Measured, low: float, high: float) -> Check
     own = _interval(measured)
     inside = low <= own.low and own.high <= high
     apart = own.high < low or own.low > high
-    return _check(quantity, f"between {low:g} and {high:g}", own, inside, apart)
+    distance = min(own.low - low, high - own.high)
+    return _check(quantity, f"between {low:g} and {high:g}", own, inside, apart, distance)
 
 
 def stated(quantity: str, rule: str, holds: bool | None, words: str) -> Check:
@@ -324,6 +333,13 @@ def _counts(checks: Iterable[Check]) -> Counts:
     return Counts(*(outcomes.count(one) for one in order))
 
 
+# The outcome of the checks that give a verdict its name; undecided ones otherwise.
+_NAMING = {
+    Verdict.HOLDS: Outcome.HOLDS,
+    Verdict.MIXED: Outcome.FAILS,
+    Verdict.FAILS: Outcome.FAILS,
+    Verdict.CORRECTED: Outcome.FAILS,
+}
 _NAMED = 4  # checks that a mixed verdict names; the box's table has them all
 
 
@@ -360,6 +376,26 @@ class Finding:
         if self.verdict is Verdict.FAILS and self.reach is Reach.REDUCED and self.item:
             return Label.NOT_REPRODUCED
         return Label(self.verdict.value)
+
+    @property
+    def plain(self) -> str:
+        """The claim as a sentence that needs no paper beside it; a page's own question as it is."""
+        return plain(self.item) if self.item else self.claim
+
+    @property
+    def deciding(self) -> Check | None:
+        """The check that gives the outcome its name: of those that have it the tightest one that
+        holds, or the clearest one that fails, numbers before words; for what this scale can't
+        tell, a premise that is not met.
+
+        None where nothing was checked.
+        """
+        wanted = _NAMING.get(self.verdict, Outcome.OPEN)
+        if self.reach is Reach.CANNOT_TELL:
+            unmet = [c for c in self.checks if c.premise and c.outcome is not Outcome.HOLDS]
+            return (unmet or [c for c in self.checks if _decides(c)])[0]
+        named = [c for c in self.checks if _decides(c) and c.outcome is wanted]
+        return min(named, key=lambda check: (bool(check.words), check.slack), default=None)
 
     @property
     def sentence(self) -> str:

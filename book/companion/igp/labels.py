@@ -442,7 +442,7 @@ _SAMPLED = _perplexities("sampled", "sampled_forward", "sampled_reverse", False)
 
 
 def generation_tables(shown: Shown) -> dict[str, pd.DataFrame]:
-    """Table 4 with the most probable words, and the printed perplexity of the real text."""
+    """Table 4 with greedy decoding, and the printed perplexity of the real text."""
     left = printed("igp", "table4").set_index("dataset")["reverse_perplexity"]
     return _with_printed(_measured(shown, "forward"), _PERPLEXITY, "real", left)
 
@@ -476,7 +476,7 @@ def _low_target_costs(own: Sequence[Pair]) -> list[pd.Series]:
 
 
 def decide_generation(group: Group) -> Finding | None:
-    """Table 4, with the most probable words, as the paper decodes.
+    """Table 4, with greedy decoding, as in the paper.
 
     In most cases, C and data sets, both perplexities are lower for IGP than for DGP: a count.
     Forward perplexity is lower for DGP and for IGP than for AE in each case.
@@ -496,7 +496,7 @@ def decide_generation(group: Group) -> Finding | None:
 
 
 def written_texts(group: Group) -> pd.DataFrame:
-    """Sentences from the prior, the most probable words: the first three of each method."""
+    """Sentences from the prior, greedily decoded: the first three of each method."""
     rows = []
     for recipe, runs in group.items():
         for method, results in runs.items():

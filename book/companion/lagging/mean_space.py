@@ -128,6 +128,11 @@ _MEASURES: dict[str, tuple[Callable[[Result], float], str, int]] = {
 }
 
 
+def measure(result: Result, name: str) -> float:
+    """One measure of a result, such as ``"end_distance"``."""
+    return _MEASURES[name][0](result)
+
+
 def _columns(results: Sequence[Result]) -> dict[str, list[float]]:
     """Every measure, one value a seed."""
     return {name: [of(r) for r in results] for name, (of, *_) in _MEASURES.items()}

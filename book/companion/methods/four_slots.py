@@ -42,6 +42,16 @@ def choices() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def answer() -> str:
+    """How many methods change how many of the slots."""
+    changed = [sum(cell != "·" for cell in row[1:]) for row in choices().itertuples(index=False)]
+    one, several, largest = changed.count(1), sum(n > 1 for n in changed), max(changed)
+    return (
+        f"{one} of {len(changed)} methods change one slot of a plain VAE, "
+        f"and {several} change more; none changes more than {largest} of {len(_SLOTS)}."
+    )
+
+
 def formulas() -> Markdown:
     """The formula that each method optimises, as a definition list."""
     entries = [methods.describe(name) for name in methods.names()]

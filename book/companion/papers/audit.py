@@ -37,8 +37,8 @@ def _worded(text: str) -> str:
     return re.sub(rf"(?:{'|'.join(_PAPERS)})/(?:table|figure)\d+", lambda m: _table(m[0]), text)
 
 
-def result(results: Sequence[Report]) -> HTML:
-    """One sentence: how much was compared, and how many findings there are of each kind."""
+def result(results: Sequence[Report]) -> str:
+    """One sentence of HTML: how much was compared, and how many findings there are of each kind."""
     counts = {
         kind: sum(len(report.found) for report in results if report.rule.kind is kind)
         for kind in Kind
@@ -47,9 +47,9 @@ def result(results: Sequence[Report]) -> HTML:
         f"{count} of the kind <em>{kind.value}</em>" for kind, count in counts.items()
     )
     checked = sum(report.checked for report in results)
-    return HTML(
-        f"<p class='pc-text'>{len(results)} rules made {checked:,} comparisons. "
-        f"They report {sum(counts.values())} findings: {words}.</p>"
+    return (
+        f"{len(results)} rules made {checked:,} comparisons. "
+        f"They report {sum(counts.values())} findings: {words}."
     )
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import functools
 import html
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import nbformat
 import pandas as pd
@@ -21,9 +23,9 @@ from IPython.display import HTML
 
 from companion.build import reader, sources
 from companion.build.parameters import Page
-from companion.claims.printed import inventory, repository
+from companion.claims.printed import inventory, plain, repository
 from companion.claims.verdicts import Label, Reach, reach
-from companion.show.boxes import kind
+from companion.show.answers import kind, tally
 from posterior_collapse.errors import BadInput, nearest
 
 SOURCE = "notebooks/papers/status.ipynb"
@@ -52,6 +54,7 @@ class Box(NamedTuple):
     verdict: str
     page: str  # source notebook, relative to the root
     reason: str = ""  # why nothing is said of the claim; empty where something is
+    anchor: str = ""  # of the box in its page
 
 
 class Status(NamedTuple):
@@ -60,7 +63,7 @@ class Status(NamedTuple):
     item: str
     verdict: str
     scale: str  # of the boxes that decide
-    pages: tuple[str, ...]
+    pages: tuple[str, ...]  # with the anchor of the first box of each, as in "a.ipynb#verdict-x"
     reason: str  # why there is no verdict; empty where there is one
 
 
@@ -69,14 +72,14 @@ class _Reader(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[tuple[str, str, str, str]] = []
+        self.found: list[tuple[str, str, str, str, str]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note a section that carries an item and a verdict."""
         values = {name: value or "" for name, value in attrs}
         if tag == "section" and values.get("data-item"):
             named = values["data-item"], values.get("data-scale", ""), values["data-verdict"]
-            self.found.append((*named, values.get("data-reason", "")))
+            self.found.append((*named, values.get("data-reason", ""), values.get("id", "")))
 
 
 def boxes(notebook: Any, page: str) -> list[Box]:
@@ -86,7 +89,10 @@ def boxes(notebook: Any, page: str) -> list[Box]:
         for output in cell.get("outputs", []):
             text = output.get("data", {}).get("text/html", "")
             parser.feed(text if isinstance(text, str) else "".join(text))
-    return [Box(item, scale, told, page, reason) for item, scale, told, reason in parser.found]
+    return [
+        Box(item, scale, told, page, reason, anchor)
+        for item, scale, told, reason, anchor in parser.found
+    ]
 
 
 def homes(root: Path) -> dict[str, list[str]]:
@@ -191,7 +197,9 @@ def _status(item: str, found: Sequence[Box], pages: Sequence[str]) -> Status:
     verdict = overall([box.verdict for box in chosen])
     given = "; ".join(dict.fromkeys(box.reason for box in chosen if box.reason))
     reason = given if verdict in _UNDECIDED else ""
-    return Status(item, verdict, scales, tuple(dict.fromkeys(box.page for box in found)), reason)
+    anchors = {box.page: box.anchor for box in reversed([*chosen, *found])}
+    shown = tuple(f"{p}#{anchors[p]}".rstrip("#") for p in dict.fromkeys(b.page for b in found))
+    return Status(item, verdict, scales, shown, reason)
 
 
 def statuses(found: Sequence[Box]) -> list[Status]:
@@ -225,10 +233,37 @@ def counts(found: Sequence[Status]) -> pd.DataFrame:
     return table.reset_index().rename_axis(None, axis=1)
 
 
+def summary(found: Sequence[Status]) -> str:
+    """How many items have which verdict, in a sentence."""
+    return f"Of {len(found)} items {tally(Counter(one.verdict for one in found))}."
+
+
+def bar(found: Sequence[Status], page: str) -> HTML:
+    """The counts as one bar, each part a link to the rows that it counts.
+
+    Args:
+        found: every item.
+        page: address of the status page from where the bar stands; empty on the page itself.
+    """
+    counted = Counter(one.verdict for one in found)
+    parts = []
+    for label in Label:
+        if not (count := counted.get(label.value, 0)):
+            continue
+        told = html.escape(f"{count} {label.value}")
+        parts.append(
+            f'<a class="pc-part pc-{kind(label)}" style="flex-grow:{count}" title="{told}" '
+            f'href="{page}#verdict={quote(label.value)}"><b>{count}</b> '
+            f"<span>{html.escape(label.value)}</span></a>"
+        )
+    return HTML(f'<nav class="pc-bar" aria-label="Items by verdict">{"".join(parts)}</nav>')
+
+
 def _link(page: str) -> str:
-    """A page as a link from the status page, for the site."""
-    inside = PurePosixPath(page).relative_to("notebooks")
-    target = "../" + inside.with_suffix(".html").as_posix()
+    """A page as a link from the status page, for the site; to the box where it has one."""
+    name, _, anchor = page.partition("#")
+    inside = PurePosixPath(name).relative_to("notebooks")
+    target = "../" + inside.with_suffix(".html").as_posix() + (f"#{anchor}" if anchor else "")
     return f'<a href="{target}">{html.escape(str(inside.with_suffix("")))}</a>'
 
 
@@ -238,23 +273,30 @@ def _row(one: Status) -> str:
     told = html.escape(one.verdict)
     if one.reason:
         told += f": <span class='pc-reason'>{html.escape(one.reason)}</span>"
+    claimed = html.escape(plain(one.item))
     cells = [
-        f"<th scope='row'>{html.escape(one.item)}</th>",
-        f"<td class='pc-text'>{html.escape(str(about['paper']))}</td>",
-        f"<td class='pc-text pc-{styled}'>{told}</td>",
-        f"<td class='pc-text'>{html.escape(str(about['claim']))}</td>",
-        f"<td class='pc-text'>{html.escape(one.scale)}</td>",
-        f"<td class='pc-text'>{_HARDWARE[about['scale']]}</td>",
+        f"<td class='pc-text pc-{styled}' data-value='{html.escape(one.verdict)}'>{told}</td>",
+        f"<th scope='row' class='pc-text' title='{html.escape(about['claim'])}'>{claimed} "
+        f"<small><code>{html.escape(one.item)}</code>, {_HARDWARE[about['scale']]}</small></th>",
         f"<td class='pc-text'>{', '.join(_link(page) for page in one.pages) or '–'}</td>",
+        f"<td class='pc-text pc-extra'>{html.escape(str(about['paper']))}</td>",
+        f"<td class='pc-text pc-extra'>{html.escape(one.scale)}</td>",
     ]
     return f"<tr data-item='{html.escape(one.item)}'>{''.join(cells)}</tr>"
 
 
+_HEADS = ("verdict", "claim", "pages", "paper", "scale here")
+_CHOOSE = ("verdict", "paper", "scale here")  # columns by which readers filter
+
+
 def table(found: Sequence[Status], caption: str) -> HTML:
     """Every item in a row; readers can sort and filter the rows in the site."""
-    heads = ("item", "paper", "verdict", "claim", "scale here", "the paper's scale", "page")
-    titles = "".join(f'<th scope="col" class="pc-text">{head}</th>' for head in heads)
+    titles = "".join(
+        f'<th scope="col" class="pc-text{" pc-extra" * (place > 2)}"'
+        f"{' data-choose' * (head in _CHOOSE)}>{head}</th>"
+        for place, head in enumerate(_HEADS)
+    )
     return HTML(
-        f'<div class="pc-table pc-sortable"><table><caption>{caption}</caption>'
+        f'<div class="pc-table pc-sortable pc-cards"><table><caption>{caption}</caption>'
         f"<thead><tr>{titles}</tr></thead><tbody>{''.join(map(_row, found))}</tbody></table></div>"
     )

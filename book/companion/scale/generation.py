@@ -31,7 +31,7 @@ _NAMES = {
     NARROW: "Scale-VAE (0.7)",
     WIDE_SCALE: "Scale-VAE (1.1)",
 }
-WAYS = {"sampled": "drawn words", "greedy": "most probable words"}
+WAYS = {"sampled": "sampling", "greedy": "greedy decoding"}
 _TITLES = {
     "generation-yahoo": "Beginnings of Yahoo documents, reference",
     "generation-grammar": "Grammar, this build",

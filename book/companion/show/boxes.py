@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Collection, Mapping, Sequence
-from enum import Enum
 from typing import Any
 
 import pandas as pd
@@ -17,11 +16,20 @@ from IPython.display import HTML
 from matplotlib.figure import Figure
 
 from companion.claims.premises import Premise
-from companion.claims.verdicts import Check, Finding, Interval, Role
+from companion.claims.verdicts import Check, Finding, Role
 from companion.numbers import number
+from companion.show.answers import (
+    badge,
+    decisive,
+    kind,
+    measured,
+    note_figure,
+    note_finding,
+    refresh,
+)
 from companion.show.figures import png
 
-__all__ = ["figure", "kind", "premise", "provenance", "table", "verdict"]
+__all__ = ["figure", "premise", "provenance", "table", "verdict"]
 
 
 def figure(shown: Figure, caption: str, alt: str) -> HTML:
@@ -32,12 +40,13 @@ def figure(shown: Figure, caption: str, alt: str) -> HTML:
         caption: plain text or inline HTML.
         alt: plain text.
     """
-    data = base64.b64encode(png(shown)).decode()
+    picture = png(shown)
+    data, anchor = base64.b64encode(picture).decode(), note_figure(picture, alt)
     width = shown.get_figwidth()
     # On a phone a wide figure scrolls sideways rather than shrinks until it cannot be read.
     least = f"min-width:{width * 0.55:.1f}in;" if width > 8 else ""
     return HTML(
-        f'<figure class="pc-figure"><div style="overflow-x:auto">'
+        f'<figure class="pc-figure" id="{anchor}"><div style="overflow-x:auto">'
         f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" '
         f'style="width:{width * 1.1:.1f}in;{least}"></div>'
         f"<figcaption>{caption}</figcaption></figure>"
@@ -95,76 +104,79 @@ def table(
     )
 
 
-def kind(word: Enum) -> str:
-    """The part of a class name that an outcome, or a label, is styled by."""
-    return word.name.lower().replace("_", "-")
-
-
-def _interval(found: Interval) -> str:
-    if found.n == 1:
-        return f"{number(found.mean, 4)} (1 seed: no interval)"
-    low, high = number(found.low, 4), number(found.high, 4)
-    return f"{number(found.mean, 4)} [{low}, {high}], n = {found.n}"
-
-
-def _measured(check: Check) -> str:
-    return html.escape(check.words) if check.words else _interval(check.measured)
-
-
-_ROLES = {Role.CENTRAL: "", Role.SIDE: "side: ", Role.PREMISE: "premise: ", Role.PRINTED: ""}
-_FIRST = (Role.PREMISE, Role.PRINTED, Role.CENTRAL, Role.SIDE)  # order of the rows
+_ROLES = {  # in the order of the rows
+    Role.PREMISE: "What the claim takes for granted",
+    Role.PRINTED: "Of the printed form",
+    Role.CENTRAL: "Central: these decide",
+    Role.SIDE: "Beside: these decide nothing",
+}
 
 
 def _check_row(check: Check) -> str:
-    told = f"{_ROLES[check.role]}{check.quantity}"
     return (
-        f"<tr><th scope='row'>{html.escape(told)}</th><td>{html.escape(check.rule)}</td>"
-        f"<td>{_measured(check)}</td>"
-        f"<td class='pc-{kind(check.outcome)}'>{html.escape(check.outcome.value)}</td></tr>"
+        f"<tr><th scope='row'>{html.escape(check.quantity)}</th>"
+        f"<td>{html.escape(check.rule)}</td><td>{measured(check)}</td>"
+        f"<td class='pc-{kind(check.outcome)}'>"
+        f"{html.escape(check.outcome.value)}</td></tr>"
     )
 
 
-def _item(found: Finding) -> str:
-    return f"<code>{html.escape(found.item)}</code>" if found.item else "own question"
+def _group(found: Finding, role: Role) -> str:
+    """The checks of one role as a body of the table, under a line that counts them."""
+    rows = "".join(_check_row(check) for check in found.checks if check.role is role)
+    head = html.escape(f"{_ROLES[role]}. {found.counts(role).sentence('').replace('  ', ' ')}")
+    named = f"<tr class='pc-group'><th colspan='4' scope='rowgroup'>{head}</th></tr>"
+    return f"<tbody>{named}{rows}</tbody>" if rows else ""
 
 
-def _evidence(found: Finding) -> str:
-    """How many checks say what, why they decide nothing or there are none, and the checks."""
-    told = f"<p>{html.escape(found.sentence)}.</p>" if found.checks else ""
-    told += f"<p>Reason: {html.escape(found.reason)}.</p>" if found.reason else ""
+def _checks(found: Finding) -> str:
+    """The claim in the words that are checked, and every check, folded away."""
     if not found.checks:
-        return told
-    ordered = sorted(found.checks, key=lambda check: _FIRST.index(check.role))
-    rows = "".join(map(_check_row, ordered))
+        return ""
+    groups = "".join(_group(found, role) for role in _ROLES)
     return (
-        f'{told}<div class="pc-table"><table><thead><tr><th>measured</th><th>rule</th>'
-        "<th>found [95 % interval]</th><th>check</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
+        "<details><summary>Rules, measurements and intervals</summary>"
+        f"<p>As it is checked: {html.escape(found.claim.rstrip('.'))}.</p>"
+        '<div class="pc-table"><table><thead><tr><th>measured</th><th>rule</th>'
+        f"<th>found [95 % interval]</th><th>check</th></tr></thead>{groups}</table></div></details>"
     )
 
 
 def _scale(found: Finding) -> str:
-    """Where the evidence is from, and how far it reaches where the label does not say it."""
-    if found.scale == "exact":
-        return "exact"
-    where = f"{found.scale} scale"
-    return where if found.reach.value in found.label.value else f"{where}: {found.reach.value}"
+    """Which claim it is, where the evidence is from, and how far it reaches."""
+    item = f"<code>{html.escape(found.item)}</code>" if found.item else "own question"
+    if found.scale in ("exact", "paper"):
+        return f"{item}, {html.escape(found.reach.value)}"
+    told = f"{item}, {html.escape(found.scale)} scale"
+    shown = found.reach.value in found.label.value
+    return told if shown else f"{told}: {html.escape(found.reach.value)}"
+
+
+def _told(found: Finding) -> str:
+    """The finding in words: the claim and what became of it, its counts, what decides it."""
+    lead = f"{badge(found.label)} {html.escape(found.plain.rstrip('.'))}"
+    counts = f": {html.escape(found.sentence)}" if found.checks else ""
+    reason = f"Reason: {html.escape(found.reason)}. " if found.reason else ""
+    decided = f"What decides: {decisive(found)} " if found.deciding else ""
+    return f"<p>{lead}{counts}.</p><p>{reason}{decided}({_scale(found)})</p>"
 
 
 def verdict(*findings: Finding) -> HTML:
-    """Verdicts with the rules and the measured intervals that they follow from."""
+    """Verdicts in words, with the rules and the measured intervals that they follow from."""
     parts = []
     for found in findings:
         reason = f'data-reason="{html.escape(found.reason)}" ' if found.reason else ""
-        told = html.escape(found.label.value)
         parts.append(
             f'<section class="pc-verdict pc-verdict-{kind(found.label)}" '
-            f'data-item="{html.escape(found.item)}" data-scale="{html.escape(found.scale)}" '
+            f'id="{note_finding(found)}" data-item="{html.escape(found.item)}" '
+            f'data-scale="{html.escape(found.scale)}" '
             f'data-outcome="{html.escape(found.verdict.value)}" '
-            f'data-reach="{html.escape(found.reach.value)}" {reason}data-verdict="{told}">'
-            f"<p><strong>{told}</strong> {_item(found)} ({html.escape(_scale(found))}). "
-            f"Claim: {html.escape(found.claim.rstrip('.'))}.</p>{_evidence(found)}</section>"
+            f'data-reach="{html.escape(found.reach.value)}" {reason}'
+            f'data-verdict="{html.escape(found.label.value)}">{_told(found)}{_checks(found)}'
+            "</section>"
         )
+    if findings:
+        refresh()
     return HTML("".join(parts))
 
 

@@ -1,0 +1,153 @@
+"""The home page: a player of the posterior mean space, three findings in numbers, the counts."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from companion.build import reader, sources
+from companion.claims import groups as benchmarks
+from companion.claims import reference
+from companion.claims.verdicts import Interval, bounded, interval
+from companion.lagging import mean_space
+from companion.numbers import ends
+from companion.papers import status
+from companion.show.figures import Panel
+from posterior_collapse.errors import BadInput
+
+_LIMIT = 3.0  # of the axes; points outside are drawn on their border
+_UNIT = 127 / _LIMIT  # steps of one byte for one unit of the axes
+
+
+def _bytes(means: NDArray[np.floating]) -> NDArray[np.int8]:
+    return np.round(np.clip(means, -_LIMIT, _LIMIT) * _UNIT).astype(np.int8)
+
+
+def _dots(panel: Panel) -> str:
+    """The points as a path of dots, in bytes' units, for a picture without scripts."""
+    points = zip(_bytes(panel.model_mean), _bytes(panel.inference_mean), strict=True)
+    return "".join(f"M{x} {-int(y)}h0" for x, y in points)
+
+
+def _space(panel: Panel, title: str) -> str:
+    return (
+        f'<div class="pc-space pc-space-{panel.title}"><p>{title}</p>'
+        '<svg viewBox="-135 -135 270 270" aria-hidden="true">'
+        '<path d="M-400 0H400M0-135V135"/>'
+        '<path class="pc-diagonal" d="M-127 127L127-127"/>'
+        f'<path class="pc-dots" d="{_dots(panel)}"/></svg></div>'
+    )
+
+
+def _player() -> str:
+    """Basic and aggressive training side by side; its last picture stands without scripts."""
+    basic, aggressive = (runs[0] for runs in _pair())
+    frames = mean_space.frames(basic, aggressive)
+    updates = [iteration for iteration, _ in frames]
+    packed = np.stack(
+        [
+            _bytes(means)
+            for _, row in frames
+            for panel in row
+            for means in (panel.model_mean, panel.inference_mean)
+        ]
+    )
+    data = base64.b64encode(packed.tobytes()).decode()
+    titles = ("Basic training", "Aggressive training")
+    shown = "".join(_space(p, title) for p, title in zip(frames[-1][1], titles, strict=True))
+    label = (
+        f"{packed.shape[1]} sequences after {updates[-1]:,} updates of basic and of aggressive "
+        "training. Basic: all at the origin. Aggressive: along the diagonal."
+    )
+    return (
+        f'<figure class="pc-stage" data-updates="{",".join(map(str, updates))}" '
+        f'data-frames="{data}"><div class="pc-spaces" role="img" aria-label="{label}">{shown}</div>'
+        f'<div class="pc-controls"><output>update {updates[-1]:,}</output></div><figcaption>'
+        "Each point is a sequence. Across: what its code means to the decoder. Up: what the "
+        "encoder says. On the diagonal they agree; at the origin the code says nothing."
+        "</figcaption></figure>"
+    )
+
+
+def _pair() -> list[list[reference.Result]]:
+    """Basic and aggressive training of the first paper, at its own scale."""
+    return [reference.results("lagging-synthetic", m, "paper") for m in ("vae", "lagging")]
+
+
+def _over_seeds(runs: Sequence[reference.Result], name: str) -> Interval:
+    """Of a quantity that is not negative; its estimates round to that."""
+    return bounded(interval([max(float(run.metrics[name]), 0.0) for run in runs]), 0.0)
+
+
+def _told(own: Interval, digits: int = 2) -> str:
+    mean, low, high = ends(own[:3], digits)
+    return f"{mean} <small>[{low}, {high}]</small>"
+
+
+def _item(page: str, lead: str, text: str) -> str:
+    return f'<li><a href="../notebooks/{page}.html"><b>{lead}</b></a><span>{text}</span></li>'
+
+
+def _agreement() -> str:
+    none, some = (_over_seeds(runs, "mutual_information") for runs in _pair())
+    return _item(
+        "lagging/mean-space",
+        f"{_told(none)} against {_told(some)} nats",
+        f"of information in the code: basic and aggressive training of the same networks, "
+        f"{some.n} seeds at the paper's scale.",
+    )
+
+
+def _waste() -> str:
+    method = benchmarks.isotropic("medium").targets[15].diagonal
+    runs = reference.results("igp-snli", method, "medium")
+    kl, mi = (_over_seeds(runs, name) for name in ("kl", "mutual_information"))
+    return _item(
+        "igp/text",
+        f"{_told(kl, 1)} nats of KL, {_told(mi)} of information",
+        f"A target for the KL can be met with a code that says nothing: SNLI, {kl.n} seeds.",
+    )
+
+
+def _likelihood() -> str:
+    runs = reference.results("text-yelp", "scale-vae(des_std=0.7)+anneal(start=0)", "medium")
+    worse = interval([float(r.metrics["nll"] - r.metrics["scaled_printed_nll"]) for r in runs])
+    return _item(
+        "scale/text",
+        f"{_told(worse, 1)} nats",
+        "is what Scale-VAE's likelihood gains by its formula alone: as printed it is no bound. "
+        f"Short Yelp, {worse.n} seeds.",
+    )
+
+
+def hero() -> str:
+    """The player beside three findings, each a link to its page, with 95 % intervals over seeds."""
+    found = "".join((_agreement(), _waste(), _likelihood()))
+    return f'<div class="pc-hero">{_player()}<ol class="pc-findings">{found}</ol></div>'
+
+
+def _outputs(notebook: Any) -> str:
+    texts = (
+        output.get("data", {}).get("text/html", "")
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+    )
+    return "".join(texts)
+
+
+def status_bar() -> str:
+    """The bar of the executed status page, with links that lead there.
+
+    Raises:
+        BadInput: the status page shows no bar.
+    """
+    text = (sources.find_root() / status.SOURCE).read_text(encoding="utf-8")
+    shown = re.search(r'<nav class="pc-bar".*?</nav>', _outputs(reader.read(text, status.SOURCE)))
+    if shown is None:
+        raise BadInput(f"{status.SOURCE} shows no bar of its counts")
+    return shown[0].replace('href="#', 'href="../notebooks/papers/status.html#')

@@ -1,0 +1,169 @@
+"""The answer that a computed page opens with: what its late cells found, under its question.
+
+``companion.begin`` leaves an empty display there. Verdict boxes fill it, and :func:`answer` does on
+pages that judge no claim. Jupyter, papermill and the site all keep the last state of a display, so
+nothing is typed in and the answer stands first wherever the executed page is read.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections import Counter
+from enum import Enum
+
+from IPython.display import HTML, update_display
+from PIL import Image
+
+from companion.build.parameters import ANSWER, remembered
+from companion.claims.verdicts import Check, Finding, Label, Reach
+from companion.numbers import ends, number
+
+# How far evidence reaches; what reaches farther stands first.
+_REACHES = (Reach.CANNOT_TELL, Reach.REDUCED, Reach.PAPER, Reach.EXACT)
+_AT = {
+    Reach.REDUCED: " at reduced scale",
+    Reach.PAPER: " at the paper&#x27;s own scale",
+    Reach.EXACT: " exactly",
+}
+_WORDS = {  # in counts: of one, and of several
+    Label.HOLDS: ("holds", "hold"),
+    Label.CORRECTED: ("holds in a corrected form", "hold in a corrected form"),
+    Label.FAILS: ("fails", "fail"),
+    Label.CANNOT_TELL: ("cannot be told at this scale",) * 2,
+}
+
+
+def kind(word: Enum) -> str:
+    """The part of a class name that an outcome, or a label, is styled by."""
+    return word.name.lower().replace("_", "-")
+
+
+def badge(label: Label) -> str:
+    """A label's word, styled."""
+    return f'<strong class="pc-badge pc-{kind(label)}">{html.escape(label.value)}</strong>'
+
+
+def measured(check: Check) -> str:
+    """What a check measured: a mean with its interval, or words."""
+    own = check.measured
+    if check.words or own.n == 1:
+        return html.escape(check.words) or f"{number(own.mean, 4)} (1 seed: no interval)"
+    mean, low, high = ends(own[:3], 4)
+    return f"{mean} [{low}, {high}], n = {own.n}"
+
+
+def decisive(found: Finding) -> str:
+    """The number that decides a finding, with its interval and the rule it is held against."""
+    check = found.deciding
+    if check is None:
+        return html.escape(f"{found.reason[:1].upper()}{found.reason[1:]}." if found.reason else "")
+    return (
+        f"{html.escape(check.quantity)}: <b>{measured(check)}</b> "
+        f"(the rule: {html.escape(check.rule)})."
+    )
+
+
+def tally(labels: Counter[str]) -> str:
+    """Counts of labels in words: "2 hold, 1 is mixed"."""
+    told = []
+    for label in Label:
+        if count := labels.get(label.value, 0):
+            one, several = _WORDS.get(label, (f"is {label.value}", f"are {label.value}"))
+            told.append(f"{count} {one if count == 1 else several}")
+    return ", ".join(told)
+
+
+def note_finding(found: Finding) -> str:
+    """Note a finding of this page for its answer; returns the anchor of its verdict box."""
+    stem = f"verdict-{found.item or 'own'}"
+    if "live" not in remembered:
+        return stem
+    places: dict[tuple[str, str, str], str] = remembered.setdefault("places", {})
+    key = (found.item, found.claim, found.scale)
+    if key not in places:
+        taken = sum(name == stem or name.startswith(f"{stem}--") for name in places.values())
+        places[key] = f"{stem}--{taken + 1}" if taken else stem
+    remembered.setdefault("findings", {})[key] = found
+    return places[key]
+
+
+def note_figure(picture: bytes, alt: str) -> str:
+    """Note a figure of this page; the first one is shown small beside the answer.
+
+    Returns:
+        The figure's anchor.
+    """
+    anchors: dict[str, str] = remembered.setdefault("figures", {})
+    anchor = anchors.setdefault(alt, f"figure-{len(anchors) + 1}")
+    if len(anchors) == 1:
+        small = Image.open(io.BytesIO(picture)).convert("RGB")
+        small.thumbnail((320, 320))
+        buffer = io.BytesIO()
+        small.save(buffer, format="WEBP", quality=80, method=4)
+        data = base64.b64encode(buffer.getvalue()).decode()
+        remembered["picture"] = (
+            f'<a class="pc-thumb" href="#{anchor}"><img class="dark-light" alt="'
+            f'{html.escape(f"To the figure: {alt}")}" src="data:image/webp;base64,{data}"></a>'
+        )
+    return anchor
+
+
+def _rank(found: Finding) -> tuple[bool, int]:
+    reached = _REACHES.index(found.reach) if found.reach in _REACHES else -1
+    return found.label not in (Label.UNDECIDED, Label.CANNOT_TELL), reached
+
+
+def _chosen() -> list[tuple[Finding, str]]:
+    """One finding for each claim, that which reaches farthest; those that decide come first."""
+    best: dict[str, tuple[Finding, str]] = {}
+    for key, found in remembered.get("findings", {}).items():
+        name = found.item or found.claim
+        if name not in best or _rank(found) > _rank(best[name][0]):
+            best[name] = (found, remembered["places"][key])
+    return sorted(best.values(), key=lambda pair: _rank(pair[0]), reverse=True)
+
+
+def _line(found: Finding, anchor: str) -> str:
+    where = "" if found.reach.value in found.label.value else _AT.get(found.reach, "")
+    return (
+        f"{badge(found.label)}{where}: {html.escape(found.plain.rstrip('.'))}. "
+        f'{decisive(found)} <a href="#{anchor}">Evidence</a>'
+    )
+
+
+def _of_claims() -> str:
+    """The answer from this page's verdicts: the first in full, and all of them folded away."""
+    first, *others = _chosen()
+    told = f"<p><b>Answer.</b> {_line(*first)}</p>"
+    if not others:
+        return told
+    labels = Counter(found.label.value for found, _ in (first, *others))
+    lines = "".join(f"<li>{_line(*one)}</li>" for one in (first, *others))
+    return (
+        f"{told}<details><summary>All {len(others) + 1} claims of this page: "
+        f"{html.escape(tally(labels))}</summary><ul>{lines}</ul></details>"
+    )
+
+
+def refresh() -> None:
+    """Show the answer anew, where a page has begun in a kernel."""
+    if "live" not in remembered:
+        return
+    told = remembered.get("told") or _of_claims()
+    parts = f"{remembered.get('picture', '')}<div>{told}</div>"
+    shown = f'<aside class="{ANSWER}" aria-label="Answer">{parts}</aside>'
+    update_display(HTML(shown), display_id=ANSWER)
+
+
+def answer(text: str, evidence: str) -> None:
+    """Answer the page's question, where it judges no claim.
+
+    Args:
+        text: one or two sentences of inline HTML with computed numbers.
+        evidence: anchor of the section that holds the evidence.
+    """
+    link = f'<a href="#{html.escape(evidence)}">Evidence</a>'
+    remembered["told"] = f"<p><b>Answer.</b> {text} {link}</p>"
+    refresh()
