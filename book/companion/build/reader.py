@@ -124,6 +124,7 @@ def decided_by(root: Path) -> dict[str, str]:
         "library": _files_digest(library, ("*.py", "*.yml", "*.json")),
         "companion": _files_digest(companion, ("*.py",)),
         "data": _files_digest(root / "data", ("*",)),
+        "explorers": _files_digest(root / "book" / "static" / "explorers", ("*.js",)),
         "corpora": corpora,
         "own methods": _own_methods_digest(),
         "lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else "none",

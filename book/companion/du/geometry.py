@@ -34,8 +34,10 @@ from companion.claims.table import Column, Measure, Runs, cells, differences, fr
 from companion.claims.verdicts import Check, Finding, above, below, between, decide, stated
 from companion.numbers import number
 from companion.show.figures import COLOURS
+from companion.show.players import Track
 from posterior_collapse import methods
 from posterior_collapse.datasets import five_gaussians
+from posterior_collapse.errors import BadInput
 from posterior_collapse.geometry import (
     aggregate_density,
     count_modes,
@@ -292,23 +294,38 @@ def space_figure(group: Group) -> Figure:
     return figure
 
 
-def frames(group: Group) -> tuple[list[Figure], list[str]]:
-    """Posterior means of validation sequences while training goes on: figures and their labels."""
-    firsts = {method: runs[0] for method, runs in group[FIXED_BATCHES].items()}
-    times = [result.arrays["means_iteration"] for result in firsts.values()]
-    common = [int(t) for t in times[0] if all(t in other for other in times)]
-    pictures = []
-    for iteration in common:
-        figure = Figure(figsize=(2.15 * len(firsts), 2.9), layout="constrained")
-        grid = figure.subplots(1, len(firsts), squeeze=False)[0]
-        for axes, (method, result) in zip(grid, firsts.items(), strict=True):
-            place = int(np.flatnonzero(result.arrays["means_iteration"] == iteration)[0])
-            labels = result.arrays["means_label"]
-            _scatter(axes, result.arrays["means_mean"][place], labels, size=7.0)
-            axes.set_title(called(method), fontsize=9)
-        _legend(figure)
-        pictures.append(figure)
-    return pictures, [f"after {iteration} updates" for iteration in common]
+def tracks(groups: Mapping[str, Group]) -> list[Track]:
+    """Posterior means of validation sequences while training goes on: every run that has them."""
+    return [
+        Track(
+            f"{title}, batches {words}",
+            called(method),
+            result.spec.seed,
+            result.arrays["means_iteration"],
+            result.arrays["means_mean"],
+            result.arrays["means_label"],
+        )
+        for title, group in groups.items()
+        for recipe, words in PARTITIONS.items()
+        for method, runs in group.get(recipe, {}).items()
+        for result in runs
+        if "means_iteration" in result.arrays
+    ]
+
+
+def first_two(shown: Sequence[Track]) -> tuple[int, int]:
+    """Places of the two trainings that a reader sees first: BN-VAE's and DU-VAE's, where they are.
+
+    Raises:
+        BadInput: fewer than two.
+    """
+    if len(shown) < 2:
+        raise BadInput(f"two trainings are shown side by side, given {len(shown)}")
+    names = [track.method for track in shown]
+    wanted = [called(PLANE_BATCH_NORM), called(PLANE_DU)]
+    if all(name in names for name in wanted):
+        return names.index(wanted[0]), names.index(wanted[1])
+    return 0, 1
 
 
 def _centred(name: str, distances: pd.Series) -> Check:

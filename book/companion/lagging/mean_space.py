@@ -8,7 +8,7 @@ each verdict.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from companion.claims.verdicts import Check, Finding, above, below, correlation,
 from companion.lagging.shared import least, scale_of, set_up
 from companion.numbers import spread
 from companion.show.figures import Panel
+from companion.show.players import Track
 from posterior_collapse.errors import BadInput
 
 __all__ = [
@@ -28,12 +29,12 @@ __all__ = [
     "decide_initialisation",
     "decide_map",
     "decide_mean_space",
-    "frames",
     "four_states",
     "measures",
     "numbers",
     "panels",
     "space_at",
+    "tracks",
 ]
 
 # Updates at which figure 2 shows basic and aggressive training.
@@ -85,19 +86,27 @@ def panels(result: Result, iterations: Sequence[int]) -> list[Panel]:
     return [*shown, Panel("best model", result.spec.method, end.model_mean, end.inference_mean)]
 
 
-def frames(basic: Result, aggressive: Result) -> list[tuple[int, list[Panel]]]:
-    """Both methods after the same updates, for a slider: (updates, two panels)."""
-    both = np.intersect1d(basic.arrays["grid_iteration"], aggressive.arrays["grid_iteration"])
-    found = []
-    for iteration in both:
-        spaces = [(r, space_at(r, int(iteration))) for r in (basic, aggressive)]
-        names = ("basic", "aggressive")
-        row = [
-            Panel(name, r.spec.method, s.model_mean, s.inference_mean)
-            for name, (r, s) in zip(names, spaces, strict=True)
-        ]
-        found.append((int(iteration), row))
-    return found
+def tracks(groups: Mapping[str, Mapping[str, Sequence[Result]]]) -> list[Track]:
+    """Every training with a recorded posterior mean space, for a player.
+
+    Args:
+        groups: data set, for readers -> method, for readers -> results, one a seed.
+    """
+    return [
+        Track(
+            group,
+            method,
+            result.spec.seed,
+            result.arrays["grid_iteration"],
+            np.stack(
+                [result.arrays["grid_model_mean"], result.arrays["grid_inference_mean"]], axis=-1
+            ),
+        )
+        for group, rows in groups.items()
+        for method, runs in rows.items()
+        for result in runs
+        if "grid_iteration" in result.arrays
+    ]
 
 
 class Measures(NamedTuple):
