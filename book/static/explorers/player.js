@@ -92,8 +92,9 @@ function panel(data, first, moved) {
     const near = data.tracks.filter((one) =>
       Object.entries(wanted).every(([name, value]) => one[name] === value)
     );
-    const same = near.find((one) => one.method === track.method && one.group === track.group);
-    track = near.find((one) => one.seed === track.seed) || same || near[0];
+    /* What was not chosen stays as it was, where there is such a training. */
+    const alike = (one) => 2 * (one.method === track.method) + (one.seed === track.seed);
+    track = near.reduce((best, one) => (alike(one) > alike(best) ? one : best));
     points = bytes(track.points);
     build();
     moved();
