@@ -21,6 +21,7 @@ from posterior_collapse.errors import BadInput
 from posterior_collapse.runs import Spec
 
 DESKTOP, PHONE = (1440, 900), (390, 844)
+BOTH = ("basic", "aggressive")
 # method -> (NLL, MI) of each seed; the last NLL has diverged
 NUMBERS = {
     "vae": [(37.1, 0.01), (37.2, 0.02)],
@@ -71,8 +72,8 @@ def written(root: Path, path: Path, fragment: str) -> Path:
         f'<link rel="stylesheet" href="{static}/book.css">'
         f'<link rel="stylesheet" href="{static}/pages.css">'
         f'<script src="{static}/scroll.js"></script><script src="{static}/tables.js"></script>'
-        f'<body style="margin:0"><main style="max-width:50rem"><article class="bd-article"><h1>Page</h1>{fragment}'
-        "</article></main></body></html>",
+        '<body style="margin:0"><main style="max-width:50rem"><article class="bd-article">'
+        f"<h1>Page</h1>{fragment}</article></main></body></html>",
         encoding="utf-8",
     )
     return path
@@ -178,7 +179,13 @@ def test_the_table_is_saved_as_it_is_shown(browser: Browser, board: Path, tmp_pa
 def player(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("player")
     shown = players.player(
-        tracks(), (0, 2), 3.0, ("x", "y"), "Two spaces.", "Posterior means.", diagonal=True
+        tracks(),
+        ("basic", "aggressive"),
+        3.0,
+        ("x", "y"),
+        "Two spaces.",
+        "Posterior means.",
+        diagonal=True,
     )
     return written(root, folder / "page.html", shown.data)
 
@@ -264,7 +271,9 @@ def test_the_player_plays_by_keyboard_and_says_where_it_is(browser: Browser, pla
 def test_a_player_that_begins_by_itself_honours_reduced_motion(
     browser: Browser, root: Path, tmp_path: Path, motion: str, plays: bool
 ) -> None:
-    shown = players.player(tracks(), (0, 2), 3.0, ("x", "y"), "c", "Alt.", playing=True)
+    shown = players.player(
+        tracks(), ("basic", "aggressive"), 3.0, ("x", "y"), "c", "Alt.", playing=True
+    )
     browser.emulate(*DESKTOP, motion=motion)
     browser.open(written(root, tmp_path / "page.html", shown.data).as_uri())
     assert browser.run("document.querySelector('.pc-timeline button').textContent") == (
@@ -330,7 +339,7 @@ def test_no_text_of_the_data_can_end_its_element() -> None:
 def test_frames_that_are_none_are_refused(changed: dict[str, Any], told: str) -> None:
     wrong = [tracks()[0]._replace(**changed), tracks()[1]]
     with pytest.raises(BadInput, match=told):
-        players.player(wrong, (0, 1), 3.0, ("x", "y"), "c", "Alt.")
+        players.player(wrong, ("basic", "basic"), 3.0, ("x", "y"), "c", "Alt.")
 
 
 def test_a_page_holds_the_first_points_in_steps_finer_than_a_dot() -> None:

@@ -37,7 +37,6 @@ from companion.show.figures import COLOURS
 from companion.show.players import Track
 from posterior_collapse import methods
 from posterior_collapse.datasets import five_gaussians
-from posterior_collapse.errors import BadInput
 from posterior_collapse.geometry import (
     aggregate_density,
     count_modes,
@@ -311,21 +310,6 @@ def tracks(groups: Mapping[str, Group]) -> list[Track]:
         for result in runs
         if "means_iteration" in result.arrays
     ]
-
-
-def first_two(shown: Sequence[Track]) -> tuple[int, int]:
-    """Places of the two trainings that a reader sees first: BN-VAE's and DU-VAE's, where they are.
-
-    Raises:
-        BadInput: fewer than two.
-    """
-    if len(shown) < 2:
-        raise BadInput(f"two trainings are shown side by side, given {len(shown)}")
-    names = [track.method for track in shown]
-    wanted = [called(PLANE_BATCH_NORM), called(PLANE_DU)]
-    if all(name in names for name in wanted):
-        return names.index(wanted[0]), names.index(wanted[1])
-    return 0, 1
 
 
 def _centred(name: str, distances: pd.Series) -> Check:

@@ -309,12 +309,6 @@ def _candidates(board: Board, need: Need, metric: Metric) -> dict[str, list[Resu
     return found
 
 
-def _collapses(group: Sequence[Result]) -> bool:
-    """Whether at least half of a method's seeds have collapsed."""
-    known = [r for r in group if r.metrics.get(_MI) is not None]
-    return 2 * sum(map(evidence.collapsed, known)) >= max(len(known), 1)
-
-
 def advise(board: Board, need: Need) -> Advice | None:
     """What the results of a data set say about a need, by rule; None where they don't measure it.
 
@@ -327,9 +321,9 @@ def advise(board: Board, need: Need) -> Advice | None:
     def said(choice: str, words: str) -> Advice:
         return Advice(need.words, board.title, choice, words, board.page)
 
-    if need.cures and not _collapses(board.runs.get(benchmarks.VAE, ())):
-        has_vae = bool(board.runs.get(benchmarks.VAE))
-        return said("nothing to cure", "the plain VAE does not collapse here") if has_vae else None
+    plain = [r for r in board.runs.get(benchmarks.VAE, ()) if r.metrics.get(_MI) is not None]
+    if need.cures and 2 * sum(map(evidence.collapsed, plain)) < len(plain):
+        return said("nothing to cure", "the plain VAE does not collapse here")
     runs = _candidates(board, need, metric)
     if not runs:
         return None
@@ -348,6 +342,8 @@ def advise(board: Board, need: Need) -> Advice | None:
     ties = [m for m, by in apart.items() if not _is_worse(by, metric)]
     shown = spread(_values(several[best], metric), metric.digits)
     words = f"{metric.title} {shown}, {len(several[best])} seeds"
+    alone = len(runs) - len(several)
+    words += f" ({alone} with one seed not compared)" if alone else ""
     if ties:
         names = ", ".join(called(m) for m in ties[:3])
         more = f" and {len(ties) - 3} more" if len(ties) > 3 else ""

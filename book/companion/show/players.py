@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from companion.show.explorers import section
 from companion.show.figures import COLOURS, png
-from posterior_collapse.errors import BadInput
+from posterior_collapse.errors import BadInput, nearest
 
 __all__ = ["Track", "player"]
 
@@ -73,7 +73,7 @@ def _still(tracks: Sequence[Track], limit: float, axes: tuple[str, str]) -> Figu
 
 def player(
     tracks: Sequence[Track],
-    start: tuple[int, int],
+    start: tuple[str, str],
     limit: float,
     axes: tuple[str, str],
     caption: str,
@@ -85,7 +85,7 @@ def player(
 
     Args:
         tracks: every training that can be chosen.
-        start: places in ``tracks`` of the two that are shown first.
+        start: methods of the two that are shown first; the first training of each.
         limit: both axes run from -limit to limit.
         axes: names of x and y.
         caption: inline HTML.
@@ -94,9 +94,14 @@ def player(
         playing: whether it plays by itself, again and again, unless the reader wants less motion.
 
     Raises:
-        BadInput: frames that are not rising in updates, or of another shape.
+        BadInput: frames that are not rising in updates, or of another shape; or no such method.
     """
     shown = [track.thinned() for track in tracks]
+    names = [track.method for track in shown]
+    for name in start:
+        if name not in names:
+            raise BadInput(nearest(name, names, "method with frames"))
+    first = [names.index(name) for name in start]
     for track in shown:
         if track.points.shape != (len(track.updates), track.points.shape[1], 2):
             raise BadInput(
@@ -107,14 +112,14 @@ def player(
             raise BadInput(f"updates rise from frame to frame, given {list(track.updates)}")
     data = {
         "tracks": [_packed(track, limit) for track in shown],
-        "start": list(start),
+        "start": first,
         "limit": limit,
         "axes": list(axes),
         "alt": alt,
         "diagonal": diagonal,
         "playing": playing,
     }
-    still = base64.b64encode(png(_still([shown[place] for place in start], limit, axes))).decode()
+    still = base64.b64encode(png(_still([shown[place] for place in first], limit, axes))).decode()
     fallback = (
         f'<p class="pc-fallback"><img src="data:image/png;base64,{still}" '
         f'alt="{html.escape(f"{alt} The last frames.", quote=True)}"></p>'
