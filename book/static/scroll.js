@@ -6,7 +6,7 @@
 
   const WIDE =
     ".pc-table, .bd-article table, .bd-article div.math, .bd-article pre, .bd-article .cell_output," +
-    ".bd-article mjx-container[display='true'], .pc-figure > div, .bd-article .output";
+    ".bd-article mjx-container[display='true'], .pc-figure > div, .bd-article .output, .pc-stills";
 
   function named(element) {
     const caption = element.querySelector("caption, figcaption");
@@ -33,9 +33,15 @@
     }
   }
 
+  /* What scrolls is looked at again when its own size changes, or that of what is in it. */
   function start() {
-    const seen = new ResizeObserver((entries) => entries.forEach((one) => check(one.target)));
-    document.querySelectorAll(WIDE).forEach((one) => seen.observe(one));
+    const seen = new ResizeObserver((entries) => {
+      new Set(entries.map((one) => one.target.closest(WIDE) || one.target)).forEach(check);
+      entries.forEach((one) => check(one.target.parentElement.closest(WIDE) || one.target));
+    });
+    document.querySelectorAll(WIDE).forEach((one) => {
+      [one, ...one.children].forEach((part) => seen.observe(part));
+    });
   }
 
   /* The theme hides its list of sections where something of this class stands in the margin.  It
