@@ -36,8 +36,8 @@
   /* What scrolls is looked at again when its own size changes, or that of what is in it. */
   function start() {
     const seen = new ResizeObserver((entries) => {
-      new Set(entries.map((one) => one.target.closest(WIDE) || one.target)).forEach(check);
-      entries.forEach((one) => check(one.target.parentElement.closest(WIDE) || one.target));
+      const near = entries.flatMap(({ target }) => [target, target.parentElement]);
+      new Set(near.map((one) => one.closest(WIDE)).filter(Boolean)).forEach(check);
     });
     document.querySelectorAll(WIDE).forEach((one) => {
       [one, ...one.children].forEach((part) => seen.observe(part));
