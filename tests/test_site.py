@@ -263,7 +263,8 @@ PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
 
 def test_pages_fit_on_a_phone(browser: Browser, site: Path, root: Path) -> None:
     browser.call("Emulation.setDeviceMetricsOverride", **PHONE)
-    for name in [*sources.toc_notebooks(root), "book/index.md"]:
+    prose = [f"book/{name}.md" for name in ("index", "api", "rerun")]
+    for name in [*sources.toc_notebooks(root), *prose]:
         browser.open((site / name).with_suffix(".html").as_uri())
         assert browser.run("document.documentElement.scrollWidth") <= 390, name
     browser.call("Emulation.clearDeviceMetricsOverride")

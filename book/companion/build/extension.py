@@ -2,8 +2,8 @@
 
 Used by ``_config.yml``. It does four things. It gives myst-nb the papermill run of each source
 notebook. It tells Sphinx which pages are out of date, since Sphinx looks only at the times of the
-sources. It keeps pages light: each loads the scripts that it uses, and the theme's icons are those
-that some page shows. And where the vendored scripts are missing it switches formulas to MathML,
+sources. It keeps pages light, and readable for screen readers: each loads the scripts that it uses,
+and the theme's icons are those that some page shows. And where the vendored scripts are missing it switches formulas to MathML,
 with a banner that says so.
 """
 
@@ -96,6 +96,18 @@ def _scripts(app: Sphinx, page: str, template: str, context: dict[str, Any], tre
             app.add_js_file(script)
 
 
+# What other extensions write -> what screen readers can make sense of: a name that is not the text
+# in view, and a list without items of a list.
+_NAMES = {' aria-label="Toggle hidden content"': "", '<div role="list" class="cit': '<div class="cit'}
+
+
+def _named(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """Mend the names and roles that other extensions give."""
+    for wrong, right in _NAMES.items():
+        if "body" in context:
+            context["body"] = context["body"].replace(wrong, right)
+
+
 def _lighten(app: Sphinx, error: Exception | None) -> None:
     """Take the icons that no page shows out of the theme's script."""
     script = Path(app.outdir) / _ICONS
@@ -164,6 +176,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", _without_scripts)
     app.connect("config-inited", _without_thebe)
     app.connect("html-page-context", _scripts)
+    app.connect("html-page-context", _named)
     app.connect("build-finished", _lighten)
     app.connect("source-read", _note_source)
     app.connect("env-get-outdated", _outdated)
