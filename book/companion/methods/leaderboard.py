@@ -32,7 +32,7 @@ from companion.claims.verdicts import Interval, correlation_over_pairs
 from companion.numbers import number, spread
 from companion.show.boxes import table
 from companion.show.explorers import section
-from companion.show.figures import COLOURS, png
+from companion.show.figures import COLOURS, canvas, png
 from posterior_collapse import methods
 from posterior_collapse.runs import Spec
 
@@ -233,9 +233,8 @@ def _panel(axes: Axes, board: Board) -> None:
 def still_figure(shown: Sequence[Board]) -> Figure:
     """The scatter plots of all data sets, for readers without scripts."""
     rows = math.ceil(len(shown) / 3)
-    figure = Figure(figsize=(8.0, 2.4 * rows), layout="constrained")
-    grid = figure.subplots(rows, 3, squeeze=False).ravel()
-    for axes, board in itertools.zip_longest(grid, shown):
+    figure, grid = canvas(8.0, 2.4 * rows, 3, rows, squeeze=False)
+    for axes, board in itertools.zip_longest(grid.ravel(), shown):
         if board is None:
             axes.set_axis_off()
             continue

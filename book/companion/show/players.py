@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from companion.show.explorers import section
-from companion.show.figures import COLOURS, png
+from companion.show.figures import COLOURS, png, row
 from posterior_collapse.errors import BadInput, nearest
 
 __all__ = ["Track", "player"]
@@ -59,9 +59,9 @@ def _packed(track: Track, limit: float) -> dict[str, object]:
 
 def _still(tracks: Sequence[Track], limit: float, axes: tuple[str, str]) -> Figure:
     """The last frames of some tracks, for readers without scripts."""
-    figure = Figure(figsize=(3.4 * len(tracks), 3.4), layout="constrained")
+    figure, grid = row(len(tracks), 3.4, 3.4)
     palette = [COLOURS[name] for name in ("vae", "lagging", "mi", "aggregate", "accent")]
-    for panel, track in zip(figure.subplots(1, len(tracks), squeeze=False)[0], tracks, strict=True):
+    for panel, track in zip(grid, tracks, strict=True):
         last = np.clip(track.points[-1].astype(float), -limit, limit)
         kinds = np.zeros(len(last), int) if track.labels is None else track.labels
         panel.scatter(*last.T, s=8, c=[palette[kind % len(palette)] for kind in kinds])
