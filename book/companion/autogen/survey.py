@@ -29,29 +29,6 @@ from companion.claims.verdicts import Finding, beyond
 from posterior_collapse import methods
 from posterior_collapse.errors import BadInput, nearest, whole
 
-__all__ = [
-    "METHODS",
-    "ORIGINS",
-    "Drawn",
-    "Line",
-    "Pair",
-    "Question",
-    "Survey",
-    "asked_lines",
-    "build",
-    "fragment",
-    "items_table",
-    "line_pool",
-    "models_table",
-    "order",
-    "pair_pool",
-    "premise",
-    "printed_table",
-    "show_survey",
-    "sources",
-    "undecided",
-]
-
 # Who can have written a sentence; "real" are controls, which the paper does not have.
 METHODS = {"annealed": benchmarks.ANNEAL_EPOCHS, "autogen": "autogen(m=1)"}
 ORIGINS = (*METHODS, "real")

@@ -13,8 +13,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["section"]
-
 _FOLDER = Path(__file__).resolve().parents[2] / "static" / "explorers"
 
 

@@ -20,8 +20,6 @@ from companion.show.explorers import section
 from companion.show.figures import COLOURS, png, row
 from posterior_collapse.errors import BadInput, nearest
 
-__all__ = ["Track", "player"]
-
 _POINTS = 250  # of a frame, at most
 _STEPS = 255
 

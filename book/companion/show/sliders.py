@@ -18,8 +18,6 @@ from PIL import Image
 from companion.show.explorers import section
 from posterior_collapse.errors import BadInput
 
-__all__ = ["as_webp", "fragment", "slider"]
-
 _DPI = 80
 _STILLS = 3
 _FLAT = 2.5  # width over height, from which a picture scrolls rather than shrinks
