@@ -36,7 +36,8 @@
   /* What scrolls is looked at again when its own size changes, or that of what is in it. */
   function start() {
     const seen = new ResizeObserver((entries) => {
-      const near = entries.flatMap(({ target }) => [target, target.parentElement]);
+      // What was taken out of the page meanwhile has no parent.
+      const near = entries.flatMap(({ target }) => [target, target.parentElement]).filter(Boolean);
       new Set(near.map((one) => one.closest(WIDE)).filter(Boolean)).forEach(check);
     });
     document.querySelectorAll(WIDE).forEach((one) => {
