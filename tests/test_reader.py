@@ -267,7 +267,7 @@ def test_without_the_repository_the_error_says_so(tmp_path: Path) -> None:
         sources.find_root(tmp_path)
 
 
-def test_widgets_survive_papermill(book: Path) -> None:
+def test_sliders_survive_papermill(book: Path) -> None:
     cell = (
         "import io\nfrom PIL import Image\n"
         "def picture(shade):\n"
@@ -276,14 +276,10 @@ def test_widgets_survive_papermill(book: Path) -> None:
         "    return file.getvalue()\n"
         "companion.slider([picture(k) for k in (0, 100, 200)], ['a', 'b', 'c'], 'move', 'Red.')"
     )
-    run = reader.read(text_of(notebook(cell)), "widgets")
-    state = run.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
-    kinds = [model["model_name"] for model in state.values()]
-    assert kinds.count("LinkModel") == 2 and kinds.count("StackModel") == 1
-    shown, without_scripts = [o.data for c in run.cells if c.cell_type == "code" for o in c.outputs]
-    assert "application/vnd.jupyter.widget-view+json" in shown
+    run = reader.read(text_of(notebook(cell)), "sliders")
+    (shown,) = [o.data for c in run.cells if c.cell_type == "code" for o in c.outputs]
     assert shown["text/html"].count('alt="Red. ') == 3
-    assert without_scripts["text/html"] == f"<noscript>{shown['text/html']}</noscript>"
+    assert shown["text/plain"] == "Red. (3 frames)"
 
 
 def test_one_page_at_a_time_is_locked_by_its_key(book: Path) -> None:

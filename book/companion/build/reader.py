@@ -128,6 +128,7 @@ def decided_by(root: Path, code: Mapping[str, str]) -> dict[str, str]:
     return {
         **code,
         "data": _files_digest(root / "data", ("*",)),
+        "explorers": _files_digest(root / "book" / "static" / "explorers", ("*.js",)),
         "corpora": corpora,
         "own methods": _own_methods_digest(),
         "lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else "none",

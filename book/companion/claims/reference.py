@@ -228,6 +228,11 @@ def load(spec: Spec) -> Result:
     return result
 
 
+def available() -> list[Spec]:
+    """Every planned run whose reference result the repository holds, the most wanted first."""
+    return [spec for spec in planned() if _path(spec).is_file()]
+
+
 def results(recipe: str, method: str, scale: str) -> list[Result]:
     """Reference results of a method over all the seeds that are kept, in order of the seed."""
     own = [
