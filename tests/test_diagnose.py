@@ -333,6 +333,14 @@ def test_a_report_is_json_a_figure_and_a_page(tmp_path: Path) -> None:
         report.save(tmp_path / "none" / "x.html")
 
 
+def test_without_matplotlib_a_figure_is_refused_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(BadInput, match="needs matplotlib"):
+        of_codes(normal(N, 2), 0.5).figure()
+
+
 def command(*words: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "posterior_collapse.diagnose", *words]
     return subprocess.run(line, capture_output=True, text=True, check=False)

@@ -127,10 +127,34 @@ def test_what_is_installed_is_what_is_locked(root: Path) -> None:
 NAMES = {"sklearn": "scikit-learn"}  # where a package is imported under another name
 
 
+def is_for_types(node: ast.AST, tree: ast.Module) -> bool:
+    """Whether an import is for type checkers alone."""
+    blocks = [
+        block
+        for block in tree.body
+        if isinstance(block, ast.If)
+        and isinstance(block.test, ast.Name)
+        and block.test.id == "TYPE_CHECKING"
+    ]
+    return any(node is inner for block in blocks for inner in block.body)
+
+
+def is_optional(node: ast.AST) -> bool:
+    """Whether a module does without what it tries to import here."""
+    return isinstance(node, ast.Try) and any(
+        isinstance(handler.type, ast.Name) and handler.type.id == "ImportError"
+        for handler in node.handlers
+    )
+
+
 def imported(path: Path) -> set[str]:
-    """Packages that a module imports anywhere, by the names under which they are installed."""
+    """Packages that a module needs, by the names under which they are installed."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tried = {id(inner) for node in ast.walk(tree) if is_optional(node) for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if id(node) in tried or is_for_types(node, tree):
+            continue
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:

@@ -112,7 +112,7 @@ class Report:
         """KL of each dimension and the signal of each direction, as bars.
 
         Raises:
-            BadInput: matplotlib is not installed, or was not found.
+            BadInput: matplotlib is not installed.
         """
         try:
             from matplotlib.figure import Figure
