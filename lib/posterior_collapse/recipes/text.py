@@ -271,6 +271,7 @@ def isotropic(
     max_vocabulary: int | None = None,
     latent_dim: int = 8,
     judge_epochs: int = 0,
+    learning_rate: float = 5e-4,
 ) -> dict[str, Setup]:
     """Zhang et al. 2021, section 4, with the sizes for SNLI: 50, 128 and 8."""
     # The paper names no first values, so they are as wide as PyTorch's own.  With He et al.'s
@@ -288,7 +289,7 @@ def isotropic(
         batch_size=32,  # paper: 128, with six times the sentences; updates are what counts
         optimisation=Optimisation(
             optimiser="adam",
-            learning_rate=5e-4,
+            learning_rate=learning_rate,
             clip_norm=_NEVER,  # the paper names no clipping
             max_epochs=12,  # paper: 20
             keeps="last",  # as in the paper's code
