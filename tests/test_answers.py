@@ -158,8 +158,10 @@ def test_text_that_may_be_linked_is_prose() -> None:
     text = nodes.paragraph("", "", nodes.Text("The ELBO, "), nodes.literal("", "elbo"))
     text += nodes.reference("", "ELBO", refuri="x")
     tree += [nodes.section("", nodes.title("", "ELBO"), text)]
-    (found,) = extension._plain_texts(tree)
-    extension._link_term(found, re.search("ELBO", found.astext()), "glossary#elbo")  # type: ignore[arg-type]
+    ((parent, place),) = extension._plain_texts(tree)
+    match = re.search("ELBO", parent[place].astext())
+    assert parent is text and match is not None
+    extension._link_term(parent, place, match, "glossary#elbo")
     assert text.astext() == "The ELBO, elboELBO"
     assert text[1]["refuri"] == "glossary#elbo" and len(text) == 5
 
