@@ -3,6 +3,9 @@
 # PYTHON  the interpreter that makes .venv (3.11 or later)
 # JOBS    how many things run at once
 # GRID    the grid of `make batch`
+# ARGS    more arguments of `make batch`, such as --dry-run
+# PAGE    the page of `make why`, such as notebooks/lagging/text.ipynb
+# FROM    the store of another machine, for `make merge`
 # SCALE   smoke, quick, medium, large or paper: replaces the scale of every page of `make book`
 # RECIPE  recipes of `make reference`; empty for all
 # DEVICE  auto, cpu, cuda or mps: where `make reference` computes
@@ -11,6 +14,9 @@
 PYTHON ?= python3
 JOBS ?= 2
 GRID ?= batch.yml
+ARGS ?=
+PAGE ?=
+FROM ?=
 SCALE ?=
 RECIPE ?=
 DEVICE ?= auto
@@ -35,7 +41,7 @@ BIN := .venv/bin
 SITE := _build/html/index.html
 
 .DEFAULT_GOAL := help
-.PHONY: help env assets runs book test lint format lock batch reference clean
+.PHONY: help env assets runs book test lint format lock batch why merge reference clean
 
 help: ## list the targets
 	@echo "usage: make TARGET [PYTHON=python3] [JOBS=2] [GRID=batch.yml] [SCALE=quick] [RECIPE=text-yelp]"
@@ -75,7 +81,13 @@ lock: env ## resolve requirements.in again into requirements.lock
 	@echo "[lock] requirements.lock is up to date; the next target rebuilds .venv if it changed"
 
 batch: env ## run a grid of notebooks and parameters: make batch GRID=batch.yml JOBS=2
-	@$(BIN)/python -m companion.build.batch grid $(GRID) --jobs $(JOBS)
+	@$(BIN)/python -m companion.build.batch grid $(GRID) --jobs $(JOBS) $(ARGS)
+
+why: env ## say what has to run for a page of the book, and why: make why PAGE=notebooks/x/y.ipynb
+	@$(BIN)/python -m companion.build.batch book --dry-run --page $(PAGE)
+
+merge: env ## take finished runs of another machine's store, checked: make merge FROM=folder
+	@$(BIN)/python -m companion.build.merge $(FROM)
 
 reference: env ## compute missing reference results (hours); RECIPE=text-yelp limits it
 	@$(BIN)/python -m companion.claims.reference --jobs $(JOBS) --device $(DEVICE) $(addprefix --recipe ,$(RECIPE))

@@ -43,14 +43,14 @@ def plain(jobs: int) -> float:
 def forked(jobs: int) -> float:
     """CPU seconds of the process that forks and of its jobs."""
     before = children()
-    with warm.serve(WARM) as variables:
+    with warm.serve(WARM) as forks:
         # also without jobs, wait until it has imported everything
         for _ in range(jobs or 1):
             subprocess.run(
                 warm.command(JOB),
                 check=True,
                 stdout=subprocess.DEVNULL,
-                env={**os.environ, **variables},
+                env={**os.environ, **forks.variables},
             )
     return children() - before
 

@@ -28,6 +28,14 @@ FLAGS = [
 ]
 
 
+AXE = """
+axe.run(document, {resultTypes: ['violations']}).then((found) => found.violations
+  .filter((one) => ['serious', 'critical'].includes(one.impact))
+  .map((one) => `${one.id}, ${one.nodes.length} times: ${one.nodes.slice(0, 3)
+    .map((node) => node.target.join(' ') + ' ' + node.html.slice(0, 120)).join(' | ')}`))
+"""
+
+
 def find_chromium() -> str | None:
     """Path of a Chromium or Chrome, or None."""
     for name in ("chromium", "chromium-browser", "google-chrome", "chrome"):
@@ -114,6 +122,24 @@ class Browser:
             assert time.monotonic() < end, f"{url} never finished loading"
             self.run("1")
             time.sleep(0.02)
+
+    def emulate(self, width: int, height: int, theme: str = "light", motion: str = "") -> None:
+        """A window of this size, in the light or in the dark, with or without reduced motion."""
+        phone = {"deviceScaleFactor": 1, "mobile": width < 600}
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, **phone)
+        wanted = {"prefers-color-scheme": theme, "prefers-reduced-motion": motion}
+        features = [{"name": name, "value": value} for name, value in wanted.items()]
+        self.call("Emulation.setEmulatedMedia", features=features)
+
+    def axe(self, script: str) -> list[str]:
+        """Serious and critical findings of axe-core on the page that is open.
+
+        Args:
+            script: the source of axe-core.
+        """
+        self.run(f"{script};0")
+        found: list[str] = self.run(AXE)
+        return found
 
     def errors(self) -> list[str]:
         """Console errors and uncaught exceptions since the page was opened."""

@@ -31,6 +31,17 @@ def root() -> Path:
     return ROOT
 
 
+@pytest.fixture(scope="session")
+def axe(root: Path) -> str:
+    """The source of axe-core, which npm fetches; what tests use alone is not in the site."""
+    from companion.build import assets
+
+    try:
+        return assets.fetch_axe(root).read_text(encoding="utf-8")
+    except assets.BadAsset as error:
+        pytest.skip(f"axe-core can't be had: {error}")
+
+
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty store for one test."""

@@ -60,7 +60,8 @@ def small_book(folder: Path, pages: dict[str, Any]) -> Path:
     (folder / "data").mkdir()
     for name in ("_config.yml", "Snakefile", "requirements.lock"):
         shutil.copy(ROOT / name, folder / name)
-    shutil.copytree(ROOT / "book" / "static", folder / "book" / "static")
+    for name in ("static", "templates"):
+        shutil.copytree(ROOT / "book" / name, folder / "book" / name)
     (folder / "book" / "index.md").write_text("# A small book\n\nIt has pages.\n")
     (folder / "book" / "references.bib").write_text("")
     toc = ["format: jb-book", "root: book/index", "chapters:"]

@@ -10,6 +10,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from companion.build import assets
 
@@ -63,6 +64,19 @@ def npm(folder: Path, script: str) -> None:
     (folder / "npm").chmod(0o755)
 
 
+def test_an_npm_that_hears_nothing_is_stopped_within_two_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(assets.PACKAGES) * assets._SECONDS <= 120
+    npm(tmp_path / "bin", f'echo "$@" > {tmp_path}/words; exec sleep 60')
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setattr(assets, "_SECONDS", 1)
+    with pytest.raises(assets.BadAsset, match="npm took more than 1 s for mathjax"):
+        assets.fetch(tmp_path)
+    words = (tmp_path / "words").read_text()
+    assert "--fetch-retries=0 --fetch-timeout=1000" in words  # else offline it tries for minutes
+
+
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
@@ -100,12 +114,30 @@ def test_a_file_that_went_missing_is_noticed(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     for item in assets.PACKAGES:
         for name in item.files.values():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text("")
     lines = [f"{item.name} {item.version} {item.integrity}\n" for item in assets.PACKAGES]
     (folder / "versions.txt").write_text("".join(lines))
     assert assets.present(tmp_path)
-    (folder / "embed.js").unlink()
+    (folder / "mathjax" / "startup.js").unlink()
     assert not assets.present(tmp_path)
-    (folder / "embed.js").write_text("")
+    (folder / "mathjax" / "startup.js").write_text("")
     (folder / "versions.txt").write_text("older")
     assert not assets.present(tmp_path)
+
+
+def test_mathjax_is_told_to_load_what_is_served(root: Path) -> None:
+    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))["sphinx"]["config"]
+    assert config["mathjax3_config"]["loader"]["load"] == list(assets.MATHJAX_PARTS)
+    assert config["mathjax_path"].removeprefix("vendor/") in assets.PACKAGES[0].files.values()
+
+
+def test_icons_that_no_page_names_are_taken_out() -> None:
+    """By name and by other name, with one outline or two; what stays is still a script."""
+    script = (
+        'var p={"a-b":[1,2,[],"f1","M1 2"],old:[1,2,[9,"new-name"],"f2",["M3","M4"]],'
+        'c:[1,2,[],"f3","M5"]};use(p)'
+    )
+    kept = assets.used_icons(script, ['<i class="fas fa-new-name">'])
+    assert kept == 'var p={old:[1,2,[9,"new-name"],"f2",["M3","M4"]],};use(p)'
+    assert assets.used_icons(script, ["fa-a-b fa-old", "fa-c"]) == script

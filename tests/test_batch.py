@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import nbformat
@@ -19,6 +18,7 @@ from companion.build import batch, reader, sources
 from pages_help import notebook, printed, small_book
 from posterior_collapse.errors import BadInput
 from posterior_collapse.runs import Spec, is_complete, run_folder
+from posterior_collapse.runs.spec import load_data
 
 BOTH = [{"recipe": "lagging-synthetic", "methods": ["vae", "lagging"]}]
 LOAD = """
@@ -158,6 +158,49 @@ def test_the_example_grid_is_three_seeds_at_two_scales(root: Path) -> None:
         batch.requested_specs(job, root)
 
 
+def test_a_dry_run_says_what_would_run_and_why(
+    book: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = Spec("lagging-synthetic", "vae", "quick", 0)
+    before = {
+        "sources": "of an earlier version",
+        "data": load_data(spec.setup).digest,
+        "setup": asdict(spec.setup),
+        "method": repr(spec.choices),
+        "cpu_seconds": 7200.0,
+    }
+    old = store / "runs" / f"{spec.label()}--0123" / "provenance.json"
+    old.parent.mkdir(parents=True)
+    old.write_text(json.dumps(before))
+    name = "notebooks/lagging/second.ipynb"
+    (job,) = (job for job in batch.book_jobs(book) if job.notebook == name)
+    parts = batch._job_parts(job, book)
+    (store / "pages").mkdir()
+    run = store / "pages" / "run.ipynb"
+    nbformat.write(notebook(), run)
+    reader._keep(run, name, {**parts, "data": "other"})
+
+    assert batch.main(["book", "--dry-run", "--page", name]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "[batch] to do: 4 trainings and 1 of 1 pages, 2 at a time; "
+        "about 2.0 h of training, and 2 of unknown length",
+        f"[train] {replace(spec, method='lagging').label()}: never trained",
+        f"[train] {replace(spec, method='lagging', seed=1).label()}: never trained",
+        f"[train] {spec.label()}: changed: sources",
+        f"[train] {replace(spec, seed=1).label()}: never trained",
+        f"[page] {name}: changed: data",
+    ]
+    assert not is_complete(spec) and not (store / "graph").exists()
+    nbformat.write(notebook(), run)
+    reader._keep(run, name, parts)
+    assert batch.main(["book", "--dry-run", "--page", name]) == 0
+    assert "0 trainings and 0 of 1 pages" in capsys.readouterr().out
+    assert batch.main(["book", "--dry-run", "--page", "notebooks/lagging/secnd.ipynb"]) == 2
+    assert f'did you mean "{name}"' in capsys.readouterr().err
+    assert batch.main(["book", "--dry-run", "--page", "notebooks/plain.ipynb"]) == 0
+    assert "[page] notebooks/plain.ipynb: never executed" in capsys.readouterr().out
+
+
 def start(book: Path, *words: str) -> subprocess.Popen[str]:
     """The command line in a process group of its own, so that all of it can be killed."""
     command = [sys.executable, "-m", "companion.build.batch", *words, "--jobs", "2"]
@@ -172,7 +215,7 @@ def start(book: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def test_a_killed_batch_goes_on(book: Path, store: Path) -> None:
-    """Kill everything while the second training runs, then ask again."""
+    """Kill it while the second training runs, which ends with it; then ask again."""
     (book / "grid.yml").write_text(
         json.dumps({"grid": [entry(scale="smoke", seeds=[[0]])]})  # JSON is YAML
     )
@@ -182,8 +225,8 @@ def test_a_killed_batch_goes_on(book: Path, store: Path) -> None:
     while not any(is_complete(spec) for spec in specs):
         assert time.monotonic() < end and first.poll() is None, first.stdout.read()
         time.sleep(0.05)
-    os.killpg(first.pid, signal.SIGKILL)
-    first.communicate()
+    first.kill()
+    first.communicate()  # until nobody has its output open
     done = {run_folder(spec) for spec in specs if is_complete(spec)}
     dates = {folder: folder.stat().st_mtime_ns for folder in done}
 

@@ -119,10 +119,15 @@ def test_space_is_the_last_one_recorded_before_an_update(basic) -> None:  # type
     assert [p.title for p in shown] == ["update 0", "update 1000", "update 10000", "best model"]
 
 
-def test_frames_pair_the_same_updates(basic, aggressive) -> None:  # type: ignore[no-untyped-def]
-    found = lagging.frames(basic[0], aggressive[0])
-    assert [n for n, _ in found] == [0, 1000, 10000]
-    assert all([p.method for p in row] == ["vae", "lagging"] for _, row in found)
+def test_tracks_hold_both_means_of_every_seed(basic, aggressive) -> None:  # type: ignore[no-untyped-def]
+    found = lagging.tracks({"data": {"basic": basic, "aggressive": aggressive}})
+    assert [(t.method, t.seed) for t in found] == [
+        (name, result.spec.seed)
+        for name, runs in (("basic", basic), ("aggressive", aggressive))
+        for result in runs
+    ]
+    assert found[0].updates.tolist() == basic[0].arrays["grid_iteration"].tolist()
+    assert (found[0].points[..., 1] == basic[0].arrays["grid_inference_mean"]).all()
 
 
 def test_numbers_state_mean_and_spread(basic, aggressive) -> None:  # type: ignore[no-untyped-def]

@@ -280,6 +280,19 @@ def test_commands_and_variables_exist() -> None:
     assert targets == set(re.findall(r"`?make ([a-z]+)", readme))
 
 
+def test_faults_are_proved_by_tests_that_exist() -> None:
+    """Every row of the page on reliability ends with a test."""
+    text = (ROOT / "book" / "reliability.md").read_text(encoding="utf-8")
+    rows = [row.split("\n  - ") for row in text.split("\n* - ")[1:]]
+    proofs = [cells[2] for cells in rows if cells[0] != "fault"]
+    assert len(proofs) > 25
+    for proof in proofs:
+        named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", proof)
+        assert named, proof
+        for file, name in named:
+            assert f"def {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), name
+
+
 def test_links_lead_to_files() -> None:
     for document in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import json
+import os
 import re
 import subprocess
 import sys
@@ -194,17 +195,60 @@ def test_a_changed_pyproject_installs_only_the_package(files: Path, calls: list[
     assert calls == ["."]
 
 
-def test_an_installation_that_stopped_starts_again(
+def test_the_working_environment_stays_until_the_new_one_is_complete(
     files: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    environment.ensure(files)
+    link = files / ".venv"
+    first = link.resolve()
+    (first / "works").touch()
+    (files / "requirements.lock").write_text("numpy==2.4.7\n")
+
     def fail(venv: Path, *words: str) -> None:
-        raise subprocess.CalledProcessError(1, ["pip", *words])
+        assert venv.resolve() != first and (link / "works").exists()
+        raise SystemExit("no network")
 
     with monkeypatch.context() as patch:
         patch.setattr(environment, "_pip", fail)
-        with pytest.raises(subprocess.CalledProcessError):
+        with pytest.raises(SystemExit):
             environment.ensure(files)
+    assert (link / "works").exists()
+    calls.clear()
     assert environment.ensure(files) == "everything"
+    assert calls[0] == "create" and link.resolve() != first and not first.exists()
+    assert environment.ensure(files) == "none"
+
+
+def test_an_environment_of_an_earlier_version_is_replaced(files: Path, calls: list[str]) -> None:
+    (files / ".venv").mkdir()
+    assert environment.ensure(files) == "everything"
+    names = sorted(path.name for path in files.glob(".venv*"))
+    assert names == [".venv", ".venv-1", ".venv.lock"] and (files / ".venv").is_symlink()
+
+
+def test_without_a_network_one_line_says_so(
+    files: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With the real pip, and an index that nobody answers at."""
+
+    def create(root: Path, venv: Path) -> None:
+        (venv / "bin").mkdir(parents=True)
+        (venv / "bin" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        (venv / "bin" / "python").chmod(0o755)
+
+    monkeypatch.setattr(environment, "_create", create)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_NO_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    (files / "requirements.lock").write_text(f"nothing-of-this-name==1 --hash=sha256:{'0' * 64}\n")
+    monkeypatch.chdir(files)
+    with pytest.raises(SystemExit, match="^no network: .*"):
+        environment.ensure(files)
+    said = capfd.readouterr()
+    assert said.err == "" and all(
+        line.startswith("[environment]") for line in said.out.splitlines()
+    )
 
 
 @pytest.mark.parametrize("stamp", ["", "[]", '{"python": "2.7"}'])

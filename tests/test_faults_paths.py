@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import struct
 import sys
@@ -33,6 +34,7 @@ from posterior_collapse.errors import LARGEST_SEED, BadInput, PosteriorCollapseE
 from posterior_collapse.methods import entries
 from posterior_collapse.objectives import ImportanceWeighted
 from posterior_collapse.runs import DamagedRun, Spec, load_run, run_folder, train_or_load, work
+from posterior_collapse.runs import store as store_module
 from posterior_collapse.runs.__main__ import main as runs
 from posterior_collapse.runs.store import partial_folder
 from posterior_collapse.text import metrics as metrics
@@ -90,7 +92,9 @@ def test_every_method_trains_in_a_terminal(store: Path) -> None:
 # --- seeds ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [20240131123456, LARGEST_SEED + 1, 2**64, -1, 1.0, True, "1"])
+@pytest.mark.parametrize(
+    "seed", [20240131123456, LARGEST_SEED + 1, 2**64, 10**24, -1, 1.0, True, "1"]
+)
 def test_a_seed_that_generators_do_not_take_is_refused_first(
     seed: object, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,13 +248,18 @@ def test_a_store_that_is_read_only_gives_what_it_has(
     store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train_or_load(VAE, "cpu", False)
-    page = reader.stored_page(reader.page_key("{}", {}, Path("absent")))
+    parts = reader.page_parts("{}", {}, Path("absent"))
+    page = reader.stored_page(reader.part_digest(parts))
     page.parent.mkdir()
-    nbformat.write(nbformat.v4.new_notebook(), page)
+    nbformat.write(nbformat.v4.new_notebook(), page.with_name("run.ipynb"))
+    reader._keep(page.with_name("run.ipynb"), "a page", parts)
+    monkeypatch.setattr(batch, "make_plan", lambda *_: {"runs": {}, "pages": {}})  # all is there
     for name in ("mkdir", "write_bytes", "write_text"):
         monkeypatch.setattr(Path, name, read_only)
     assert train_or_load(VAE, "cpu", False).metrics == run.metrics
     assert reader.execute("{}", {}, Path("absent"), "a page") == page
+    assert batch.main(["book"]) == 0  # and takes no lock
+    capsys.readouterr()
     assert runs([*TRAIN, "--seed", "1"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: cannot use ") and "Read-only file system" in error
@@ -442,6 +451,48 @@ def test_a_manifest_vouches_for_every_file(content: str, store: Path) -> None:
         load_run(VAE)
     assert train_or_load(VAE, "cpu", False).metrics == run.metrics  # trained anew
     assert len(list(run.folder.parent.glob("*.damaged-*"))) == 1
+
+
+def test_another_runs_folder_under_this_name_is_refused(store: Path) -> None:
+    run = train_or_load(VAE, "cpu", False)
+    other = train_or_load(replace(VAE, seed=1), "cpu", False)
+    shutil.rmtree(run.folder)
+    shutil.copytree(other.folder, run.folder)
+    with pytest.raises(DamagedRun, match=f"the run {other.provenance['key'][:16]}"):
+        load_run(VAE)
+    assert train_or_load(VAE, "cpu", False).metrics == run.metrics
+
+
+def test_a_file_in_place_of_a_run_is_set_aside(store: Path) -> None:
+    run_folder(VAE).parent.mkdir(parents=True)
+    run_folder(VAE).write_text("")
+    assert train_or_load(VAE, "cpu", False).metrics["updates"] == UPDATES
+
+
+def test_a_checkpoint_goes_after_its_run_is_in_place_and_on_the_disk(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = partial_folder(VAE) / "checkpoint.safetensors"
+    done: list[str] = []
+
+    def note(what: str, function: Callable[..., None]) -> Callable[..., None]:
+        def noted(*words: Any) -> None:
+            places = [os.readlink(f"/proc/self/fd/{w}") if isinstance(w, int) else w for w in words]
+            done.append(f"{what} {Path(places[0]).name}")
+            if what == "replace" and Path(places[0]) == partial_folder(VAE):
+                assert checkpoint.is_file()
+            function(*words)
+
+        return noted
+
+    for what in ("fsync", "replace"):
+        monkeypatch.setattr(os, what, note(what, getattr(os, what)))
+    run = train_or_load(VAE, "cpu", False)
+    assert not (run.folder / checkpoint.name).exists()
+    moved = done.index(f"replace {partial_folder(VAE).name}")
+    written = {*store_module._FILES, "manifest.json", partial_folder(VAE).name}
+    assert written <= {word.removeprefix("fsync ") for word in done[:moved]}
+    assert done[moved + 1] == "fsync runs"
 
 
 def test_writing_leaves_other_errors_alone() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -153,9 +154,48 @@ def test_papermill_with_a_misspelt_parameter_fails_at_once(tmp_path: Path) -> No
     assert "True" not in printed(nbformat.read(tmp_path / "out.ipynb", as_version=4))
 
 
+def begin_names(notebook: Any) -> set[str] | None:
+    """Keyword names that the page hands to ``companion.begin``, or None if it never calls it."""
+    call = sources._begin_call(notebook)
+    return None if call is None else {word.arg for word in call.keywords if word.arg}
+
+
+def problems(text: str, name: str) -> list[str]:
+    """Everything that is wrong with a source notebook, as sentences; empty when all is well."""
+    notebook = sources.parse(text, name)
+    found = []
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if any(cell.outputs or cell.execution_count is not None for cell in code):
+        found.append("it holds outputs or execution counts: run nbstripout on it")
+    if "widgets" in notebook.metadata:
+        found.append("it holds widget state: run nbstripout on it")
+    if len(sources._parameter_cells(notebook)) != 1:
+        found.append("it needs exactly one cell tagged parameters")
+    elif not code or sources._TAG not in code[0].metadata.get("tags", []):
+        found.append("its first code cell must be the one tagged parameters")
+    if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
+        found.append("its kernelspec must be python3")
+    try:
+        declared = set(sources.default_parameters(notebook, name))
+        taken = begin_names(notebook)
+        if taken is None:
+            found.append("it never calls companion.begin")
+        elif taken != declared:
+            found.append(
+                f"the parameters cell assigns {sorted(declared)} but companion.begin is given "
+                f"{sorted(taken)}"
+            )
+        for request in sources.requested_runs(notebook, name):
+            if not set(request.when) <= declared:
+                found.append(f"runs depend on {sorted(request.when)}, which are no parameters")
+    except BadInput as error:
+        found.append(str(error))
+    return found
+
+
 @pytest.mark.parametrize("name", sources.list_notebooks(sources.find_root()))
 def test_source_notebooks_are_in_order(root: Path, name: str) -> None:
-    assert sources.problems((root / name).read_text(encoding="utf-8"), name) == []
+    assert problems((root / name).read_text(encoding="utf-8"), name) == []
 
 
 @pytest.mark.parametrize("name", sources.list_notebooks(sources.find_root()))
@@ -167,12 +207,12 @@ def test_notebooks_ask_for_runs_that_exist(root: Path, name: str) -> None:
 
 def test_problems_of_a_source_are_found() -> None:
     book = notebook("print(1)")
-    assert sources.problems(text_of(book), "page") == []
+    assert problems(text_of(book), "page") == []
     book.cells[3].outputs = [nbformat.v4.new_output("stream", text="1\n")]
     book.cells[1].source += '\nextra = "a"'
     book.metadata.kernelspec.name = "other"
     book.metadata["posterior_collapse"] = {"runs": [{"recipes": "x"}]}
-    found = "\n".join(sources.problems(text_of(book), "page"))
+    found = "\n".join(problems(text_of(book), "page"))
     for part in (
         "holds outputs",
         "kernelspec",

@@ -169,7 +169,6 @@ PAGES = (
     "igp/text",
     "igp/labels",
     "autogen/text",
-    "autogen/survey",
 )
 SEQUENCES = tuple(
     f"lagging/{page}"

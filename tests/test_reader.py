@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ import pytest
 from companion.build import reader, sources
 from pages_help import notebook, printed, small_book, text_of
 from posterior_collapse import runs
-from posterior_collapse.errors import BadInput
+from posterior_collapse.errors import BadInput, PosteriorCollapseError
 
 COUNT = """
 from pathlib import Path
@@ -56,7 +57,8 @@ def test_a_page_is_executed_once_in_the_root(book: Path, store: Path) -> None:
     again = reader.read(text(book), "count")
     assert printed(first) == printed(again) == "scale quick here book\n"
     assert executions(book) == 1
-    assert [path.suffix for path in (store / "pages").iterdir()] == [".ipynb"]  # nothing left over
+    left = sorted(path.suffix for path in (store / "pages").iterdir())
+    assert left == [".ipynb", ".sha256"]  # nothing left over
     assert "input_path" not in first.metadata.papermill
 
 
@@ -102,11 +104,16 @@ def test_everything_that_decides_a_page_is_in_its_key(
     library.mkdir()
     (library / "__init__.py").write_text("")
     monkeypatch.setattr(reader.posterior_collapse, "__file__", str(library / "__init__.py"))
+    reader.imported_code.cache_clear()  # as in a process that imports it now
     keys.append(key())
     (library / "plots.py").write_text("WIDTH = 3\n")
+    assert key() == keys[-1]  # an edit is not what was imported
+    reader.imported_code.cache_clear()
     keys.append(key())
     assert len(set(keys)) == len(keys)
     assert key() == keys[-1]
+    monkeypatch.undo()
+    reader.imported_code.cache_clear()
 
 
 def test_a_failing_page_is_named_and_kept(book: Path, store: Path) -> None:
@@ -127,6 +134,108 @@ def test_a_damaged_page_is_set_aside(book: Path, store: Path) -> None:
     assert printed(reader.read(text(book), "count")) == "scale quick here book\n"
     assert executions(book) == 2
     assert stored.with_suffix(".damaged").exists()
+
+
+def kept(number: int) -> Path:
+    """A page in the store, put there without running it."""
+    parts = {"number": number}
+    place = reader.stored_page(reader.part_digest(parts))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    target = place.with_name("run.ipynb")
+    nbformat.write(notebook(f"print({number})"), target)
+    reader._keep(target, "a page", parts)
+    return place
+
+
+def test_no_flip_or_cut_of_a_stored_page_is_accepted(store: Path) -> None:
+    draw, accepted, page = random.Random(0), 0, kept(1)
+    whole = {path: path.read_bytes() for path in (page, page.with_suffix(".sha256"))}
+    for trial in range(300):
+        target = page if trial % 5 else page.with_suffix(".sha256")
+        content = bytearray(whole[target])
+        if trial % 3:
+            content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        else:
+            del content[draw.randrange(len(content)) :]
+        target.write_bytes(content)
+        accepted += reader.is_stored(page.stem)
+        for path, data in whole.items():
+            path.write_bytes(data)
+    assert accepted == 0 and reader.is_stored(page.stem)
+
+
+def test_another_pages_file_is_refused(
+    book: Path, store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = Path(reader.execute(text(book), {}, book, "count"))
+    for suffix in (".ipynb", ".sha256"):
+        own.with_suffix(suffix).write_bytes(kept(7).with_suffix(suffix).read_bytes())
+    assert printed(reader.read(text(book), "count")) == "scale quick here book\n"
+    assert executions(book) == 2
+    assert "it is another page's file" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["folder", "[]", "[" * 100_000, "{}"])
+def test_what_is_no_page_is_refused(store: Path, content: str) -> None:
+    page = kept(1)
+    page.unlink()
+    if content == "folder":
+        page.mkdir()
+    else:
+        page.write_text(content)
+        page.with_suffix(".sha256").write_text(reader._digest(page))
+    assert not reader.is_stored(page.stem)
+    with pytest.raises(BadInput, match="deep is not a notebook"):
+        sources.parse("[" * 100_000, "deep")
+
+
+def test_an_edit_while_a_page_runs_keeps_it_out_of_the_store(
+    book: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither under the old key nor under the new one; a process that imports it anew keeps it."""
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "__init__.py").write_text("OLD = 1\n")
+    monkeypatch.setattr(reader.posterior_collapse, "__file__", str(library / "__init__.py"))
+    reader.imported_code.cache_clear()
+    edits = f"open({str(library / '__init__.py')!r}, 'w').write('NEW = 1\\n')"
+    page = text_of(notebook(edits))
+    with pytest.raises(reader.PageFailed, match="were changed while it ran"):
+        reader.read(page, "edited")
+    assert not list((store / "pages").iterdir())
+    with pytest.raises(PosteriorCollapseError, match="edited while they were imported"):
+        reader.refuse_edited()
+    reader.imported_code.cache_clear()
+    reader.refuse_edited()
+    assert reader.execute(page, {}, book, "edited").is_file()
+    monkeypatch.undo()
+    reader.imported_code.cache_clear()
+
+
+def test_a_page_whose_kernel_is_killed_is_named_and_then_completes(book: Path, store: Path) -> None:
+    killed = """
+import os, signal
+from pathlib import Path
+for number in (signal.SIGKILL, signal.SIGTERM):
+    note = Path(f"killed-{number}")
+    if not note.exists():
+        note.touch()
+        os.kill(os.getpid(), number)
+print("whole")
+"""
+    page = text_of(notebook(killed))
+    for _ in range(2):
+        with pytest.raises(reader.PageFailed, match="killed is not finished.*ask again"):
+            reader.read(page, "killed")
+        assert not list((store / "pages").iterdir())
+    assert printed(reader.read(page, "killed")) == "whole\n"
+
+
+def test_what_a_killed_page_left_is_removed(book: Path, store: Path) -> None:
+    rest = reader.stored_page(reader.page_key(text(book), {}, book)).with_suffix(".part")
+    rest.mkdir(parents=True)
+    (rest / "run.ipynb").write_text("half")
+    assert reader.execute(text(book), {}, book, "count").is_file() and not rest.exists()
 
 
 def test_readers_at_once_execute_one_page_once(book: Path) -> None:
@@ -158,7 +267,7 @@ def test_without_the_repository_the_error_says_so(tmp_path: Path) -> None:
         sources.find_root(tmp_path)
 
 
-def test_widgets_survive_papermill(book: Path) -> None:
+def test_sliders_survive_papermill(book: Path) -> None:
     cell = (
         "import io\nfrom PIL import Image\n"
         "def picture(shade):\n"
@@ -167,14 +276,10 @@ def test_widgets_survive_papermill(book: Path) -> None:
         "    return file.getvalue()\n"
         "companion.slider([picture(k) for k in (0, 100, 200)], ['a', 'b', 'c'], 'move', 'Red.')"
     )
-    run = reader.read(text_of(notebook(cell)), "widgets")
-    state = run.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
-    kinds = [model["model_name"] for model in state.values()]
-    assert kinds.count("LinkModel") == 2 and kinds.count("StackModel") == 1
-    shown, without_scripts = [o.data for c in run.cells if c.cell_type == "code" for o in c.outputs]
-    assert "application/vnd.jupyter.widget-view+json" in shown
+    run = reader.read(text_of(notebook(cell)), "sliders")
+    (shown,) = [o.data for c in run.cells if c.cell_type == "code" for o in c.outputs]
     assert shown["text/html"].count('alt="Red. ') == 3
-    assert without_scripts["text/html"] == f"<noscript>{shown['text/html']}</noscript>"
+    assert shown["text/plain"] == "Red. (3 frames)"
 
 
 def test_one_page_at_a_time_is_locked_by_its_key(book: Path) -> None:

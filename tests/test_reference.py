@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from companion.claims import reference
+from posterior_collapse.errors import BadInput
 from posterior_collapse.runs import Spec, work
 
 # Two planned runs that take no time stand for those that take hours.
@@ -113,8 +117,8 @@ def test_results_of_another_version_are_measured_again(copy: Path, store: Path) 
         old = json.loads(json.dumps(content))
         old["provenance"]["sources"] = "0" * 64
         old["metrics"]["nll"] = -1.0
-        del old["digests"]  # as results of versions that had none
-        path.write_text(json.dumps(old))
+        old["digests"]["content"] = reference._of_content(old)
+        path.write_text(reference._text(old))
     lost = next(store.glob("runs/text-grammar--ae--*"))
     lost.rename(store / "elsewhere")
     done = compute(copy, store, "--again", "--recipe", "text-grammar")
@@ -139,7 +143,9 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Spec]:
     specs = [Spec("text-grammar", "vae", "smoke", seed) for seed in range(14)]
     monkeypatch.setattr(reference, "planned", lambda: specs)
     monkeypatch.setattr(reference, "repository", lambda: tmp_path)
-    monkeypatch.setattr(reference.warm, "serve", lambda _: contextlib.nullcontext({}))
+    monkeypatch.setattr(
+        reference.warm, "serve", lambda _: contextlib.nullcontext(reference.warm.Forks({}, 0))
+    )
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # main sets it; put back afterwards
     return specs
 
@@ -189,3 +195,123 @@ def test_kept_results_are_of_their_recipes_as_they_are_now() -> None:
             for name in work._TRAINING:
                 known = name in before
                 assert not known or _same_where_both_have_it(before[name], now[name]), (path, name)
+
+
+def test_every_result_is_whole() -> None:
+    """Digests, caps and names of all files in the repository."""
+    paths = sorted((reference.repository() / "data" / "results").glob("*/*"))
+    assert len(paths) > 600
+    for path in paths:
+        if path.suffix == ".json":
+            content, _ = reference._read(path)
+            assert reference._path(Spec(**content["spec"])) == path
+    assert {path.suffix for path in paths} == {".json", ".npz"}
+    assert {path.stem for path in paths if path.suffix == ".npz"} == {
+        path.stem for path in paths if path.suffix == ".json"
+    }
+
+
+@pytest.fixture
+def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spec:
+    """A result that lies in a repository of its own."""
+    spec = next(spec for spec in reference.planned() if reference._path(spec).is_file())
+    source = reference._path(spec)
+    monkeypatch.setattr(reference, "repository", lambda: tmp_path)
+    place = reference._path(spec)
+    place.parent.mkdir(parents=True)
+    for suffix in (".json", ".npz"):
+        shutil.copy(source.with_suffix(suffix), place.with_suffix(suffix))
+    return spec
+
+
+def test_no_flip_or_cut_of_a_result_is_accepted(pair: Spec) -> None:
+    draw, accepted = random.Random(0), 0
+    reference.load(pair)
+    for trial in range(300):
+        path = reference._path(pair).with_suffix((".json", ".npz")[trial % 2])
+        content = path.read_bytes()
+        changed = bytearray(content)
+        if trial % 3:
+            changed[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        else:
+            del changed[draw.randrange(len(content)) :]
+        path.write_bytes(changed)
+        with contextlib.suppress(BadInput):
+            reference.load(pair)
+            accepted += 1
+        path.write_bytes(content)
+    assert accepted == 0
+    reference.load(pair)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "3", "[" * 100_000, "folder", "no digests"])
+def test_what_is_no_result_is_refused(pair: Spec, content: str) -> None:
+    path = reference._path(pair)
+    true = json.loads(path.read_text())
+    path.unlink()
+    if content == "folder":
+        path.mkdir()
+    elif content == "no digests":
+        del true["digests"]
+        path.write_text(reference._text(true))
+    else:
+        path.write_text(content)
+    with pytest.raises(BadInput, match="is damaged"):
+        reference.load(pair)
+
+
+def test_arrays_that_would_fill_the_memory_are_not_unpacked(
+    pair: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = reference._path(pair)
+    packed = zipfile.ZipFile(path.with_suffix(".npz"), "w", zipfile.ZIP_DEFLATED)
+    with packed as bomb, bomb.open("bomb.npy", "w") as file:
+        for _ in range(reference._LARGEST // 2**20 + 1):
+            file.write(bytes(2**20))
+    content = json.loads(path.read_text())
+    content["digests"]["arrays"] = reference._digest(path.with_suffix(".npz").read_bytes())
+    path.write_text(reference._text(content))
+    monkeypatch.setattr(reference.np, "load", None)
+    with pytest.raises(BadInput, match="arrays of more than 67108864 bytes"):
+        reference.load(pair)
+    with path.with_suffix(".npz").open("r+b") as file:
+        file.truncate(reference._LARGEST + 1)
+    monkeypatch.setattr(Path, "read_bytes", None)
+    with pytest.raises(BadInput, match="a file of more than 67108864 bytes"):
+        reference.load(pair)
+
+
+def test_a_result_of_another_run_is_refused(pair: Spec) -> None:
+    other = dataclasses.replace(pair, seed=pair.seed + 100)
+    for suffix in (".json", ".npz"):
+        shutil.copy(
+            reference._path(pair).with_suffix(suffix), reference._path(other).with_suffix(suffix)
+        )
+    with pytest.raises(BadInput, match="it is that of"):
+        reference.load(other)
+
+
+def test_nobody_sees_half_of_a_pair(
+    pair: Spec, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the two moves the new arrays are refused with the old numbers."""
+    run = work.train_or_load(Spec("text-grammar", "vae", "smoke"), "cpu", False)
+    path = reference.export(run, [])
+    before = path.read_text()
+    reference.load(run.spec)
+    moves = []
+
+    def move(part: Path, place: Path) -> None:
+        if moves:
+            raise KeyboardInterrupt
+        moves.append(place)
+        os.replace(part, place)
+
+    monkeypatch.setattr(reference, "move", move)
+    new = dataclasses.replace(run, arrays={"each_nll": run.arrays["each_nll"] + 1.0})
+    with pytest.raises(KeyboardInterrupt):
+        reference.export(new, [])
+    assert moves == [path.with_suffix(".npz")] and path.read_text() == before
+    with pytest.raises(BadInput, match="digest of its arrays"):
+        reference.load(run.spec)
+    monkeypatch.undo()

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from dataclasses import fields, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -500,7 +501,12 @@ def test_every_constant_of_a_recipe_is_of_training_or_of_measures() -> None:
 
 def test_a_run_of_another_version_is_found_by_its_key(run: Run, store: Path) -> None:
     key = "f" * 64
-    shutil.copytree(run.folder, store / "runs" / f"{SPEC.label()}--{key[:16]}")
+    old = store / "runs" / f"{SPEC.label()}--{key[:16]}"
+    shutil.copytree(run.folder, old)
+    (old / "provenance.json").write_text(json.dumps({**run.provenance, "key": key}))
+    manifest = json.loads((old / "manifest.json").read_text())
+    manifest["provenance.json"] = sha256((old / "provenance.json").read_bytes()).hexdigest()
+    (old / "manifest.json").write_text(json.dumps(manifest))
     assert find_run(SPEC, key).metrics == run.metrics
     with pytest.raises(FileNotFoundError, match="no finished run"):
         load_run(SPEC)

@@ -52,7 +52,7 @@ def test_a_slider_needs_frames_labels_and_a_description(
 def test_stills_are_the_first_the_middle_and_the_last(count: int, shown: list[int]) -> None:
     pictures = [sliders.as_webp(png(k)) for k in range(count)]
     labels = [f"frame {k}" for k in range(count)]
-    found = sliders.still_frames(pictures, labels, "Alt")
+    found = sliders.fragment(pictures, labels, "time", "Alt")
     assert [
         k for k in range(count) if f'<figcaption style="text-align: center;">frame {k}<' in found
     ] == shown
@@ -63,13 +63,20 @@ def test_a_flat_picture_scrolls_rather_than_shrinks(width: int, least: str) -> N
     """On a phone five panels in a row would be too small to see anything."""
     buffer = io.BytesIO()
     Image.new("RGB", (width, 100)).save(buffer, format="PNG")
-    found = sliders.still_frames([sliders.as_webp(buffer.getvalue())], ["a"], "Alt")
+    found = sliders.fragment([sliders.as_webp(buffer.getvalue())], ["a"], "time", "Alt")
     assert f'style="max-width: 100%; height: auto;{least}"' in found
     place = "position: sticky; left: 0; width: fit-content;" if least else "text-align: center;"
     assert f'<figcaption style="{place}">a<' in found
 
 
 def test_labels_and_descriptions_cannot_break_out_of_the_page() -> None:
-    found = sliders.still_frames([sliders.as_webp(png(0))], ["<b>&"], 'a "quote" <i>')
-    assert "<b>" not in found and "<i>" not in found
+    found = sliders.fragment([sliders.as_webp(png(0))], ["</script><b>&"], "t", 'a "quote" <i>')
+    found = found.partition("<script>(")[0]  # what follows is our own
+    assert "<b>" not in found and "<i>" not in found and found.count("</script>") == 1
     assert "&lt;b&gt;&amp;" in found and "&quot;quote&quot;" in found
+
+
+def test_every_frame_is_in_the_page_once() -> None:
+    pictures = [sliders.as_webp(png(40 * k)) for k in range(6)]
+    found = sliders.fragment(pictures, [str(k) for k in range(6)], "time", "Alt")
+    assert [found.count(sliders._source(picture)) for picture in pictures] == [1] * 6

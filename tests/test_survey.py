@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,11 +19,12 @@ from scipy import stats
 from browser import Browser, find_chromium
 from companion import show
 from companion.autogen import survey
-from companion.build.parameters import Page
+from companion.claims import evidence
+from companion.claims.reference import Result
 from companion.claims.verdicts import Label, beyond, decide
 from companion.papers import status
 from posterior_collapse.errors import BadInput
-from posterior_collapse.runs import Run, Spec
+from posterior_collapse.runs import Spec
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -41,11 +43,11 @@ def made_survey(tmp_path: Path | None = None, pairs: int = 30, lines: int = 12) 
     singles, shared = survey.line_pool(written)
     counted = {origin: lines for origin in survey.ORIGINS}
     drawn = survey.Drawn(pairs + 1, equal, counted, counted, shared)
-    specs = [Spec(survey.RECIPE, method, "smoke", 0) for method in survey.METHODS.values()]
-    runs = tuple(
-        Run(spec, Path("none"), {}, None, {}, {"key": f"{n}" * 64})  # type: ignore[arg-type]
-        for n, spec in enumerate(specs)
-    )
+    none = pd.DataFrame()
+    runs = {
+        method: [Result(Spec("autogen-yelp", method, "medium", 0), {}, none, {}, {"key": key}, [])]
+        for method, key in zip(survey.METHODS.values(), ("0" * 64, "1" * 64), strict=True)
+    }
     return survey.Survey(found, singles, drawn, runs)
 
 
@@ -59,26 +61,26 @@ def test_pairs_hold_both_texts_and_know_which_is_autogens() -> None:
     assert told == {"s": (("a", "b"), "a"), "u": (("a", "b"), "b")}
 
 
-@given(st.lists(st.tuples(st.text("ab", max_size=3), st.text("ab", max_size=3)), max_size=20))
-def test_a_pair_is_left_out_where_both_wrote_the_same(texts: list[tuple[str, str]]) -> None:
-    sources = [f"source {n}" for n in range(len(texts))]
-    pairs, equal = survey.pair_pool(sources, [a for a, _ in texts], [b for _, b in texts])
-    assert equal == sum(a == b for a, b in texts)
-    wanted = {(s, a, b) for s, (a, b) in zip(sources, texts, strict=True) if a != b}
-    assert {(p.source, p.texts[1 - p.autogen], p.texts[p.autogen]) for p in pairs} == wanted
+TEXTS = st.text("ab", max_size=3)
+
+
+@given(st.lists(st.tuples(TEXTS, TEXTS), max_size=20))
+def test_no_model_is_asked_about_with_one_sentence_twice(texts: list[tuple[str, str]]) -> None:
+    """And a pair is left out where both wrote the same; what is left out is counted."""
+    sources = [f"source {n % 5}" for n in range(len(texts))]  # each seed has the same sources
+    pairs, left = survey.pair_pool(sources, [a for a, _ in texts], [b for _, b in texts])
+    told = [(p.texts[1 - p.autogen], p.texts[p.autogen]) for p in pairs]
+    assert all(one != other for one, other in told)
+    assert len({one for one, _ in told}) == len({other for _, other in told}) == len(told)
+    assert len(told) + left == len(texts) and set(told) <= set(texts)
     assert len({pair.ident for pair in pairs}) == len(pairs)
+    # Nothing is left out without a reason.
+    assert bool(pairs) == any(one != other for one, other in texts)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        ((["s"], ["a", "b"], ["c"]), "1 sources, 2 and 1"),
-        ((["s", "s"], ["a", "b"], ["c", "d"]), "comes twice"),
-    ],
-)
-def test_pairs_that_do_not_fit_are_refused(arguments: Any, told: str) -> None:
-    with pytest.raises(BadInput, match=told):
-        survey.pair_pool(*arguments)
+def test_reconstructions_that_do_not_fit_their_sources_are_refused() -> None:
+    with pytest.raises(BadInput, match="1 sources, 2 and 1"):
+        survey.pair_pool(["s"], ["a", "b"], ["c"])
 
 
 def test_a_sentence_is_asked_once_and_not_where_it_has_two_origins() -> None:
@@ -98,20 +100,23 @@ def test_a_sentence_is_asked_once_and_not_where_it_has_two_origins() -> None:
 @pytest.mark.parametrize(
     ("there", "asked"),
     [
-        ((20, 20, 20), (8, 8, 4)),
-        ((3, 20, 20), (3, 3, 4)),
-        ((20, 0, 2), (0, 0, 2)),
+        ((20, 20, 20), (4, 4, 2)),
+        ((3, 20, 20), (3, 3, 2)),
+        ((20, 0, 1), (0, 0, 1)),
     ],
 )
+@pytest.mark.parametrize("long", [False, True])
 def test_both_models_are_asked_about_equally_often(
-    there: tuple[int, ...], asked: tuple[int, ...]
+    there: tuple[int, ...], asked: tuple[int, ...], long: bool
 ) -> None:
     lines = [
-        survey.Line(f"{origin}{n}", "t", origin, False)
+        survey.Line(f"{origin}{n}", "t", origin, long)
         for origin, count in zip(survey.ORIGINS, there, strict=True)
         for n in range(count)
     ]
-    assert tuple(survey.asked_lines(lines).values()) == asked
+    found = survey.asked_lines(lines)
+    assert tuple(found[origin, long] for origin in survey.ORIGINS) == asked
+    assert not any(found[origin, not long] for origin in survey.ORIGINS)
 
 
 # --- the order ------------------------------------------------------------------------------------
@@ -161,7 +166,7 @@ def test_seeds_outside_their_range_are_refused(seed: Any) -> None:
 
 
 def test_surveys_have_a_reason_and_no_verdict(root: Path) -> None:
-    found = survey.undecided(Page("quick", (0,), "cpu"))
+    found = survey.undecided()
     assert [one.item for one in found] == ["autogen-tab2", "autogen-tab4"]
     assert {one.label for one in found} == {Label.NOT_CHECKABLE}
     shown = show.verdict(*found).data
@@ -192,19 +197,40 @@ def test_a_measure_that_stands_for_a_survey_counts(verdicts: list[str], told: st
 # --- the page -------------------------------------------------------------------------------------
 
 
-def test_the_items_of_two_runs_are_the_models_own() -> None:
-    page = Page("smoke", (0, 1), "cpu")
-    made = survey.build(page)
-    again = survey.build(page)
-    assert made[:3] == again[:3]  # items and counts
-    assert [run.spec.method for run in made.runs] == list(survey.METHODS.values())
-    assert {run.spec.seed for run in made.runs} == {0}
-    assert len(made.pairs) + made.drawn.equal == made.drawn.sources == 24
-    sources = {pair.source for pair in made.pairs}
-    assert not sources & {line.text for line in made.lines if line.origin == "real"}
-    table = survey.items_table(made).set_index("items")["in the survey"]
-    assert table.sum() == len(made.pairs) + len(made.lines)
-    assert set(survey.models_table(made).columns) == {"model", "KL", "MI", "AU", "NLL"}
+@pytest.fixture(scope="module")
+def real() -> survey.Survey:
+    """The survey of the reference results."""
+    return survey.build()
+
+
+def test_every_row_of_the_score_has_questions(real: survey.Survey) -> None:
+    """Whatever the order: the pairs, and each origin with short and with long sentences."""
+    assert len(real.pairs) >= 10
+    for seed in (1, 2, 77):
+        found = survey.order(real.pairs, real.lines, seed)
+        rows = Counter(
+            (q.item.origin, q.item.long) for q in found if isinstance(q.item, survey.Line)
+        )
+        assert set(rows) == {(o, long) for o in survey.ORIGINS for long in (False, True)}
+        assert rows["annealed", True] == rows["autogen", True] == 4
+
+
+def test_the_items_are_the_reference_models_own(real: survey.Survey) -> None:
+    again = survey.build()
+    assert real[:3] == again[:3]  # items and counts
+    sources = {pair.source for pair in real.pairs}
+    assert not sources & {line.text for line in real.lines if line.origin == "real"}
+    assert len(real.pairs) + real.drawn.equal == real.drawn.sources == 15
+    texts = [*sources, *(line.text for line in real.lines)]
+    assert not any(mark in text.split() for text in texts for mark in ("<unk>", "_num_", "N"))
+    result = evidence.reference("autogen-yelp", "autogen(m=1)", "medium")[0]
+    words = [str(text) for text in result.arrays["text_sampled"] if "<unk>" not in text]
+    kept = {line.text for line in real.lines if line.origin == "autogen"}
+    assert {word for word in words if "_num_" not in word} <= kept
+    table = survey.items_table(real).set_index("items")["in the survey"]
+    assert table.sum() == len(real.pairs) + len(real.lines)
+    shown = survey.models_table(real)
+    assert len(shown) == 4 and list(shown)[1:] == ["KL", "MI", "AU", "NLL", "seeds"]
 
 
 def test_printed_percentages_come_from_the_papers_tables() -> None:
@@ -534,4 +560,4 @@ def test_the_sealed_part_says_who_wrote_what() -> None:
     key = json.loads(base64.b64decode(payload["sealed"]))
     assert key["lines"] == {line.ident: line.origin for line in made.lines}
     assert key["pairs"] == {pair.ident: pair.autogen for pair in made.pairs}
-    assert survey._payload(made_survey(pairs=29))["digest"] != payload["digest"]
+    assert survey._payload(made_survey(pairs=28))["digest"] != payload["digest"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -52,7 +53,7 @@ def variables(folder: Path) -> Iterator[dict[str, str]]:
     # a shell's background job ignores Ctrl-C, and hands that down to all that it starts
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with warm.serve(["marker", "no_such_module"]) as found:
-        yield {**os.environ, **found}
+        yield {**os.environ, **found.variables}
     signal.signal(signal.SIGINT, before)
 
 
@@ -120,19 +121,62 @@ def test_a_fork_ends_with_its_asker(
 
 def test_forks_end_with_the_server_and_askers_hear_of_it(folder: Path) -> None:
     with warm.serve([]) as found:
-        asker = subprocess.Popen(
-            job("sleeper"),
-            cwd=folder,
-            env={**os.environ, **found},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        asker = subprocess.Popen(job("sleeper"), cwd=folder, env={**os.environ, **found.variables})
         assert until(lambda: (folder / "pid").exists() and (folder / "pid").read_text() != "")
         fork = int((folder / "pid").read_text())
-    assert asker.wait(20) != 0
-    assert asker.stderr is not None and "has died" in asker.stderr.read()
+    assert asker.wait(20) == 128 + signal.SIGTERM
     assert until(lambda: not alive(fork))
-    assert not Path(found[warm.VARIABLE]).exists()
+    assert not Path(found.variables["TMPDIR"]).exists()
+
+
+def test_a_job_that_has_begun_is_finished_without_the_server(
+    variables: dict[str, str], folder: Path
+) -> None:
+    (folder / "slow.py").write_text(
+        "import time\ntime.sleep(1)\nopen('lines', 'a').write('x\\n')\n"
+    )
+    asker = subprocess.Popen(job("slow"), cwd=folder, env=variables)
+    assert until(lambda: len(forks_of(variables)) > 1)
+    os.kill(forks_of(variables)[0], signal.SIGKILL)
+    assert asker.wait(20) == 0
+    assert (folder / "lines").read_text() == "x\n"
+    done = subprocess.run(job("report", "0"), cwd=folder, env=variables, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0  # by itself
+
+
+def forks_of(variables: dict[str, str]) -> list[int]:
+    """The process that forks and all its forks, the oldest first."""
+    word = f"TMPDIR={variables['TMPDIR']}".encode()
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            ours = b"--serve" in (place / "cmdline").read_bytes()
+            if ours and word in (place / "environ").read_bytes():
+                found.append(int(place.name))
+    return sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("answer", "lines"),
+    [
+        ("time.sleep(1)\n    real(connection)", 1),  # late
+        ("os.kill(os.getpid(), 9)", 1),  # never: the asker does it
+        ("real(connection)\n    os.kill(os.getpid(), 9)", 0),  # in time, and then no job
+        ("real(connection)\n    time.sleep(1)", 1),
+    ],
+)
+def test_a_job_runs_at_most_once(folder: Path, answer: str, lines: int) -> None:
+    """Whenever the answer comes, and whatever ends the one who gives it."""
+    (folder / "late.py").write_text(
+        "import os, sys, time\nserver = sys.modules['__main__']\nreal = server._announce\n"
+        f"def late(connection):\n    {answer}\nserver._announce = late\n"
+    )
+    (folder / "line.py").write_text("open('lines', 'a').write('x\\n')")
+    with warm.serve(["late"]) as found:
+        done = subprocess.run(job("line"), cwd=folder, env={**os.environ, **found.variables})
+    assert done.returncode == 1 - lines
+    assert ((folder / "lines").read_text() if lines else "") == lines * "x\n"
+    assert (folder / "lines").exists() == bool(lines)
 
 
 def test_a_job_runs_by_itself_when_the_server_dies_before_it_begins(
@@ -145,7 +189,7 @@ def test_a_job_runs_by_itself_when_the_server_dies_before_it_begins(
             done = subprocess.run(
                 job("report", "3"),
                 cwd=folder,
-                env={**os.environ, **found},
+                env={**os.environ, **found.variables},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
             )
@@ -159,7 +203,7 @@ def test_where_no_socket_fits_nothing_is_forked(
     long.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(long))
     with warm.serve([]) as found:
-        assert found == {}
+        assert warm.VARIABLE not in found.variables and found.group == 0
 
 
 def test_one_who_asks_for_nothing_harms_nobody(variables: dict[str, str], folder: Path) -> None:
@@ -227,8 +271,8 @@ def test_a_forked_training_and_page_are_those_of_the_plain_commands(
             [sys.executable, "-m", "posterior_collapse.runs", *train],
             [sys.executable, "-m", "companion.build.reader", str(page)],
         ]
-        with warm.serve(modules or []) as variables:
-            environment = {**os.environ, **(variables if modules else {})}
+        with warm.serve(modules or []) as forks:
+            environment = {**os.environ, **(forks.variables if modules else {})}
             for command in words:
                 subprocess.run(warm.command(command), cwd=root, env=environment, check=True)
         executed = json.loads(next((store / "pages").glob("*.ipynb")).read_text())

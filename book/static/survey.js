@@ -2,7 +2,7 @@
  *
  * Without this script the page shows a plain list of the items. The origins of the sentences come
  * in base64, so that nobody reads them by accident, and are shown after the last answer only. The
- * order follows from a number that the reader can change; pages/survey.py has the same rule, and a
+ * order follows from a number that the reader can change; companion/autogen/survey.py has the same rule, and a
  * test compares the two.
  */
 (function () {
@@ -39,9 +39,11 @@
       .slice(0, survey.asked)
       .map((one) => ({ id: one.id, kind: "pair", turned: next() < 0.5, item: one }));
     let lines = [];
-    Object.keys(survey.key.asked).forEach((origin) => {
-      const own = survey.lines.filter((one) => survey.key.lines[one.id] === origin);
-      lines = lines.concat(shuffled(own, next).slice(0, survey.key.asked[origin]));
+    survey.key.asked.forEach(([origin, long, count]) => {
+      const own = survey.lines.filter(
+        (one) => survey.key.lines[one.id] === origin && one.long === long
+      );
+      lines = lines.concat(shuffled(own, next).slice(0, count));
     });
     lines = shuffled(lines, next).map((one) => ({ id: one.id, kind: "line", item: one }));
     return pairs.concat(lines);

@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import functools
 import operator
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec
 
@@ -16,6 +18,7 @@ LARGEST_SEED = 2**31 - 1
 _STOPPED = """stopped: what is finished, and the last checkpoint of what is not, are in the store
 the same command goes on from there"""
 _Given = ParamSpec("_Given")
+_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class PosteriorCollapseError(Exception):
@@ -28,6 +31,10 @@ class BadInput(PosteriorCollapseError, ValueError):
 
 class NotFinite(BadInput):
     """Numbers that are infinite or no numbers, or lead to such; in training it has diverged."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal that asks to end, which does what Ctrl-C does."""
 
 
 def nearest(given: object, allowed: Iterable[object], what: str) -> str:
@@ -64,21 +71,34 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int
     return number
 
 
+def _stop(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second one would break off the tidying up
+    raise Stopped(number)
+
+
 def program(main: Callable[_Given, int]) -> Callable[_Given, int]:
     """Let a program end with a status where a traceback would help nobody.
 
-    2 and one line after what a reader can mend, 130 and two lines after Ctrl-C.
+    2 and one line after what a reader can mend; two lines and 130, 143 or 129 after Ctrl-C, SIGTERM
+    or SIGHUP. A signal that is ignored, as by nohup, stays so.
     """
 
     @functools.wraps(main)
     def ends(*args: _Given.args, **kwargs: _Given.kwargs) -> int:
+        listens = threading.current_thread() is threading.main_thread()
+        ours = [n for n in _ENDING if listens and signal.getsignal(n) == signal.SIG_DFL]
         try:
+            for number in ours:
+                signal.signal(number, _stop)
             return main(*args, **kwargs)
         except (PosteriorCollapseError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             print(_STOPPED, file=sys.stderr)
-            return 130
+            return 128 + (stop.args[0] if isinstance(stop, Stopped) else signal.SIGINT)
+        finally:
+            for number in ours:
+                signal.signal(number, signal.SIG_DFL)
 
     return ends

@@ -71,3 +71,20 @@ def writing(
         raise PosteriorCollapseError(
             f"cannot use {error.filename} for {what}: {error.strerror}; see to it, or {remedy}"
         ) from error
+
+
+def move(part: Path, place: Path) -> None:
+    """Rename a file or a folder of files, whose content is on the disk before its name is."""
+    for path in (*(part.iterdir() if part.is_dir() else ()), part):
+        _sync(path)
+    os.replace(part, place)
+    _sync(place.parent)
+
+
+def _sync(path: Path) -> None:
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

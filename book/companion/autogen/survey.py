@@ -1,9 +1,9 @@
 """A blind survey that a reader takes in the page: AutoGen's tables 2 and 4.
 
-The items are made while the page is built: reconstructions of test sentences by two models, and
-sentences that they wrote from their priors.  What happens afterwards happens in the browser, by
-``book/static/survey.js``; :func:`order` is the same rule in Python, so that the list for readers
-without scripts has the order of the default seed, and so that a test can compare the two.
+The items are real text and what the reference models made of it: reconstructions of test sentences
+by two models, and sentences that they wrote from their priors.  What happens afterwards happens in
+the browser, by ``book/static/survey.js``; :func:`order` is the same rule in Python, so that the
+list for readers without scripts has the order of the default seed, and a test can compare the two.
 """
 
 from __future__ import annotations
@@ -12,13 +12,10 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
-import torch
 from IPython.display import HTML
 
 from companion.build.parameters import Page
@@ -26,50 +23,28 @@ from companion.claims import evidence as results
 from companion.claims import groups as benchmarks
 from companion.claims.premises import Premise
 from companion.claims.printed import printed
+from companion.claims.reference import Result
+from companion.claims.table import Column, frame, summary
 from companion.claims.verdicts import Finding, beyond
 from posterior_collapse import methods
-from posterior_collapse.datasets import TextDataset
-from posterior_collapse.datasets.arrays import UNK, Split
 from posterior_collapse.errors import BadInput, nearest, whole
-from posterior_collapse.networks import VAE
-from posterior_collapse.runs import Run, build_model, load_data
-from posterior_collapse.text import Generated, beam, tasks
 
-__all__ = [
-    "METHODS",
-    "ORIGINS",
-    "RECIPE",
-    "Drawn",
-    "Line",
-    "Pair",
-    "Question",
-    "Survey",
-    "asked_lines",
-    "build",
-    "fragment",
-    "items_table",
-    "line_pool",
-    "models_table",
-    "order",
-    "pair_pool",
-    "premise",
-    "printed_table",
-    "show_survey",
-    "sources",
-    "undecided",
-]
-
-RECIPE = "autogen-survey"
 # Who can have written a sentence; "real" are controls, which the paper does not have.
-METHODS = {"annealed": benchmarks.ANNEAL, "autogen": "autogen(m=1)"}
+METHODS = {"annealed": benchmarks.ANNEAL_EPOCHS, "autogen": "autogen(m=1)"}
 ORIGINS = (*METHODS, "real")
 
+_SCALE = "medium"
+_AGAIN = "autogen-yelp"  # whose reconstructions are compared
+# Recipe -> arrays of what the models wrote from the prior; the second has the long sentences.
+_WRITTEN = {"autogen-yelp": ("text_greedy", "text_sampled"), "autogen-ptb": ("text_sampled",)}
+_REAL = ("igp-snli", "autogen-ptb")  # whose test sentences are controls
+# Marks in the prepared corpora, for readers.
+_MARKS = {"<unk>": "[?]", "_num_": "[number]", "N": "[number]"}
+
 _PAIRS_ASKED = 20  # the paper: 260 pairs for 13 people
-_LINES_ASKED = {"annealed": 8, "autogen": 8, "real": 4}  # the paper: at most 20 a person
-_SOURCES = 80  # test sentences that are reconstructed, and as many controls
-_DRAWS = 80  # of z from the prior
+# Of each length; the paper: at most 20 sentences a person.
+_LINES_ASKED = {"annealed": 4, "autogen": 4, "real": 2}
 _LONG = 10  # words; table 4 of the paper parts sentences here
-_WIDTH = 5  # versions of beam search; the paper does not give it
 _LARGEST = 2**32 - 1
 _SEED = 1  # of the order, where a reader does not choose
 _PAGE = "notebooks/autogen/survey"
@@ -96,8 +71,8 @@ class Line(NamedTuple):
 class Drawn(NamedTuple):
     """What was drawn, and what of it can be asked about."""
 
-    sources: int  # sentences that were reconstructed
-    equal: int  # pairs left out, because both models wrote the same
+    sources: int  # sentences that were reconstructed, once by each seed
+    equal: int  # pairs left out, because both wrote the same, or one wrote what it wrote before
     lines: Mapping[str, int]  # origin -> sentences
     different: Mapping[str, int]  # origin -> different sentences among them
     shared: int  # different sentences left out, because they have two origins
@@ -109,7 +84,7 @@ class Survey(NamedTuple):
     pairs: tuple[Pair, ...]
     lines: tuple[Line, ...]
     drawn: Drawn
-    runs: tuple[Run, ...]  # annealed, AutoGen
+    runs: Mapping[str, Sequence[Result]]  # method -> the models that wrote them, one a seed
 
 
 class Question(NamedTuple):
@@ -135,27 +110,31 @@ def _words(text: str) -> int:
 def pair_pool(
     sources: Sequence[str], annealed: Sequence[str], autogen: Sequence[str]
 ) -> tuple[tuple[Pair, ...], int]:
-    """Pairs to be judged, sorted by their names, and how many were left out as equal.
+    """Pairs to be judged, sorted by their names, and how many were left out.
+
+    Left out are equal reconstructions, and what a model wrote of an earlier source too: a reader
+    would soon know it by its stock sentence.
 
     Args:
         sources: sentences.
         annealed, autogen: a reconstruction of each.
 
     Raises:
-        BadInput: not as many reconstructions as sources, or a source that comes twice.
+        BadInput: not as many reconstructions as sources.
     """
     if not len(sources) == len(annealed) == len(autogen):
         raise BadInput(
             "every source needs two reconstructions, given "
             f"{len(sources)} sources, {len(annealed)} and {len(autogen)} reconstructions"
         )
-    if len(set(sources)) < len(sources):
-        raise BadInput("a source sentence comes twice; give each once")
-    found = []
+    found, seen = [], (set[str](), set[str]())
     for source, one, other in zip(sources, annealed, autogen, strict=True):
-        if one != other:
-            texts = (min(one, other), max(one, other))
-            found.append(Pair(_ident("pair", source, *texts), source, texts, texts.index(other)))
+        if one == other or one in seen[0] or other in seen[1]:
+            continue
+        seen[0].add(one)
+        seen[1].add(other)
+        texts = (min(one, other), max(one, other))
+        found.append(Pair(_ident("pair", source, *texts), source, texts, texts.index(other)))
     return tuple(sorted(found)), len(sources) - len(found)
 
 
@@ -186,15 +165,19 @@ def line_pool(written: Mapping[str, Sequence[str]]) -> tuple[tuple[Line, ...], i
     return tuple(sorted(found)), len(origins) - len(found)
 
 
-def asked_lines(lines: Iterable[Line]) -> dict[str, int]:
-    """How many sentences of each origin a reader sees: as many of one model as of the other."""
-    there = {origin: 0 for origin in ORIGINS}
+def asked_lines(lines: Iterable[Line]) -> dict[tuple[str, bool], int]:
+    """How many sentences of each origin and length a reader sees: equally many of either model.
+
+    Returns:
+        (origin, whether long) -> number.
+    """
+    there = {(origin, long): 0 for origin in ORIGINS for long in (False, True)}
     for line in lines:
-        there[line.origin] += 1
-    least = min(there[name] for name in METHODS)
+        there[line.origin, line.long] += 1
+    least = {long: min(there[name, long] for name in METHODS) for long in (False, True)}
     return {
-        origin: min(wanted, least if origin in METHODS else there[origin])
-        for origin, wanted in _LINES_ASKED.items()
+        (origin, long): min(_LINES_ASKED[origin], least[long] if origin in METHODS else count)
+        for (origin, long), count in there.items()
     }
 
 
@@ -235,79 +218,74 @@ def order(pairs: Sequence[Pair], lines: Sequence[Line], seed: int) -> list[Quest
     chosen = _shuffled(pairs, numbers)[:_PAIRS_ASKED]
     found = [Question(pair, next(numbers) < 0.5) for pair in chosen]
     mixed: list[Line] = []
-    for origin, wanted in asked_lines(lines).items():
-        own = [line for line in lines if line.origin == origin]
+    for (origin, long), wanted in asked_lines(lines).items():
+        own = [line for line in lines if (line.origin, line.long) == (origin, long)]
         mixed += _shuffled(own, numbers)[:wanted]
     return found + [Question(line, False) for line in _shuffled(mixed, numbers)]
 
 
-# --- what the models write ------------------------------------------------------------------------
+# --- what the models wrote ------------------------------------------------------------------------
 
 
-def _model(run: Run) -> VAE:
-    """The trained model of a run, on the CPU."""
-    model = build_model(run.spec)
-    model.load_state_dict(run.weights())
-    return model.eval()
+def _texts(result: Result, name: str) -> list[str]:
+    """Sentences that a result keeps, with the marks of the corpus in words; empty ones left out."""
+    kept = (str(text).split() for text in results.array(result, name))
+    return [" ".join(_MARKS.get(word, word) for word in words) for words in kept if words]
 
 
-def _parts(data: TextDataset) -> tuple[Split, Split]:
-    """Test sentences to be reconstructed, and others that are controls: all of them different.
-
-    Sentences with unknown words are left out.
-    """
-    rows: dict[str, int] = {}
-    for row, tokens in enumerate(data.test.tokens):
-        if UNK not in tokens.tolist():
-            rows.setdefault(data.vocabulary.decode(tokens), row)
-    chosen = torch.tensor(list(rows.values()))
-    count = min(_SOURCES, len(chosen) // 2)
-    return data.test.take(chosen[:count]), data.test.take(chosen[len(chosen) - count :])
+def _stored(recipe: str) -> dict[str, list[Result]]:
+    """Origin -> the reference models of a recipe, one a seed."""
+    return {name: results.reference(recipe, m, _SCALE) for name, m in METHODS.items()}
 
 
-def _texts(data: TextDataset, split: Split | Generated) -> list[str]:
-    return [data.vocabulary.decode(tokens) for tokens in split.tokens]
+def _real() -> list[str]:
+    """Test sentences of two corpora: every result of a recipe keeps the same ones."""
+    firsts = [results.reference(recipe, benchmarks.AUTOENCODER, _SCALE)[0] for recipe in _REAL]
+    return [text for result in firsts for text in _texts(result, "text_source")]
 
 
 def premise(page: Page) -> dict[str, Premise]:
     """Whether the models of the survey could have come apart; see the box of the page."""
-    first = Page(page.scale, page.seeds[:1], page.device, page.choices)
-    found = {method: results.this_build(first, RECIPE, method) for method in METHODS.values()}
-    return {"Grammar, this build": results.premise_for(first, found)}
+    found = {}
+    for title, recipe in (("Yelp sentences", "autogen-yelp"), ("Penn Treebank", "autogen-ptb")):
+        runs = results.stored(recipe, [*METHODS.values(), *benchmarks.PREMISE], _SCALE)
+        found[f"{title}, reference"] = results.premise_for(page, runs)
+    return found
 
 
-def build(page: Page) -> Survey:
-    """Train or load the two models with the page's first seed, and let them write.
+def build() -> Survey:
+    """The items that the reference results keep: of every seed the same five sources again.
 
-    Both read the same sentences and get draws of z from generators with the same seed.  As in the
-    paper, z is a draw of the posterior or of the prior, and beam search decodes it.
+    Raises:
+        BadInput: a reference result is missing; ``make reference`` computes them.
     """
-    first = Page(page.scale, page.seeds[:1], page.device, page.choices)
-    runs = {name: results.runs(first, RECIPE, method)[0] for name, method in METHODS.items()}
-    data = load_data(runs["annealed"].spec.setup)
-    if not isinstance(data, TextDataset):
-        raise BadInput(f"a survey is about sentences, and {RECIPE} has images")
-    part, controls = _parts(data)
-    longest = int(data.train.lengths.max())
-    decode: Callable[..., Generated] = partial(beam.beam_search, width=_WIDTH, max_length=longest)
-    again: dict[str, list[str]] = {}
-    written: dict[str, list[str]] = {}
-    for name, run in runs.items():
-        model = _model(run)
-        generator = torch.Generator().manual_seed(first.seeds[0])
-        code = tasks.posterior_draw
-        made = tasks.reconstruct(model, part, generator, code=code, decode=decode)
-        again[name] = _texts(data, made)
-        made = tasks.from_prior(model, _DRAWS, generator, decode=decode)
-        written[name] = _texts(data, made)
-    sources = _texts(data, part)
-    written["real"] = _texts(data, controls)
+    rows = {recipe: _stored(recipe) for recipe in _WRITTEN}
+    runs = rows[_AGAIN]
+    sources = [text for result in runs["annealed"] for text in _texts(result, "text_source")]
+    again = {
+        name: [text for result in group for text in _texts(result, "text_reconstruction")]
+        for name, group in runs.items()
+    }
+    written = {
+        name: [
+            text
+            for recipe, arrays in _WRITTEN.items()
+            for result in rows[recipe][name]
+            for array in arrays
+            for text in _texts(result, array)
+        ]
+        for name in METHODS
+    }
+    written["real"] = _real()
     pairs, equal = pair_pool(sources, again["annealed"], again["autogen"])
     lines, shared = line_pool(written)
     counted = {name: len(texts) for name, texts in written.items()}
     different = {name: len(set(texts)) for name, texts in written.items()}
     drawn = Drawn(len(sources), equal, counted, different, shared)
-    return Survey(pairs, lines, drawn, tuple(runs.values()))
+    every = {
+        f"{recipe} {METHODS[name]}": g for recipe, own in rows.items() for name, g in own.items()
+    }
+    return Survey(pairs, lines, drawn, every)
 
 
 # --- what the page shows --------------------------------------------------------------------------
@@ -372,9 +350,12 @@ def _key(survey: Survey) -> dict[str, Any]:
         "names": _titles(),
         "pairs": {pair.ident: pair.autogen for pair in survey.pairs},
         "lines": {line.ident: line.origin for line in survey.lines},
-        "asked": asked_lines(survey.lines),
+        "asked": [[*who, count] for who, count in asked_lines(survey.lines).items()],
         "rows": _score_rows(),
-        "runs": [{"run": run.spec.label(), "key": run.provenance["key"]} for run in survey.runs],
+        "runs": [
+            {"run": run.spec.label(), "key": run.provenance["key"]}
+            for run in results.every(survey.runs)
+        ],
     }
 
 
@@ -474,38 +455,39 @@ def items_table(survey: Survey) -> pd.DataFrame:
                 "drawn": drawn.lines[origin],
                 "different": drawn.different[origin],
                 "in the survey": kept,
-                "asked of a reader": asked[origin],
+                "asked of a reader": asked[origin, False] + asked[origin, True],
             }
         )
     return pd.DataFrame(rows)
 
 
 def models_table(survey: Survey) -> pd.DataFrame:
-    """How much each model's code holds, on the test set."""
-    wanted = {
-        "KL": "kl",
-        "MI": "mutual_information",
-        "AU": "active_units",
-        "NLL": "nll",
-    }
-    names = _titles()
-    rows = [
-        {"model": names[origin], **{head: run.metrics[name] for head, name in wanted.items()}}
-        for origin, run in zip(METHODS, survey.runs, strict=True)
-    ]
-    table = pd.DataFrame(rows)
-    table["AU"] = table["AU"].astype(np.int64)
-    return table
+    """How much each model's code holds, on the test set: mean (standard deviation over seeds)."""
+    wanted = (
+        Column("KL", "kl"),
+        Column("MI", "mutual_information"),
+        Column("AU", "active_units", 1),
+        Column("NLL", "nll"),
+    )
+    data = frame(survey.runs)
+    names = {key: key.partition(" ")[2] for key in survey.runs}
+    origins = {method: origin for origin, method in METHODS.items()}
+    corpora = {"autogen-yelp": "Yelp sentences", "autogen-ptb": "Penn Treebank"}
+
+    def called(key: str) -> str:
+        return f"{_titles()[origins[names[key]]]}, {corpora[key.partition(' ')[0]]}"
+
+    return summary(data, wanted, called)
 
 
 def sources(survey: Survey) -> list[dict[str, Any]]:
     """Where the items come from."""
-    return [{**run.provenance, "kind": "this build"} for run in survey.runs]
+    return results.sources(survey.runs)
 
 
-def undecided(page: Page) -> list[Finding]:
+def undecided() -> list[Finding]:
     """The two items of the paper: no computation can decide what people answer."""
     reason = (
         "a survey of people, which cannot be computed; a reader's own answers stay in the browser"
     )
-    return [beyond(item, page.scale, reason) for item in ("autogen-tab2", "autogen-tab4")]
+    return [beyond(item, _SCALE, reason) for item in ("autogen-tab2", "autogen-tab4")]

@@ -1,8 +1,8 @@
 """Scripts that the site serves itself, so that it works offline and asks nobody for anything.
 
-MathJax and the widget manager come from npm, in pinned versions checked against the digests below.
-Without Node, or without a network, the book is still built: formulas become MathML, which
-browsers draw themselves, and sliders become still frames. ``missing_notice`` says so.
+MathJax comes from npm, in a pinned version checked against the digest below.  Without Node, or
+without a network, the book is still built: formulas become MathML, which browsers draw themselves.
+``missing_notice`` says so.  What only tests use, axe-core, comes the same way and is not served.
 """
 
 from __future__ import annotations
@@ -10,30 +10,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from posterior_collapse.errors import PosteriorCollapseError
 
-__all__ = [
-    "PACKAGES",
-    "BadAsset",
-    "Package",
-    "fetch",
-    "main",
-    "missing_notice",
-    "present",
-    "unpack",
-    "vendor_folder",
-]
-
-_SECONDS = 180
+_SECONDS = 60  # for one package of a few megabytes
 
 
 class BadAsset(PosteriorCollapseError):
@@ -57,6 +46,10 @@ class Package:
     files: dict[str, str]
 
 
+_MATHJAX = "package/es5"
+# The parts of MathJax that formulas need, as its loader names them: without its menu, which no page
+# uses, and with the MathML that screen readers read.
+MATHJAX_PARTS = ("core", "input/tex", "output/svg", "a11y/assistive-mml")
 PACKAGES = (
     Package(
         name="mathjax",
@@ -66,26 +59,22 @@ PACKAGES = (
             "KPZGJvtRZM1vO+geW0OhGw=="
         ),
         files={
-            "package/es5/tex-svg.js": "tex-svg.js",
-            "package/LICENSE": "tex-svg.LICENSE.txt",
+            **{
+                f"{_MATHJAX}/{part}.js": f"mathjax/{part}.js"
+                for part in ("startup", *MATHJAX_PARTS, "output/svg/fonts/tex")
+            },
+            "package/LICENSE": "mathjax/LICENSE.txt",
         },
     ),
-    Package(
-        name="@jupyter-widgets/html-manager",
-        version="1.0.15",
-        integrity=(
-            "sha512-5thBIV6ymNgmPVOHvzx+gGy8ZSKmSazhtGw4/c4xJDVzRhG9PTeQsRjF3FUTopvF"
-            "i//SABeNz1yp47bCrJ3CQA=="
-        ),
-        files={
-            "package/dist/embed.js": "embed.js",
-            "package/dist/embed.js.LICENSE.txt": "embed.LICENSE.txt",
-            # Font Awesome, drawn on the buttons of Play
-            "package/dist/d878b0a6a1144760244f.woff2": "d878b0a6a1144760244f.woff2",
-            "package/dist/1551f4f60c37af51121f.woff2": "1551f4f60c37af51121f.woff2",
-            "package/dist/7a3337626410ca2f4071.woff2": "7a3337626410ca2f4071.woff2",
-        },
+)
+AXE = Package(
+    name="axe-core",
+    version="4.14.1",
+    integrity=(
+        "sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37Og"
+        "udVGtQ=="
     ),
+    files={"package/axe.min.js": "axe.min.js", "package/LICENSE": "axe.LICENSE.txt"},
 )
 
 
@@ -94,9 +83,17 @@ def vendor_folder(root: Path) -> Path:
     return root / "book" / "static" / "vendor"
 
 
-def present(root: Path, packages: Sequence[Package] = PACKAGES) -> bool:
-    """Whether every file is there, from the recorded versions."""
-    folder = vendor_folder(root)
+def testing_folder(root: Path) -> Path:
+    """Where the scripts lie that only tests use; git ignores it, and the site does not hold it."""
+    return root / "_build" / "testing"
+
+
+def present(root: Path) -> bool:
+    """Whether every file that the site serves is there, from the recorded versions."""
+    return _is_there(vendor_folder(root), PACKAGES)
+
+
+def _is_there(folder: Path, packages: Sequence[Package]) -> bool:
     stamp = folder / "versions.txt"
     if not stamp.is_file() or stamp.read_text(encoding="utf-8") != _versions(packages):
         return False
@@ -110,8 +107,7 @@ def _versions(packages: Sequence[Package]) -> str:
 def missing_notice() -> str:
     """What a site without the vendored scripts lacks, for the console and for its banner."""
     return (
-        "This copy of the book was built without Node. Formulas are drawn by the browser itself, "
-        "and animated figures show still frames instead of a slider."
+        "This copy of the book was built without Node, so formulas are drawn by the browser itself."
     )
 
 
@@ -147,6 +143,7 @@ def unpack(archive: Path, package: Package, folder: Path) -> None:
                 file = None
             if file is None:
                 raise BadAsset(f"{package.name} {package.version} holds no file {inside}")
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(file.read())
 
 
@@ -159,7 +156,8 @@ def _pack(package: Package, folder: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise BadAsset("npm is not installed")
-    command = [npm, "pack", "--silent", "--ignore-scripts", f"{package.name}@{package.version}"]
+    command = [npm, "pack", "--silent", "--ignore-scripts", "--fetch-retries=0"]
+    command += [f"--fetch-timeout={_SECONDS * 1000}", f"{package.name}@{package.version}"]
     try:
         done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, timeout=_SECONDS, check=False
@@ -179,21 +177,56 @@ def fetch(root: Path) -> None:
     Raises:
         BadAsset: if npm is missing or fails, or an archive is not the recorded one.
     """
-    if present(root):
+    _fetch(PACKAGES, vendor_folder(root))
+
+
+def fetch_axe(root: Path) -> Path:
+    """Put axe-core in place for tests, and return its script.
+
+    Raises:
+        BadAsset: as for :func:`fetch`.
+    """
+    _fetch((AXE,), testing_folder(root))
+    return testing_folder(root) / "axe.min.js"
+
+
+def _fetch(packages: Sequence[Package], folder: Path) -> None:
+    if _is_there(folder, packages):
         return
-    folder = vendor_folder(root)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="vendor-", dir=folder.parent) as name:
         ready = Path(name) / "vendor"
         ready.mkdir()
-        for number, package in enumerate(PACKAGES):
+        for number, package in enumerate(packages):
             place = Path(name) / str(number)
             place.mkdir()
             unpack(_pack(package, place), package, ready)
-        (ready / "versions.txt").write_text(_versions(PACKAGES), encoding="utf-8")
+        (ready / "versions.txt").write_text(_versions(packages), encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(ready, folder)
+
+
+# One icon in the theme's script: its name, width, height, other names, code and outlines.
+_ICON = re.compile(
+    r'(?:"([a-z0-9-]+)"|([a-z0-9]+)):\[\d+,\d+,\[([^\]]*)\],"[0-9a-f]*",(?:"[^"]*"|\[[^\]]*\])\],?'
+)
+
+
+def used_icons(script: str, pages: Iterable[str]) -> str:
+    """The theme's Font Awesome script with the icons alone that some pages name.
+
+    Args:
+        script: 2,000 icons, 1.5 MB, which every page would load.
+        pages: HTML and scripts in which an icon is named ``fa-`` and its name.
+    """
+    used = {name for page in pages for name in re.findall(r"fa-([a-z0-9-]+)", page)}
+
+    def keep(found: re.Match[str]) -> str:
+        names = {found[1] or found[2], *re.findall(r'"([^"]+)"', found[3])}
+        return found[0] if names & used else ""
+
+    return _ICON.sub(keep, script)
 
 
 def main() -> int:
@@ -203,7 +236,7 @@ def main() -> int:
     root = find_root()
     if present(root):
         return 0
-    print("[assets] fetching MathJax and the widget manager from npm", flush=True)
+    print(f"[assets] fetching MathJax from npm, for at most {_SECONDS} s each", flush=True)
     try:
         fetch(root)
     except (BadAsset, OSError) as error:

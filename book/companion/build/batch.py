@@ -16,19 +16,21 @@ A grid file::
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import itertools
 import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import filelock
 import nbformat
@@ -38,25 +40,13 @@ from companion.build import warm
 from posterior_collapse.errors import BadInput, nearest, program
 from companion.build import parameters as checks
 from companion.build import reader, sources
-from posterior_collapse.places import STORE_VARIABLE, writing
-
-__all__ = [
-    "WARM",
-    "Job",
-    "book_jobs",
-    "check_values",
-    "folder_name",
-    "grid_jobs",
-    "main",
-    "make_plan",
-    "read_grid",
-    "requested_specs",
-    "run",
-]
+from posterior_collapse.places import STORE_VARIABLE, store_root, writing
 
 # What trainings, pages and kernels import, for the process that they are forked from.
 # Neither ipykernel nor pyplot: both read the environment of a kernel when they are imported.
 WARM = (
+    # first, so that the last one sees every edit since
+    "companion.build.reader:imported_code",
     "companion.claims.reference",
     "companion.build.batch",
     "companion.claims.evidence",
@@ -65,6 +55,7 @@ WARM = (
     "posterior_collapse.runs.spec:sources_digest",
     "IPython.core.interactiveshell",
     "papermill",
+    "companion.build.reader:refuse_edited",
 )
 _NAME_LIMIT = 120  # characters of a folder's name; longer ones end in a digest
 
@@ -161,7 +152,7 @@ def read_grid(path: Path) -> list[dict[str, Any]]:
         content = yaml.load(path.read_text(encoding="utf-8"), _Distinct)
     except FileNotFoundError as error:
         raise BadInput(f"there is no grid file {path}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OSError) as error:
         raise BadInput(f"cannot read the grid file {path}: {error}") from error
     entries = _keys(content, ("grid",), "the grid file").get("grid")
     if not isinstance(entries, list) or not entries:
@@ -297,17 +288,56 @@ def _is_done(job: Job, key: str) -> bool:
     if job.output is None:
         return reader.is_stored(key)
     try:
-        copy = nbformat.read(job.output, as_version=4)
+        copy = job.output.read_bytes()
+        if reader.is_stored(key):
+            return copy == reader.stored_page(key).read_bytes()
+        return reader.key_of(nbformat.reads(copy.decode(), as_version=4)) == key
     except (OSError, *sources.UNREADABLE):
         return False
-    return copy.metadata.get("posterior_collapse", {}).get("page", {}).get("key") == key
 
 
-def _job_key(job: Job, root: Path) -> str:
+def _job_parts(job: Job, root: Path) -> dict[str, object]:
     text = (root / job.notebook).read_text(encoding="utf-8")
     declared = sources.default_parameters(sources.parse(text, job.notebook), job.notebook)
     injected = {**reader.injected_parameters(declared), **job.parameters}
-    return reader.page_key(text, injected, root)
+    return reader.page_parts(text, injected, root)
+
+
+def _why(spec: Any) -> str:
+    """Why a run has to be trained: what differs from the newest of its name."""
+    from posterior_collapse.runs.spec import load_data, sources_digest
+
+    now: dict[str, Any] = {"sources": sources_digest(), "data": load_data(spec.setup).digest}
+    now |= {"setup": asdict(spec.setup), "method": repr(spec.choices)}
+    for before in _provenances(spec.label()):
+        changed = [part for part in now if before.get(part) != json.loads(json.dumps(now[part]))]
+        return f"changed: {', '.join(changed) or 'torch or own methods'}"
+    return "never trained"
+
+
+def _provenances(pattern: str) -> Iterator[dict[str, Any]]:
+    """Of the stored runs whose names begin so, whatever version trained them, the newest first."""
+    found = (store_root() / "runs").glob(f"{pattern}--*/provenance.json")
+    for path in sorted(found, key=lambda path: -path.stat().st_mtime):
+        with contextlib.suppress(OSError, ValueError):
+            yield json.loads(path.read_text(encoding="utf-8"))
+
+
+def _hours(plan: Mapping[str, Any], root: Path) -> tuple[float, int]:
+    """Processor time of the trainings of a plan, and the number of those that nothing tells of.
+
+    It is that of a stored run or a reference result with the same method and scale.
+    """
+    seconds, unknown = 0.0, 0
+    for entry in plan["runs"].values():
+        name = entry["label"].rpartition("--seed")[0] + "--seed*"
+        recipe, _, stem = name.partition("--")
+        kept = (root / "data" / "results" / recipe).glob(f"{stem}.json")
+        known = (json.loads(path.read_bytes())["provenance"] for path in kept)
+        before = next(itertools.chain(_provenances(name), known), None)
+        unknown += before is None
+        seconds += before["cpu_seconds"] if before else 0.0
+    return seconds / 3600.0, unknown
 
 
 def make_plan(jobs: Sequence[Job], root: Path) -> dict[str, Any]:
@@ -324,7 +354,7 @@ def make_plan(jobs: Sequence[Job], root: Path) -> dict[str, Any]:
     wanted = [(job, requested_specs(job, root)) for job in jobs]  # refuses before anything runs
     gathering: list[str] = []
     for job, specs in wanted:
-        key = _job_key(job, root)
+        key = reader.part_digest(_job_parts(job, root))
         if _is_done(job, key):
             continue
         needed = []
@@ -383,30 +413,72 @@ def _start(command: Sequence[str], log: Path, total: int) -> int:
     """
     os.environ.update({"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"})
     with warm.serve(WARM) as forks:
-        return _follow(command, {**os.environ, **forks}, log, total)
+        return _follow(command, forks, log, total)
 
 
-def _follow(command: Sequence[str], environment: Mapping[str, str], log: Path, total: int) -> int:
-    """Run Snakemake to its end, also when Ctrl-C asks both of us to stop."""
-    process = subprocess.Popen(
-        command, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
+def _follow(command: Sequence[str], forks: warm.Forks, log: Path, total: int) -> int:
+    """Run Snakemake to its end; no job goes on when it has ended, or when we are asked to."""
     begun = 0
-    with log.open("w", encoding="utf-8") as file:
-        while True:
-            try:
-                for line in process.stdout:
-                    file.write(line)
+    with log.open("w", encoding="utf-8") as said, log.open("rb") as file:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **forks.variables},
+            stdin=subprocess.DEVNULL,
+            stdout=said,  # no pipe, which a killed reader would leave blocked or broken
+            stderr=subprocess.STDOUT,
+            process_group=forks.group,  # which ends with us, however we end
+        )
+        try:
+            status = None
+            while status is None:
+                time.sleep(0.1)
+                status = process.poll()
+                for line in _whole_lines(file):
                     if line.startswith(("[train] ", "[page] ")):
                         begun += 1
                         print(f"[{begun}/{total}] {line}", end="", flush=True)
-                return process.wait()
-            except KeyboardInterrupt:
-                print("[batch] stopping; the next call goes on from here", file=sys.stderr)
+            return status if status >= 0 else 128 - status
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(forks.group or process.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
 
 
-def run(jobs: Sequence[Job], root: Path, work: Path, cores: int, extra: Sequence[str] = ()) -> int:
+def _whole_lines(file: BinaryIO) -> Iterator[str]:
+    """The lines that a growing file has got since it was last asked."""
+    while (line := file.readline()).endswith(b"\n"):
+        yield line.decode(errors="replace")
+    file.seek(-len(line), os.SEEK_CUR)
+
+
+def _announce(plan: Mapping[str, Any], pages: int, cores: int, root: Path) -> None:
+    count = f"{len(plan['runs'])} trainings and {len(plan['pages'])} of {pages} pages"
+    hours, unknown = _hours(plan, root)
+    took = f"; about {hours / cores:.1f} h of training" if plan["runs"] else ""
+    took += f", and {unknown} of unknown length" if unknown else ""
+    print(f"[batch] to do: {count}, {cores} at a time{took}", flush=True)
+
+
+def _explain(plan: Mapping[str, Any], jobs: Sequence[Job], root: Path) -> None:
+    """Say what would run, and why."""
+    trainings, pages = ({e["label"] for e in plan[kind].values()} for kind in ("runs", "pages"))
+    specs = {spec.label(): spec for job in jobs for spec in requested_specs(job, root)}
+    for label in sorted(trainings):
+        print(f"[train] {label}: {_why(specs[label])}")
+    for job in jobs:
+        if job.label in pages:
+            print(f"[page] {job.label}: {reader.why(job.notebook, _job_parts(job, root))}")
+
+
+def run(
+    jobs: Sequence[Job],
+    root: Path,
+    work: Path,
+    cores: int,
+    extra: Sequence[str] = (),
+    dry: bool = False,
+) -> int:
     """Train and execute what is missing.
 
     Args:
@@ -415,22 +487,27 @@ def run(jobs: Sequence[Job], root: Path, work: Path, cores: int, extra: Sequence
         work: folder for the plan, the markers and the logs. One call at a time uses it.
         cores: how many jobs run at once, each on one thread.
         extra: more arguments for Snakemake, such as an executor.
+        dry: run nothing; say what would run, and why.
 
     Returns:
         Snakemake's exit status; 0 when nothing is missing.
     """
+    start = time.monotonic()
+    plan = make_plan(jobs, root)
+    _announce(plan, len(jobs), cores, root)
+    if dry:
+        _explain(plan, jobs, root)
+    if dry or not plan["pages"]:  # this needs no lock, nor a store that can be written
+        return 0
     work.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(work / "batch.lock")
-    if lock.lock_file and not _try(lock):
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
         print(f"[batch] waiting for another batch in {work}", flush=True)
         lock.acquire()
-    try:
-        start = time.monotonic()
         plan = make_plan(jobs, root)
-        count = f"{len(plan['runs'])} trainings and {len(plan['pages'])} of {len(jobs)} pages"
-        print(f"[batch] to do: {count}, {cores} at a time", flush=True)
-        if not plan["pages"]:
-            return 0
+    try:
         _forget(work, plan)
         (work / "plan.json").write_text(json.dumps(plan, indent=1), encoding="utf-8")
         command = _snakemake(root, work, cores, extra)
@@ -450,12 +527,17 @@ def run(jobs: Sequence[Job], root: Path, work: Path, cores: int, extra: Sequence
         lock.release()
 
 
-def _try(lock: filelock.BaseFileLock) -> bool:
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        return False
-    return True
+def _chosen(jobs: Sequence[Job], pages: Sequence[str] | None) -> list[Job]:
+    """The jobs of some pages, or all of them.
+
+    Raises:
+        BadInput: a page is not among them, with the nearest one.
+    """
+    known = [job.notebook for job in jobs]
+    for page in pages or ():
+        if page not in known:
+            raise BadInput(nearest(page, known, "page of the book"))
+    return [job for job in jobs if not pages or job.notebook in pages]
 
 
 @program
@@ -464,24 +546,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m companion.build.batch")
     kinds = parser.add_subparsers(dest="kind", required=True)
     book = kinds.add_parser("book", help="the pages of the table of contents")
+    book.add_argument("--page", action="append", help="only this one; may be repeated")
     grid = kinds.add_parser("grid", help="the pages of a grid file")
     grid.add_argument("file", type=Path)
     grid.add_argument("--out", type=Path, default=None, help="folder for the pages (_batch)")
     for one in (book, grid):
         one.add_argument("--jobs", type=int, default=2, help="how many jobs run at once")
+        one.add_argument("--dry-run", action="store_true", help="say what would run, and why")
         one.add_argument("--snakemake", default="", help="more arguments for Snakemake")
     given = parser.parse_args(arguments)
     if given.jobs < 1:
         raise BadInput(f"jobs must be at least 1, given {given.jobs}")
     root = sources.find_root()
     if given.kind == "book":
-        jobs, work = book_jobs(root), reader.store_root() / "graph"
+        jobs, work = _chosen(book_jobs(root), given.page), store_root() / "graph"
     else:
         out = (given.out or root / "_batch").resolve()
         jobs, work = grid_jobs(read_grid(given.file), root, out), out / ".graph"
     with writing("the batch", f"give another --out, or let {STORE_VARIABLE} name another folder"):
-        status = run(jobs, root, work.resolve(), given.jobs, shlex.split(given.snakemake))
-    for job in jobs if status == 0 else []:
+        extra = shlex.split(given.snakemake)
+        status = run(jobs, root, work.resolve(), given.jobs, extra, given.dry_run)
+    for job in jobs if status == 0 and not given.dry_run else []:
         if job.output:
             print(job.output)
     return status

@@ -5,8 +5,11 @@ Runs on a bare Python before anything is installed, so it imports the standard l
     python3 -I book/companion/build/environment.py
 
 A stamp inside ``.venv`` holds the digests of what was installed. Nothing is done while the stamp
-agrees with the files; a changed lock or another Python rebuilds the environment, a changed
+agrees with the files; a changed lock or another Python makes a new environment, a changed
 ``pyproject.toml`` installs only the package again.
+
+``.venv`` is a link to ``.venv-1`` or ``.venv-2``. A new environment is made in the other one, and
+the link is turned when it is complete: until then the old one works.
 """
 
 from __future__ import annotations
@@ -28,9 +31,9 @@ try:
 except ImportError:  # Windows: no two installations at once are guarded against there
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["OLDEST_PYTHON", "ensure", "main", "state_of", "torch_requirement", "work_needed"]
-
 OLDEST_PYTHON = (3, 11)
+_STAMP = "posterior-collapse-stamp.json"
+_UNREACHABLE = re.compile("(?s)connection broken.*No matching distribution|Max retries exceeded")
 
 
 def torch_requirement(requirements: str) -> str:
@@ -84,9 +87,19 @@ def work_needed(stamp: Path, wanted: dict[str, str]) -> tuple[str, str]:
 
 
 def _pip(venv: Path, *arguments: str) -> None:
-    """Run the environment's pip, quiet but for errors."""
+    """Run the environment's pip, which is heard only when it fails.
+
+    Raises:
+        SystemExit: it failed, in one line where nothing could be fetched.
+    """
     command = [str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
-    subprocess.run([*command, *arguments], check=True)
+    command += ["--retries", "1", "--timeout", "20", *arguments]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode == 0:
+        return
+    if _UNREACHABLE.search(done.stderr):
+        raise SystemExit("no network: packages are fetched once, so call this again with one")
+    raise SystemExit(f"{done.stderr}the installation stopped: {' '.join(command)}")
 
 
 def _create(root: Path, venv: Path) -> None:
@@ -99,6 +112,20 @@ def _create(root: Path, venv: Path) -> None:
             "could not create .venv: this Python lacks the venv or ensurepip module "
             "(on Debian and Ubuntu: apt-get install python3-venv)"
         )
+
+
+def _turn(link: Path, venv: Path) -> None:
+    """Let ``.venv`` be a new environment, and remove the one that it was."""
+    old = link.resolve()
+    if link.is_dir() and not link.is_symlink():  # of an earlier version
+        old = link.with_name(".venv-0")
+        os.replace(link, old)
+    part = link.with_name(".venv-link")
+    part.unlink(missing_ok=True)
+    part.symlink_to(venv.name)
+    os.replace(part, link)
+    if old != venv.resolve():
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _find_companion(root: Path, venv: Path) -> None:
@@ -123,29 +150,30 @@ def ensure(root: Path) -> str:
         The work that was done: ``"none"``, ``"package"`` or ``"everything"``.
 
     Raises:
-        subprocess.CalledProcessError: if pip fails; the stamp is then absent, so that the next
-            call starts again.
+        SystemExit: pip fails; a new environment is then left where nobody uses it.
     """
-    venv = root / ".venv"
-    stamp = venv / "posterior-collapse-stamp.json"
+    link = root / ".venv"
     wanted = state_of(root)
     with _alone(root):
-        work, reason = work_needed(stamp, wanted)
+        work, reason = work_needed(link / _STAMP, wanted)
         if work == "none":
             return work
         start = time.monotonic()
-        stamp.unlink(missing_ok=True)
+        venv = link
         if work == "everything":
             print(f"[environment] creating .venv ({reason}); this takes a few minutes", flush=True)
+            venv = root / (".venv-2" if link.resolve().name == ".venv-1" else ".venv-1")
             _create(root, venv)
             print("[environment] installing requirements.lock, checked by hash", flush=True)
-            _pip(venv, "install", "-qq", "--no-deps", "--require-hashes", "-r", "requirements.lock")
+            _pip(venv, "install", "-q", "--no-deps", "--require-hashes", "-r", "requirements.lock")
             print(f"[environment] installing {wanted['torch']}", flush=True)
-            _pip(venv, "install", "-qq", wanted["torch"])
+            _pip(venv, "install", "-q", wanted["torch"])
         print("[environment] installing this package, editable", flush=True)
-        _pip(venv, "install", "-qq", "--no-deps", "--no-build-isolation", "-e", ".")
+        _pip(venv, "install", "-q", "--no-deps", "--no-build-isolation", "-e", ".")
         _find_companion(root, venv)
-        stamp.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+        (venv / _STAMP).write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+        if venv != link:
+            _turn(link, venv)
         print(f"[environment] .venv is ready after {time.monotonic() - start:.0f} s", flush=True)
     return work
 
@@ -162,8 +190,6 @@ def main() -> None:
     os.chdir(root)
     try:
         ensure(root)
-    except subprocess.CalledProcessError as error:
-        raise SystemExit(f"the installation stopped: {' '.join(error.cmd)}") from error
     except OSError as error:
         raise SystemExit(f"no .venv can be made here, copy the book elsewhere: {error}") from error
 

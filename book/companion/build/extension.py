@@ -3,9 +3,10 @@
 Used by ``_config.yml``. It gives myst-nb the papermill run of each source notebook, and puts the
 answer of a page right under its question. It tells Sphinx which pages are out of date, since Sphinx
 looks only at the times of the sources. Prose pages get what they ask for with the directive
-``computed``, and every page a link to the glossary where it uses a term first. And where the
-vendored scripts are missing it switches formulas to MathML and sliders to still frames, with a
-banner that says so.
+``computed``, and every page a link to the glossary where it uses a term first. It keeps pages light,
+and readable for screen readers: each loads the scripts that it uses, and the theme's icons are those
+that some page shows. And where the vendored scripts are missing it switches formulas to MathML,
+with a banner that says so.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from sphinx.util.math import get_node_equation_number
 from companion.build import assets, reader, sources
 from companion.build.parameters import ANSWER
 
-__all__ = ["read", "setup"]
-
 _log = logging.getLogger(__name__)
-_WIDGET = "application/vnd.jupyter.widget-view+json"
+# Script of the book -> what a page that uses it has in its body.
+_SCRIPTS = {"tables.js": "pc-table", "survey.js": "pc-survey", "code.js": "hide above-input"}
+_ICONS = "_static/scripts/fontawesome.js"  # of the theme
 _current = {"name": ""}  # the source that Sphinx reads now, for messages
 _KEYS = "posterior_collapse_keys"
 
@@ -87,10 +88,38 @@ def _without_scripts(app: Sphinx, config: Any) -> None:
     notice = assets.missing_notice()
     _log.info("[site] %s", notice)
     config.html_math_renderer = "mathml"
-    config.nb_ipywidgets_js = {}
-    overrides = list(config.nb_mime_priority_overrides)
-    config.nb_mime_priority_overrides = [*overrides, ("*", _WIDGET, None)]
     config.html_theme_options = {**config.html_theme_options, "announcement": notice}
+
+
+def _scripts(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """Load what a page uses, and nothing else."""
+    body = str(context.get("body", ""))
+    for script, mark in _SCRIPTS.items():
+        if mark in body:
+            app.add_js_file(script)
+
+
+# What other extensions write -> what screen readers can make sense of: a name that is not the text
+# in view, and a list without items of a list.
+_NAMES = {' aria-label="Toggle hidden content"': "", '<div role="list" class="cit': '<div class="cit'}
+
+
+def _named(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """Mend the names and roles that other extensions give."""
+    for wrong, right in _NAMES.items():
+        if "body" in context:
+            context["body"] = context["body"].replace(wrong, right)
+
+
+def _lighten(app: Sphinx, error: Exception | None) -> None:
+    """Take the icons that no page shows out of the theme's script."""
+    script = Path(app.outdir) / _ICONS
+    if error is not None or not script.is_file():
+        return
+    others = [path for path in Path(app.outdir).rglob("*.js") if path != script]
+    sources_ = [*Path(app.outdir).rglob("*.html"), *others]
+    pages = (path.read_text(encoding="utf-8", errors="replace") for path in sources_)
+    script.write_text(assets.used_icons(script.read_text(encoding="utf-8"), pages), encoding="utf-8")
 
 
 def _without_thebe(app: Sphinx, config: Any) -> None:
@@ -214,6 +243,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-resolved", _link_terms)
     app.connect("config-inited", _without_scripts)
     app.connect("config-inited", _without_thebe)
+    app.connect("html-page-context", _scripts)
+    app.connect("html-page-context", _named)
+    app.connect("build-finished", _lighten)
     app.connect("source-read", _note_source)
     app.connect("env-get-outdated", _outdated)
     app.setup_extension("sphinx.ext.autodoc")  # whose event the next line names

@@ -15,8 +15,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["settings"]
-
 _FILE = "k.json"  # what the kernel reads; short, because its name begins those of the sockets
 _LONGEST = "k-ipc-5"  # of the five sockets, which are numbered from one
 _log = logging.getLogger(__name__)

@@ -16,22 +16,6 @@ from typing import Any
 
 from posterior_collapse.errors import LARGEST_SEED, BadInput, nearest, whole
 
-__all__ = [
-    "ANSWER",
-    "DEVICES",
-    "SCALES",
-    "Page",
-    "assigned_names",
-    "begin",
-    "check_choice",
-    "check_device",
-    "check_names",
-    "check_scale",
-    "check_seeds",
-    "remembered",
-    "unknown_parameters",
-]
-
 SCALES = ("smoke", "quick", "medium", "large", "paper")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 

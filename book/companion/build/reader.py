@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -21,7 +22,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,20 +36,7 @@ from companion.build import kernels
 from posterior_collapse.errors import BadInput, PosteriorCollapseError, program
 from companion.build import parameters as checks
 from companion.build import sources
-from posterior_collapse.places import named_path, store_root, writing
-
-__all__ = [
-    "PageFailed",
-    "decided_by",
-    "execute",
-    "injected_parameters",
-    "is_stored",
-    "main",
-    "page_key",
-    "read",
-    "store_root",
-    "stored_page",
-]
+from posterior_collapse.places import move, named_path, store_root, writing
 
 SCALE_VARIABLE = "POSTERIOR_COLLAPSE_SCALE"
 SEEDS_VARIABLE = "POSTERIOR_COLLAPSE_SEEDS"
@@ -113,17 +100,35 @@ def _own_methods_digest() -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest() if file and file.is_file() else "none"
 
 
-def decided_by(root: Path) -> dict[str, str]:
-    """What decides every page, apart from its own text and parameters, as digests by name."""
+def _code_now() -> dict[str, str]:
+    """Digests of the two packages as their files are now."""
     library = Path(posterior_collapse.__file__).resolve().parent
     companion = Path(__file__).resolve().parents[1]
+    return {
+        "library": _files_digest(library, ("*.py", "*.yml", "*.json")),
+        "companion": _files_digest(companion, ("*.py",)),
+    }
+
+
+# Taken once a process, as is what it imports: a later edit is not what runs here.
+imported_code = functools.lru_cache(maxsize=1)(_code_now)
+
+
+def refuse_edited() -> None:
+    """Raise, in a process that forks jobs, if a file was edited since it imported the packages."""
+    if imported_code() != _code_now():
+        raise PosteriorCollapseError("the packages were edited while they were imported")
+
+
+def decided_by(root: Path, code: Mapping[str, str]) -> dict[str, str]:
+    """What decides every page, apart from its own text and parameters, as digests by name."""
     versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "papermill")}
     lock = root / "requirements.lock"
     corpora = hashlib.sha256(json.dumps(_data_folder_state()).encode()).hexdigest()
     return {
-        "library": _files_digest(library, ("*.py", "*.yml", "*.json")),
-        "companion": _files_digest(companion, ("*.py",)),
+        **code,
         "data": _files_digest(root / "data", ("*",)),
+        "explorers": _files_digest(root / "book" / "static" / "explorers", ("*.js",)),
         "corpora": corpora,
         "own methods": _own_methods_digest(),
         "lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else "none",
@@ -136,12 +141,48 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def page_key(text: str, injected: Mapping[str, object], root: Path) -> str:
-    """Hex digest under which the executed form of a source is kept."""
-    parts = {"text": text, "injected": dict(injected), "by": decided_by(root)}
+def page_parts(
+    text: str, injected: Mapping[str, object], root: Path, code: Mapping[str, str] | None = None
+) -> dict[str, object]:
+    """All that decides the executed form of a source, by name.
+
+    Args:
+        text: the source.
+        injected: the parameters that replace its own.
+        root: the repository.
+        code: digests of the packages; None takes those of what this process has imported.
+    """
+    by = decided_by(root, code or imported_code())
+    parts: dict[str, object] = {"text": text, "parameters": dict(injected), **by}
     if '"reads"' in text and sources.reads_pages(sources.parse(text, "a page")):
         parts["pages"] = {name: _digest(root / name) for name in sources.toc_notebooks(root)}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return parts
+
+
+def part_digest(part: object) -> str:
+    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
+
+
+def page_key(
+    text: str, injected: Mapping[str, object], root: Path, code: Mapping[str, str] | None = None
+) -> str:
+    """Hex digest of a page's parts, under which its executed form is kept."""
+    return part_digest(page_parts(text, injected, root, code))
+
+
+def why(name: str, parts: Mapping[str, object]) -> str:
+    """Why a page has to run: what differs from the stored page of its source that is nearest."""
+    now = {part: part_digest(value) for part, value in parts.items()}
+    changes: list[list[str]] = []
+    for path in (store_root() / "pages").glob("*.ipynb"):
+        with contextlib.suppress(OSError, *sources.UNREADABLE):
+            page = json.loads(path.read_bytes())["metadata"]["posterior_collapse"]["page"]
+            if page["source"] == name:
+                changes.append([part for part in now if now[part] != page["parts"].get(part)])
+    nearest = min(changes, key=len, default=None)
+    if nearest is None:
+        return "never executed"
+    return f"changed: {', '.join(nearest)}" if nearest else "its copy is missing or changed"
 
 
 def stored_page(key: str) -> Path:
@@ -154,14 +195,29 @@ def is_stored(key: str) -> bool:
     path = stored_page(key)
     if not path.exists():
         return False
+    reason = _damage(path, key)
+    if reason:
+        _log.warning("the stored page %s is damaged (%s): set aside, executed again", path, reason)
+        with contextlib.suppress(OSError):  # of a store that cannot be written
+            os.replace(path, path.with_suffix(".damaged"))
+    return not reason
+
+
+def _damage(path: Path, key: str) -> str:
+    """What is wrong with a stored page; empty if nothing is."""
     try:
-        nbformat.read(path, as_version=4)
+        if _digest(path) != path.with_suffix(".sha256").read_text(encoding="ascii"):
+            return "its digest is wrong"
+        found = key_of(nbformat.read(path, as_version=4))
     except (OSError, *sources.UNREADABLE) as error:
-        aside = path.with_suffix(".damaged")
-        _log.warning("the stored page %s is damaged (%s): set aside, executed again", path, error)
-        os.replace(path, aside)
-        return False
-    return True
+        return str(error)
+    return "" if found == key else "it is another page's file"
+
+
+def key_of(page: Any) -> str | None:
+    """The key that an executed page carries, if it has one."""
+    found: str | None = page.metadata.get("posterior_collapse", {}).get("page", {}).get("key")
+    return found
 
 
 @contextlib.contextmanager
@@ -235,8 +291,6 @@ def execute(text: str, injected: Mapping[str, object], root: Path, name: str) ->
     Raises:
         PageFailed: if a cell raises; the run up to there is kept under ``pages/failed``.
     """
-    from papermill.exceptions import PapermillExecutionError
-
     key = page_key(text, injected, root)
     place = stored_page(key)
     if is_stored(key):  # as in a store that cannot be written
@@ -247,29 +301,59 @@ def execute(text: str, injected: Mapping[str, object], root: Path, name: str) ->
     with filelock.FileLock(locks / f"page-{key}.lock"):
         if is_stored(key):
             return place
-        with tempfile.TemporaryDirectory(prefix="page-", dir=place.parent) as folder:
-            source, target = Path(folder) / "source.ipynb", Path(folder) / "run.ipynb"
-            source.write_text(text, encoding="utf-8")
-            try:
-                _papermill(_literal(source), _literal(target), injected, root)
-            except PapermillExecutionError as error:
-                kept = place.parent / "failed" / f"{Path(name).stem}-{key[:12]}.ipynb"
-                kept.parent.mkdir(exist_ok=True)
-                if target.exists():
-                    os.replace(target, kept)
-                raise _failure(name, error, kept) from None
-            _sign(target, key, name)
-            os.replace(target, place)
+        folder = place.with_suffix(".part")
+        shutil.rmtree(folder, ignore_errors=True)  # of one that was killed
+        folder.mkdir()
+        try:
+            target = _run(text, injected, root, name, folder)
+            parts = page_parts(text, injected, root, _code_now())
+            if part_digest(parts) != key:
+                raise PageFailed(
+                    f"{name} is not kept: the packages or the data were changed while it ran, so "
+                    "nobody knows which of them it shows; ask again"
+                )
+            _keep(target, name, parts)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     return place
 
 
-def _sign(path: Path, key: str, name: str) -> None:
-    """Note in the run which source it comes from, in place of the temporary paths."""
-    run = nbformat.read(path, as_version=4)
-    run.metadata.setdefault("posterior_collapse", {})["page"] = {"key": key, "source": name}
-    for entry in ("input_path", "output_path"):
+def _run(text: str, injected: Mapping[str, object], root: Path, name: str, folder: Path) -> Path:
+    """Execute a page in a folder; returns the run.
+
+    Raises:
+        PageFailed: a cell raises, or the kernel ends.
+    """
+    from papermill.exceptions import PapermillExecutionError
+
+    source, target = folder / "source.ipynb", folder / "run.ipynb"
+    source.write_text(text, encoding="utf-8")
+    try:
+        _papermill(_literal(source), _literal(target), injected, root)
+    except PapermillExecutionError as error:
+        kept = folder.parent / "failed" / f"{Path(name).stem}-{folder.stem[:12]}.ipynb"
+        kept.parent.mkdir(exist_ok=True)
+        if target.exists():
+            os.replace(target, kept)
+        raise _failure(name, error, kept) from None
+    except RuntimeError as error:  # of nbclient, for a kernel that does not answer any more
+        raise PageFailed(f"{name} is not finished: {error}; ask again") from error
+    return target
+
+
+def _keep(target: Path, name: str, parts: Mapping[str, object]) -> None:
+    """Put a run into the store, with its digest, and note in it what it was made from."""
+    run, key = nbformat.read(target, as_version=4), part_digest(parts)
+    digests = {part: part_digest(value) for part, value in parts.items()}
+    page = {"key": key, "source": name, "parts": digests}
+    run.metadata.setdefault("posterior_collapse", {})["page"] = page
+    for entry in ("input_path", "output_path"):  # temporary ones
         run.metadata.get("papermill", {}).pop(entry, None)
-    nbformat.write(run, path)
+    nbformat.write(run, target)
+    digest = target.with_suffix(".sha256")
+    digest.write_text(_digest(target), encoding="ascii")
+    for part in (digest, target):
+        move(part, stored_page(key).with_suffix(part.suffix))
 
 
 def read(text: str, name: str = "") -> Any:

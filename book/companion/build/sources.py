@@ -27,27 +27,13 @@ import yaml
 
 from posterior_collapse.errors import BadInput, nearest
 
-__all__ = [
-    "UNREADABLE",
-    "RunRequest",
-    "begin_choices",
-    "begin_names",
-    "default_parameters",
-    "find_root",
-    "list_notebooks",
-    "parse",
-    "problems",
-    "reads_pages",
-    "requested_runs",
-    "toc_notebooks",
-]
-
 # what nbformat raises on a text that is no notebook, or half of one
 UNREADABLE = (
     ValueError,
     TypeError,
     AttributeError,
     KeyError,
+    RecursionError,
     nbformat.ValidationError,
     nbformat.reader.NotJSONError,
 )
@@ -188,12 +174,6 @@ def _begin_call(notebook: Any) -> ast.Call | None:
     return None
 
 
-def begin_names(notebook: Any) -> set[str] | None:
-    """Keyword names that the page hands to ``companion.begin``, or None if it never calls it."""
-    call = _begin_call(notebook)
-    return None if call is None else {word.arg for word in call.keywords if word.arg}
-
-
 def begin_choices(notebook: Any) -> dict[str, list[str]]:
     """The allowed values of the page's own parameters, where the call spells them out."""
     found = {}
@@ -232,37 +212,4 @@ def requested_runs(notebook: Any, name: str) -> list[RunRequest]:
             for key, values in entry.get("when", {}).items()
         }
         found.append(RunRequest(recipe, tuple(methods), when, entry.get("scale")))
-    return found
-
-
-def problems(text: str, name: str) -> list[str]:
-    """Everything that is wrong with a source notebook, as sentences; empty when all is well."""
-    notebook = parse(text, name)
-    found = []
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    if any(cell.outputs or cell.execution_count is not None for cell in code):
-        found.append("it holds outputs or execution counts: run nbstripout on it")
-    if "widgets" in notebook.metadata:
-        found.append("it holds widget state: run nbstripout on it")
-    if len(_parameter_cells(notebook)) != 1:
-        found.append("it needs exactly one cell tagged parameters")
-    elif not code or _TAG not in code[0].metadata.get("tags", []):
-        found.append("its first code cell must be the one tagged parameters")
-    if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
-        found.append("its kernelspec must be python3")
-    try:
-        declared = set(default_parameters(notebook, name))
-        taken = begin_names(notebook)
-        if taken is None:
-            found.append("it never calls companion.begin")
-        elif taken != declared:
-            found.append(
-                f"the parameters cell assigns {sorted(declared)} but companion.begin is given "
-                f"{sorted(taken)}"
-            )
-        for request in requested_runs(notebook, name):
-            if not set(request.when) <= declared:
-                found.append(f"runs depend on {sorted(request.when)}, which are no parameters")
-    except BadInput as error:
-        found.append(str(error))
     return found

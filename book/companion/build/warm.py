@@ -5,37 +5,52 @@ long as many a small training. A graph of a hundred trainings and thirty pages i
 with this module: ``serve`` starts the process, ``command`` rewrites a job's command so that it
 asks that process to fork, and ``main``, which that command runs, waits for the fork and ends as it
 ends. Without such a process, on another machine or system, the job runs as it always did.
+(The standard library's forkserver forks for the process that started it alone.)
 
-The fork gets the asker's folder, environment, input and output, and dies with the asker.
+**A job runs at most once.** The asker hears that its job begins before it does, and runs it
+itself only if the connection ends without that word, however long it takes.
+
+**Nothing outlives the one who started it.** The process, its forks, and what is started in its
+group end when the pipe from there closes, also by SIGKILL. A fork ends with its asker. It does
+not end with the process that forked it, so a job that has begun is finished without that.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
 import os
 import runpy
-import selectors
+import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["VARIABLE", "command", "main", "serve"]
-
 VARIABLE = "POSTERIOR_COLLAPSE_WARM"  # names the socket of the process that forks
-_FORKED = b"+"  # what an asker hears when its job has begun
-_PATIENCE = 10.0  # seconds that an asker may take for its request
+_BEGINS = b"+"  # what an asker hears before its job begins
+_GRACE = 5.0  # seconds that a job has for its end, once it is asked to
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 _FIGURES = "module://matplotlib_inline.backend_inline"  # ipykernel's backend of matplotlib
-_FORWARDED = (signal.SIGINT, signal.SIGTERM)
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NAME = "companion.build.warm"
+
+
+class Forks(NamedTuple):
+    """What the jobs of a process that forks are started with."""
+
+    variables: dict[str, str]  # for their environment
+    group: int  # process group that ends with it; 0, a new group, where there is none
 
 
 def command(words: Sequence[str]) -> list[str]:
@@ -50,37 +65,40 @@ def command(words: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def serve(modules: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Start the process that forks, and stop it at the end.
+def serve(modules: Sequence[str]) -> Iterator[Forks]:
+    """Start the process that forks, and stop it and its group at the end.
 
     Args:
         modules: what it imports, and after a colon a function that it calls, whose result the
             module keeps; a module that it cannot import is left to the jobs.
 
     Yields:
-        The variables that a job's environment needs; none where a process with these libraries
-        cannot be forked safely, as on macOS, or where the folder for temporary files cannot hold a
-        socket, for example because its path is too long.
+        What jobs need: a folder for temporary files, which is gone at the end, and the way to the
+        process. There is none where it cannot be forked safely, as on macOS, or where the folder
+        cannot hold a socket, as under a long path.
     """
     with tempfile.TemporaryDirectory(prefix="warm-") as folder:
+        variables = {"TMPDIR": folder}
         path = str(Path(folder) / "socket")
-        process = _start(path, modules) if sys.platform == "linux" else None
+        process = _start(path, modules, variables) if sys.platform == "linux" else None
         if process is None:
-            yield {}
+            yield Forks(variables, 0)
             return
         try:
-            yield {VARIABLE: path}
+            yield Forks({**variables, VARIABLE: path}, process.pid)
         finally:
             assert process.stdin is not None
             process.stdin.close()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(2 * _GRACE)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
-def _start(path: str, modules: Sequence[str]) -> subprocess.Popen[bytes] | None:
+def _start(
+    path: str, modules: Sequence[str], variables: Mapping[str, str]
+) -> subprocess.Popen[bytes] | None:
     """Start the process that forks, listening at a path; None where there can be no socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         try:
@@ -92,7 +110,8 @@ def _start(path: str, modules: Sequence[str]) -> subprocess.Popen[bytes] | None:
             [sys.executable, "-m", _NAME, "--serve", str(listener.fileno()), *modules],
             pass_fds=[listener.fileno()],
             stdin=subprocess.PIPE,  # its end is the sign that we are gone
-            start_new_session=True,  # Ctrl-C reaches the askers, who pass it on
+            process_group=0,  # Ctrl-C reaches the one who started us, who ends the group
+            env={**os.environ, **variables},
         )
 
 
@@ -106,119 +125,103 @@ class _Request(NamedTuple):
     descriptors: Sequence[int]  # input, output and errors of the asker
 
 
-class _Server:
-    """Accepts jobs, forks for each, passes signals on and tells how the fork ended."""
-
-    def __init__(self, listener: socket.socket) -> None:
-        self.listener = listener
-        self.left = False
-        self.jobs: dict[int, socket.socket] = {}  # process -> the asker's connection
-        self.selector = selectors.DefaultSelector()
-        self.bell, ring = socket.socketpair()
-        ring.setblocking(False)
-        self.ring = ring
-        signal.set_wakeup_fd(ring.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        self.selector.register(listener, selectors.EVENT_READ, self._accept)
-        self.selector.register(self.bell, selectors.EVENT_READ, self._reap)
-        self.selector.register(sys.stdin, selectors.EVENT_READ, self._leave)
-
-    def run(self) -> _Request | None:
-        """Serve until the one who started us is gone; in a fork, return what it has to do."""
-        while not self.left:
-            for key, _ in self.selector.select():
-                request = key.data()
-                if request is not None:
-                    return request
-        return None
-
-    def _accept(self) -> _Request | None:
-        """Fork for a new asker; returns its request in the fork."""
-        connection, _ = self.listener.accept()
-        request = _receive(connection)
-        if request is None:
-            connection.close()
-            return None
+def _serve(descriptor: int, modules: Sequence[str]) -> int:
+    """Import the modules and fork for every asker; a fork returns when its job is done."""
+    listener = socket.socket(fileno=descriptor)
+    for entry in modules:
+        name, _, function = entry.partition(":")
+        with contextlib.suppress(ImportError):
+            module = importlib.import_module(name)
+            if function:
+                getattr(module, function)()
+    gc.freeze()  # the forks share what is here; a collection would copy it
+    signal.signal(signal.SIGTERM, lambda *_: None)  # of the whole group: see _leave
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who look after jobs
+    while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
+        connection, _ = listener.accept()
         try:
-            child = os.fork()
-        except OSError:  # no memory, or too many processes: the job may have more luck by itself
-            child = -1
-        if child == 0:
-            self._let_go()
-            connection.close()
-            return request
-        for descriptor in request.descriptors:
-            os.close(descriptor)
-        if child < 0:
-            connection.close()
-            return None
-        with contextlib.suppress(OSError):
-            connection.sendall(_FORKED)
-        self.jobs[child] = connection
-        self.selector.register(
-            connection, selectors.EVENT_READ, lambda: self._forward(child, connection)
-        )
-        return None
+            process = os.fork()
+        except OSError:  # too many processes: the job runs by itself
+            process = -1
+        if process == 0:
+            listener.close()
+            _work(_look_after(connection))
+            return 0
+        connection.close()
+    _leave(Path(listener.getsockname()).parent)
+    return 0
 
-    def _let_go(self) -> None:
-        """Close, in a fork, all that is the server's."""
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        self.selector.close()
-        for other in (self.listener, self.bell, self.ring, *self.jobs.values()):
-            other.close()
 
-    def _forward(self, child: int, connection: socket.socket) -> None:
-        """Pass the asker's signals on; without an asker, end its fork."""
-        if self.jobs.get(child) is not connection:
-            return  # the fork has ended in the same moment
+def _leave(folder: Path) -> None:
+    """End the whole group, because the one who started us is gone; we are in it."""
+    os.killpg(0, signal.SIGTERM)
+    end = time.monotonic() + _GRACE
+    with contextlib.suppress(ChildProcessError):  # raised when none is left
+        while os.waitpid(-1, os.WNOHANG) and time.monotonic() < end:
+            time.sleep(0.02)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _look_after(connection: socket.socket) -> _Request:
+    """Fork an asker's job and tell how it ends; returns in the job, and nowhere else."""
+    request = _receive(connection)
+    if request is None:
+        os._exit(1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    own = os.getpid()
+    try:
+        _announce(connection)
+        job = os.fork()
+    except OSError:  # the asker is gone, or there are too many processes
+        os._exit(1)
+    if job == 0:
+        connection.close()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+        if os.getppid() != own:  # it has died already
+            os._exit(1)
+        return request
+    for descriptor in request.descriptors:
+        os.close(descriptor)
+    _wait(job, connection)
+    status = os.waitstatus_to_exitcode(os.waitpid(job, 0)[1])
+    with contextlib.suppress(OSError):
+        connection.sendall(f"{status}\n".encode())
+    os._exit(0)
+
+
+def _announce(connection: socket.socket) -> None:
+    connection.sendall(_BEGINS)  # from now on the asker never runs the job itself
+
+
+def _wait(job: int, connection: socket.socket) -> None:
+    """Wait for a job's end and pass the asker's signals on; without an asker, end the job."""
+    ended = os.pidfd_open(job)
+    while ended not in select.select([ended, connection.fileno()], [], [])[0]:
         try:
-            signals = connection.recv(64, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return
+            signals = connection.recv(64)
         except OSError:
             signals = b""
-        if not signals:
-            self.selector.unregister(connection)
         for number in signals or bytes([signal.SIGTERM]):
-            with contextlib.suppress(OSError):  # no such signal
-                os.kill(child, number)
-
-    def _reap(self) -> None:
-        """Tell the askers of ended forks how they ended."""
-        self.bell.recv(4096)
-        while self.jobs:
-            child, status = os.waitpid(-1, os.WNOHANG)
-            if child == 0:
-                return
-            connection = self.jobs.pop(child)
-            with contextlib.suppress(KeyError):
-                self.selector.unregister(connection)
-            with contextlib.suppress(OSError):
-                connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
-            connection.close()
-
-    def _leave(self) -> None:
-        """End every fork, because the one who started us is gone."""
-        for child in self.jobs:
-            os.kill(child, signal.SIGTERM)
-        self.left = True
+            signal.pidfd_send_signal(ended, number)
+        if not signals:
+            if not select.select([ended], [], [], _GRACE)[0]:
+                signal.pidfd_send_signal(ended, signal.SIGKILL)
+            return
 
 
 def _receive(connection: socket.socket) -> _Request | None:
-    """The request of an asker; None if it goes away, or says nothing for long, or is no asker."""
-    connection.settimeout(_PATIENCE)
-    descriptors: list[int] = []
+    """The request of an asker; None if it goes away or is no asker."""
     try:
         data, descriptors, _, _ = socket.recv_fds(connection, 1 << 16, 3)
-        while data and not data.endswith(b"\n"):
+        while not data.endswith(b"\n"):
             more = connection.recv(1 << 16)
-            data = data + more if more else b""
-        connection.settimeout(None)
+            if not more:
+                return None
+            data += more
         return _Request(**json.loads(data), descriptors=tuple(descriptors))
     except (OSError, ValueError, TypeError):
-        for descriptor in descriptors:
-            os.close(descriptor)
         return None
 
 
@@ -241,32 +244,7 @@ def _work(request: _Request) -> None:
     runpy.run_module(request.module, run_name="__main__", alter_sys=True)
 
 
-def _serve(descriptor: int, modules: Sequence[str]) -> int:
-    """Import the modules, fork for every asker; a fork does its work and ends the interpreter."""
-    listener = socket.socket(fileno=descriptor)
-    for entry in modules:
-        name, _, function = entry.partition(":")
-        with contextlib.suppress(ImportError):
-            module = importlib.import_module(name)
-            if function:
-                getattr(module, function)()
-    gc.freeze()  # the forks share what is here; a collection would copy it
-    request = _Server(listener).run()
-    if request is not None:
-        _work(request)
-    return 0
-
-
-def _reached(connection: socket.socket) -> bool:
-    """Connect to the process that forks, if there is one."""
-    try:
-        connection.connect(os.environ[VARIABLE])
-    except (KeyError, OSError):
-        return False
-    return True
-
-
-def _ask(connection: socket.socket, module: str, arguments: Sequence[str]) -> int | None:
+def _ask(module: str, arguments: Sequence[str]) -> int | None:
     """Have a job forked, pass signals on to it, and return its exit status; None if none began."""
     request = {
         "module": module,
@@ -275,25 +253,24 @@ def _ask(connection: socket.socket, module: str, arguments: Sequence[str]) -> in
         "environment": dict(os.environ),
     }
     data = json.dumps(request).encode() + b"\n"
-    try:
-        sent = socket.send_fds(connection, [data], [0, 1, 2])
-        connection.sendall(data[sent:])
-        if connection.recv(1) != _FORKED:
-            return None
-    except OSError:
-        return None
-    for number in _FORWARDED:
-        signal.signal(number, lambda given, _: connection.send(bytes([given])))
-    answer = b""
-    while not answer.endswith(b"\n"):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
-            received = connection.recv(64)
-        except OSError:
-            received = b""
-        if not received:
-            print("the process that forks jobs has died", file=sys.stderr)
-            return 1
-        answer += received
+            connection.connect(os.environ[VARIABLE])
+            sent = socket.send_fds(connection, [data], [0, 1, 2])
+            connection.sendall(data[sent:])
+            if connection.recv(1) != _BEGINS:
+                return None
+        except (KeyError, OSError):
+            return None
+        for number in _FORWARDED:
+            signal.signal(number, lambda given, _: connection.send(bytes([given])))
+        answer = b""
+        with contextlib.suppress(OSError):
+            while not answer.endswith(b"\n") and (received := connection.recv(64)):
+                answer += received
+    if not answer.endswith(b"\n"):
+        print("the job has been killed with the process that looked after it", file=sys.stderr)
+        return 1
     status = int(answer)
     return 128 - status if status < 0 else status
 
@@ -303,14 +280,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["--serve"]:
         return _serve(int(words[1]), words[2:])
-    module, *rest = words
-    status = None
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        if _reached(connection):
-            status = _ask(connection, module, rest)
+    status = _ask(words[0], words[1:])
     if status is not None:
         return status
-    os.execv(sys.executable, [sys.executable, "-m", module, *rest])
+    os.execv(sys.executable, [sys.executable, "-m", *words])
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def _bounds(runs: Sequence[Result], name: str) -> tuple[float, float]:
         # An estimate may pass zero, and the cap, by its own standard error.
         values = [float(r.metrics[name]) for r in runs]
         return min(0.0, *values), max(math.log(max(points)) if points else math.inf, *values)
-    if name.startswith("probe_"):
+    if name == "accuracy" or name.startswith("probe_"):
         return 0.0, 1.0
     return -math.inf, math.inf
 

@@ -4,15 +4,18 @@ Each is a JSON file of metrics, history and provenance, and an npz file of the a
 need, under ``data/results/<recipe>/``.
 ``python -m companion.claims.reference`` computes those that are missing; it goes on where it was
 stopped. With ``--again`` it measures those that are there with this version's measures.
+A result holds digests of its content and its arrays, and is refused where they are wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -32,6 +35,7 @@ from companion.build import warm
 from companion.claims import groups as benchmarks
 from companion.claims.printed import repository
 from posterior_collapse.errors import BadInput, nearest, program
+from posterior_collapse.places import move
 from posterior_collapse.runs import (
     Run,
     Spec,
@@ -85,6 +89,11 @@ _ARRAYS = (
 _KEPT_OF_EACH = "each_probe_"  # and those whose names begin so: one for each number of labels
 # What a run needs is imported once; the digest is taken then, of what has been imported.
 _WARM = ("companion.claims.reference", "posterior_collapse.runs.spec:sources_digest")
+_LARGEST = 2**26  # bytes of a file, or of its arrays unpacked; a hundred times what one needs
+_UNREADABLE = (
+    *(ValueError, TypeError, KeyError, RecursionError, MemoryError, OSError, EOFError),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError),
+)
 _REPEATS = 10  # evaluation seeds of one trained model (He et al. 2019, appendix D)
 
 
@@ -151,16 +160,23 @@ def export(run: Run, evaluations: list[dict[str, Any]]) -> Path:
     }
     needed = {name: run.arrays[name] for name in _ARRAYS if name in run.arrays}
     needed |= {name: x for name, x in run.arrays.items() if name.startswith(_KEPT_OF_EACH)}
-    arrays = path.with_suffix(".npz")
-    _replace(arrays, lambda part: np.savez_compressed(part, **needed))  # type: ignore[arg-type]
-    content["digests"] = {"arrays": _digest(arrays.read_bytes()), "content": _of_content(content)}
-    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    _replace(path, lambda part: part.write_text(text, encoding="utf-8"))
+    # both are whole before either is moved, and a reader between the moves refuses the pair
+    parts = {file: file.with_name(f"part-{file.name}") for file in (path.with_suffix(".npz"), path)}
+    packed, written = parts.values()
+    np.savez_compressed(packed, **needed)  # type: ignore[arg-type]
+    content["digests"] = {"arrays": _digest(packed.read_bytes()), "content": _of_content(content)}
+    written.write_text(_text(content), encoding="utf-8")
+    for place, part in parts.items():
+        move(part, place)
     return path
 
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _text(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def _of_content(content: dict[str, Any]) -> str:
@@ -169,25 +185,26 @@ def _of_content(content: dict[str, Any]) -> str:
     return _digest(json.dumps(rest, sort_keys=True).encode())
 
 
-def _require_digests(content: dict[str, Any], arrays: Path) -> None:
-    """Compare a result with the digests in it; older results have none.
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """JSON and arrays of a result, compared with the digests in it.
 
     Raises:
-        ValueError: one of them is wrong.
+        ValueError: one of them is wrong, or a file is too large to be one of ours.
     """
-    digests = content.get("digests")
-    if digests is None:
-        return
-    if digests["content"] != _of_content(content):
+    files = path, path.with_suffix(".npz")
+    if max(file.stat().st_size for file in files) > _LARGEST:
+        raise ValueError(f"a file of more than {_LARGEST} bytes")
+    text, packed = (file.read_bytes() for file in files)
+    content = json.loads(text)
+    if text != _text(content).encode() or content["digests"]["content"] != _of_content(content):
         raise ValueError("the digest of its content is wrong")
-    if digests["arrays"] != _digest(arrays.read_bytes()):
+    if content["digests"]["arrays"] != _digest(packed):
         raise ValueError("the digest of its arrays is wrong")
-
-
-def _replace(path: Path, write: Any) -> None:
-    part = path.with_name(f"part-{path.name}")
-    write(part)
-    os.replace(part, path)
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        if sum(member.file_size for member in archive.infolist()) > _LARGEST:
+            raise ValueError(f"arrays of more than {_LARGEST} bytes")
+    with np.load(io.BytesIO(packed), allow_pickle=False) as file:
+        return content, {name: file[name] for name in file.files}
 
 
 def load(spec: Spec) -> Result:
@@ -198,18 +215,22 @@ def load(spec: Spec) -> Result:
     """
     path = _path(spec)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        _require_digests(content, path.with_suffix(".npz"))
-        with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        content, arrays = _read(path)
         history = pd.DataFrame(content["history"])
         origin = {**content["provenance"], "kind": "reference"}
         result = Result(spec, content["metrics"], history, arrays, origin, content["evaluations"])
+        if content["spec"] != spec.__dict__:
+            raise ValueError(f"it is that of {content['spec']}")
     except FileNotFoundError as error:
         raise BadInput(f"no reference result {path.name} for {spec.recipe}") from error
-    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         raise BadInput(f"the reference result {path} is damaged: {error}") from error
     return result
+
+
+def available() -> list[Spec]:
+    """Every planned run whose reference result the repository holds, the most wanted first."""
+    return [spec for spec in planned() if _path(spec).is_file()]
 
 
 def results(recipe: str, method: str, scale: str) -> list[Result]:
@@ -344,15 +365,17 @@ def _each(commands: Sequence[Sequence[str]], jobs: int) -> int:
     """Run commands, several at a time; the worst of their exit codes."""
     os.environ["OMP_NUM_THREADS"] = "1"
     with warm.serve(_WARM) as forks, ThreadPoolExecutor(jobs) as pool:
-        environment = {**os.environ, **forks}
+        environment = {**os.environ, **forks.variables}
         waiting = [
-            pool.submit(subprocess.run, command, check=False, env=environment)
+            pool.submit(subprocess.run, command, env=environment, process_group=forks.group or None)
             for command in commands
         ]
         try:
             codes = [done.result().returncode for done in as_completed(waiting)]
-        except BaseException:  # of Ctrl-C: what has not begun does not begin
+        except BaseException:  # of Ctrl-C: what has not begun does not begin, and the rest ends
             pool.shutdown(wait=False, cancel_futures=True)
+            if forks.group:
+                os.killpg(forks.group, signal.SIGTERM)
             raise
     return max(map(abs, codes), default=0)  # a run that a signal ended has a negative one
 

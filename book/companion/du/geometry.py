@@ -33,6 +33,7 @@ from companion.claims.reference import Result
 from companion.claims.table import Column, Measure, Runs, cells, differences, frame, only, values
 from companion.claims.verdicts import Check, Finding, above, below, between, decide, stated
 from companion.show.figures import COLOURS, canvas
+from companion.show.players import Track
 from posterior_collapse import methods
 from posterior_collapse.datasets import five_gaussians
 from posterior_collapse.geometry import (
@@ -234,22 +235,23 @@ def space_figure(group: Group) -> Figure:
     return figure
 
 
-def frames(group: Group) -> tuple[list[Figure], list[str]]:
-    """Posterior means of validation sequences while training goes on: figures and their labels."""
-    firsts = {method: runs[0] for method, runs in group[FIXED_BATCHES].items()}
-    times = [result.arrays["means_iteration"] for result in firsts.values()]
-    common = [int(t) for t in times[0] if all(t in other for other in times)]
-    pictures = []
-    for iteration in common:
-        figure, grid = canvas(2.15 * len(firsts), 2.9, len(firsts), squeeze=False)
-        for axes, (method, result) in zip(grid[0], firsts.items(), strict=True):
-            place = int(np.flatnonzero(result.arrays["means_iteration"] == iteration)[0])
-            labels = result.arrays["means_label"]
-            _scatter(axes, result.arrays["means_mean"][place], labels, size=7.0)
-            axes.set_title(called(method), fontsize=9)
-        _legend(figure)
-        pictures.append(figure)
-    return pictures, [f"after {iteration} updates" for iteration in common]
+def tracks(groups: Mapping[str, Group]) -> list[Track]:
+    """Posterior means of validation sequences while training goes on: every run that has them."""
+    return [
+        Track(
+            f"{title}, batches {words}",
+            called(method),
+            result.spec.seed,
+            result.arrays["means_iteration"],
+            result.arrays["means_mean"],
+            result.arrays["means_label"],
+        )
+        for title, group in groups.items()
+        for recipe, words in PARTITIONS.items()
+        for method, runs in group.get(recipe, {}).items()
+        for result in runs
+        if "means_iteration" in result.arrays
+    ]
 
 
 def _centred(name: str, distances: pd.Series) -> Check:

@@ -44,10 +44,20 @@ def _space(panel: Panel, title: str) -> str:
     )
 
 
+def _frames(basic: reference.Result, aggressive: reference.Result) -> list[tuple[int, list[Panel]]]:
+    """Both methods after the same updates: (updates, two panels)."""
+    both = np.intersect1d(basic.arrays["grid_iteration"], aggressive.arrays["grid_iteration"])
+    named = {"basic": basic, "aggressive": aggressive}
+    return [
+        (n, [Panel(t, r.spec.method, *mean_space.space_at(r, n)[1:]) for t, r in named.items()])
+        for n in map(int, both)
+    ]
+
+
 def _player() -> str:
     """Basic and aggressive training side by side; its last picture stands without scripts."""
     basic, aggressive = (runs[0] for runs in _pair())
-    frames = mean_space.frames(basic, aggressive)
+    frames = _frames(basic, aggressive)
     updates = [iteration for iteration, _ in frames]
     packed = np.stack(
         [

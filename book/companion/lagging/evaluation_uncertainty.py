@@ -16,8 +16,6 @@ from companion.numbers import number
 from posterior_collapse.errors import BadInput
 from posterior_collapse.runs import Run
 
-__all__ = ["decide", "repeat", "table", "variance_interval"]
-
 _REPEATS = 10
 # Test sentences that a page evaluates ten times; the reference results take the whole test set.
 _SENTENCES = {"smoke": 16, "quick": 100}

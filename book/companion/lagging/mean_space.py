@@ -8,7 +8,7 @@ each verdict.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from companion.claims.verdicts import Check, Finding, above, below, correlation,
 from companion.lagging.shared import least, scale_of, set_up
 from companion.numbers import spread
 from companion.show.figures import Panel
+from companion.show.players import Track
 from posterior_collapse.errors import BadInput
 
 # Updates at which figure 2 shows basic and aggressive training.
@@ -65,13 +66,26 @@ def panels(result: Result, iterations: Sequence[int]) -> list[Panel]:
     return [Panel(title, result.spec.method, *space[1:]) for title, space in named.items()]
 
 
-def frames(basic: Result, aggressive: Result) -> list[tuple[int, list[Panel]]]:
-    """Both methods after the same updates, for a slider: (updates, two panels)."""
-    both = np.intersect1d(basic.arrays["grid_iteration"], aggressive.arrays["grid_iteration"])
-    named = {"basic": basic, "aggressive": aggressive}
+def tracks(groups: Mapping[str, Mapping[str, Sequence[Result]]]) -> list[Track]:
+    """Every training with a recorded posterior mean space, for a player.
+
+    Args:
+        groups: data set, for readers -> method, for readers -> results, one a seed.
+    """
     return [
-        (n, [Panel(name, r.spec.method, *space_at(r, n)[1:]) for name, r in named.items()])
-        for n in map(int, both)
+        Track(
+            group,
+            method,
+            result.spec.seed,
+            result.arrays["grid_iteration"],
+            np.stack(
+                [result.arrays["grid_model_mean"], result.arrays["grid_inference_mean"]], axis=-1
+            ),
+        )
+        for group, rows in groups.items()
+        for method, runs in rows.items()
+        for result in runs
+        if "grid_iteration" in result.arrays
     ]
 
 

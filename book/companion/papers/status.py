@@ -28,22 +28,6 @@ from companion.claims.verdicts import Label, Reach, reach
 from companion.show.answers import kind, tally
 from posterior_collapse.errors import BadInput, nearest
 
-__all__ = [
-    "SOURCE",
-    "Box",
-    "Status",
-    "bar",
-    "boxes",
-    "collect",
-    "counts",
-    "homes",
-    "overall",
-    "statuses",
-    "summary",
-    "table",
-    "unchecked",
-]
-
 SOURCE = "notebooks/papers/status.ipynb"
 # Labels that decide nothing, the one that tells most first.
 _UNDECIDED = (

@@ -10,8 +10,6 @@ from companion.claims.reference import Result
 from companion.numbers import spread
 from posterior_collapse import methods
 
-__all__ = ["frame"]
-
 
 def frame(groups: Mapping[str, Mapping[str, Sequence[Result]]]) -> pd.DataFrame:
     """A row for each method that promises a KL: what is promised, and what became of it.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -59,12 +59,25 @@ def _is_text(cells: Sequence[str]) -> bool:
     return 2 * sum(wordy) > len(cells)
 
 
+_COLUMN = 110  # letters that fit beside each other in the column of text
+
+
+def _is_wide(rows: pd.DataFrame, cell: Callable[[Any], str]) -> bool:
+    """Whether a table needs more room than the column of text, so that it gets the margin too."""
+    longest = [
+        min(max([len(cell(value)) for value in rows[name]], default=0), 30) for name in rows.columns
+    ]
+    heads = [max(map(len, str(name).split() or [""])) for name in rows.columns]
+    return sum(max(pair) + 3 for pair in zip(longest, heads, strict=True)) > _COLUMN
+
+
 def table(
     rows: pd.DataFrame,
     caption: str,
     digits: int = 3,
     bold: Collection[tuple[int, str]] = (),
     sortable: bool = False,
+    links: Mapping[tuple[int, str], str] | None = None,
 ) -> HTML:
     """A table whose numbers are formatted and whose first column names the rows.
 
@@ -75,7 +88,9 @@ def table(
         bold: cells to set in bold, as (row number, column name).
         sortable: whether readers can sort and filter it in the site; without scripts it is a
             plain table.
+        links: where cells lead to, as (row number, column name) -> address.
     """
+    targets = links or {}
 
     def cell(value: Any) -> str:
         shown = value if isinstance(value, str) else number(value, digits)
@@ -93,11 +108,14 @@ def table(
         for column, name in enumerate(rows.columns):
             if (place, name) in bold:
                 shown[column] = f"<strong>{shown[column]}</strong>"
+            if (place, name) in targets:
+                address = html.escape(targets[place, name], quote=True)
+                shown[column] = f'<a href="{address}">{shown[column]}</a>'
         cells = f'<th scope="row">{shown[0]}</th>' + "".join(
             f"<td{kind}>{value}</td>" for value, kind in zip(shown[1:], kinds[1:], strict=True)
         )
         body.append(f"<tr>{cells}</tr>")
-    kind = " pc-sortable" if sortable else ""
+    kind = (" pc-sortable" if sortable else "") + (" pc-wide" if _is_wide(rows, cell) else "")
     return HTML(
         f'<div class="pc-table{kind}"><table><caption>{caption}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"

@@ -10,8 +10,6 @@ from IPython.display import HTML
 from companion.claims.differences import Changes, Difference, differences
 from companion.show import boxes as show
 
-__all__ = ["frame", "table"]
-
 _ORDER = (Changes.RESULTS, Changes.NOT_MEASURED, Changes.NOTHING)
 
 

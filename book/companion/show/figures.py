@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
+from PIL import Image
 
 COLOURS = {
     "vae": "#0072B2",
@@ -65,9 +66,13 @@ def legend(figure: Figure, columns: int, size: int = 8) -> None:
 
 
 def png(figure: Figure, dpi: int = 110) -> bytes:
-    """The figure as a PNG file."""
+    """The figure as a PNG file of 256 colours, a third as large as one of all colours."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    picture = Image.open(buffer).convert("RGB")
+    few = picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    few.save(buffer, format="png", optimize=True)
     return buffer.getvalue()
 
 

@@ -1,7 +1,7 @@
 """A slider over still frames that works in a static page, without a kernel.
 
-Every frame is rendered beforehand. The widgets are tied in the browser, so the saved page moves
-by itself, from a server or from disk. Where widgets cannot run, three of the frames are shown.
+Every frame is rendered beforehand, and a small script in the output moves through them, so the
+page works from a server, from disk and in Jupyter. Without scripts three of the frames are shown.
 """
 
 from __future__ import annotations
@@ -12,16 +12,13 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-import ipywidgets
 from IPython.display import display
 from PIL import Image
 
+from companion.show.explorers import section
 from posterior_collapse.errors import BadInput
 
-__all__ = ["as_webp", "slider", "still_frames"]
-
 _DPI = 80
-_MILLISECONDS = 600  # per frame while playing: slow enough to read the label
 _STILLS = 3
 _FLAT = 2.5  # width over height, from which a picture scrolls rather than shrinks
 _LEAST_HEIGHT = 9  # rem, of such a picture
@@ -62,6 +59,11 @@ def as_webp(figure: Any, dpi: int = _DPI) -> bytes:
     return min(forms, key=len)
 
 
+def _source(picture: bytes) -> str:
+    """A WebP picture as an address."""
+    return f"data:image/webp;base64,{base64.b64encode(picture).decode()}"
+
+
 def _figure(picture: bytes, alt: str, label: str) -> str:
     """A frame with its label: it fits the page, or scrolls where it is too flat for a phone.
 
@@ -73,52 +75,35 @@ def _figure(picture: bytes, alt: str, label: str) -> str:
     least = f" min-width: {_LEAST_HEIGHT * flat:.1f}rem;" if wide else ""
     # The label stays in sight while its picture scrolls.
     place = "position: sticky; left: 0; width: fit-content;" if wide else "text-align: center;"
-    data = base64.b64encode(picture).decode()
     return (
         '<figure class="frame" style="margin: 0;">'
         # the theme's class for pictures that the dark mode must leave as they are
-        f'<img class="dark-light" src="data:image/webp;base64,{data}" '
+        f'<img class="dark-light" src="{_source(picture)}" '
         f'alt="{html.escape(f"{alt} {label}", quote=True)}" '
         f'width="{width}" height="{height}" style="max-width: 100%; height: auto;{least}">'
         f'<figcaption style="{place}">{html.escape(label)}</figcaption></figure>'
     )
 
 
-def still_frames(pictures: Sequence[bytes], labels: Sequence[str], alt: str) -> str:
-    """The first, the middle and the last frame as HTML, for readers without scripts."""
-    last = len(pictures) - 1
-    chosen = sorted({round(part * last / (_STILLS - 1)) for part in range(_STILLS)})
-    shown = "".join(_figure(pictures[place], alt, labels[place]) for place in chosen)
-    note = f"{len(chosen)} of {len(pictures)} frames; the slider needs scripts."
-    return f'<div class="still-frames">{shown}<p><em>{note}</em></p></div>'
+def _stills(count: int) -> list[int]:
+    """The first, the middle and the last frame."""
+    return sorted({round(part * (count - 1) / (_STILLS - 1)) for part in range(_STILLS)})
 
 
-def _widgets(pictures: Sequence[bytes], labels: Sequence[str], description: str, alt: str) -> Any:
-    """Frames in a stack, with a slider and a play button tied to it in the browser."""
-    last = len(pictures) - 1
-    frames = [
-        ipywidgets.HTML(_figure(picture, alt, label), layout=ipywidgets.Layout(width="100%"))
-        for picture, label in zip(pictures, labels, strict=True)
-    ]
-    stack = ipywidgets.Stack(
-        frames, selected_index=0, layout=ipywidgets.Layout(width="100%", overflow="auto hidden")
-    )
-    bar = ipywidgets.IntSlider(
-        value=0,
-        min=0,
-        max=last,
-        description=description,
-        readout=False,  # the label under the frame says more than the frame's number
-        style={"description_width": "initial"},
-        layout=ipywidgets.Layout(flex="1 1 12rem", max_width="30rem"),
-    )
-    play = ipywidgets.Play(value=0, min=0, max=last, interval=_MILLISECONDS)
-    ipywidgets.jslink((play, "value"), (bar, "value"))
-    ipywidgets.jslink((bar, "value"), (stack, "selected_index"))
-    controls = ipywidgets.HBox(
-        [play, bar], layout=ipywidgets.Layout(flex_flow="row wrap", width="100%")
-    )
-    return ipywidgets.VBox([controls, stack], layout=ipywidgets.Layout(width="100%"))
+def fragment(pictures: Sequence[bytes], labels: Sequence[str], description: str, alt: str) -> str:
+    """A slider as HTML; without scripts it is the first, the middle and the last frame."""
+    stills = _stills(len(pictures))
+    shown = "".join(_figure(pictures[place], alt, labels[place]) for place in stills)
+    note = f"{len(stills)} of {len(pictures)} frames; the slider needs scripts."
+    data = {
+        "name": description,
+        "alt": alt,
+        "labels": list(labels),
+        # those that are in the page already are taken from there
+        "frames": [None if n in stills else _source(p) for n, p in enumerate(pictures)],
+    }
+    fallback = f'<div class="pc-stills">{shown}<p><em>{note}</em></p></div>'
+    return section("frames", data, fallback, alt)
 
 
 def slider(
@@ -144,11 +129,5 @@ def slider(
     if not alt.strip():
         raise BadInput("a slider needs an alt text that says what its pictures show")
     pictures = [as_webp(frame, dpi) for frame in frames]
-    box = _widgets(pictures, labels, description, alt)
-    bundle = dict(box._repr_mimebundle_())
-    stills = still_frames(pictures, labels, alt)
-    bundle["text/html"] = stills
-    bundle["text/plain"] = f"{alt} ({len(frames)} frames)"
-    display(bundle, raw=True)
-    # a page shows one form of an output, so readers without scripts get an output of their own
-    display({"text/html": f"<noscript>{stills}</noscript>", "text/plain": ""}, raw=True)
+    shown = fragment(pictures, labels, description, alt)
+    display({"text/html": shown, "text/plain": f"{alt} ({len(frames)} frames)"}, raw=True)

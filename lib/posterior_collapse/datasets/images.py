@@ -22,8 +22,6 @@ from posterior_collapse.datasets.registry import Card, Sizes
 from posterior_collapse.datasets.text import locate
 from posterior_collapse.errors import BadInput
 
-__all__ = ["SOURCES", "ImageDataset", "ImageSplit", "build"]
-
 SEED = 12  # of the permutation that makes the splits of the digits
 _SHUFFLE = 12  # of the permutation that takes the validation images out of the training file
 _SIDE = 28  # pixels along a side of the images in files

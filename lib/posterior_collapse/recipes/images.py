@@ -6,8 +6,6 @@ from posterior_collapse.networks import ImageNetwork
 from posterior_collapse.recipes.setups import Setup, varied
 from posterior_collapse.training import Optimisation
 
-__all__ = ["large_images", "small_images"]
-
 
 def small_images(dataset: str, sizes: tuple[int, int, int], batch: int) -> dict[str, Setup]:
     """Zhang et al. 2021, section 4.4 and appendix B: perceptrons of two times 200 units."""

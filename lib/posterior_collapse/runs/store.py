@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,21 +21,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from posterior_collapse.errors import PosteriorCollapseError
-from posterior_collapse.places import store_root
+from posterior_collapse.places import move, store_root
 from posterior_collapse.runs.spec import Spec
-
-__all__ = [
-    "DamagedRun",
-    "Run",
-    "find_run",
-    "is_complete",
-    "load_run",
-    "partial_folder",
-    "run_folder",
-    "set_aside",
-    "store_root",
-    "write_run",
-]
 
 _MANIFEST = "manifest.json"
 _STEMS = ("spec", "metrics", "history", "provenance")
@@ -74,8 +60,7 @@ def _folder(spec: Spec, key: str) -> Path:
 
 def partial_folder(spec: Spec) -> Path:
     """Folder of a run that is being trained: checkpoints live there."""
-    folder = run_folder(spec)
-    return folder.with_name(folder.name + ".part")
+    return Path(f"{run_folder(spec)}.part")
 
 
 def _sha256(path: Path) -> str:
@@ -101,15 +86,12 @@ def write_run(
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.contiguous().cpu() for name, tensor in weights.items()}
     (folder / "weights.safetensors").write_bytes(save(tensors))
-    _write_json(folder / "spec.json", spec.__dict__)
-    _write_json(folder / "metrics.json", metrics)
-    _write_json(folder / "history.json", history)
-    _write_json(folder / "provenance.json", provenance)
+    for stem, content in zip(_STEMS, (spec.__dict__, metrics, history, provenance), strict=True):
+        _write_json(folder / f"{stem}.json", content)
     np.savez_compressed(folder / "arrays.npz", **arrays)  # type: ignore[arg-type]
-    checkpoint = folder / "checkpoint.safetensors"
     _write_json(folder / _MANIFEST, {name: _sha256(folder / name) for name in sorted(_FILES)})
-    checkpoint.unlink(missing_ok=True)
-    os.replace(folder, place)
+    move(folder, place)
+    (place / "checkpoint.safetensors").unlink(missing_ok=True)  # now it is not needed any more
     return place
 
 
@@ -118,12 +100,8 @@ def _write_json(path: Path, content: object) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def _check(folder: Path) -> None:
-    """Compare every file with the manifest.
-
-    Raises:
-        DamagedRun: naming the first file that is missing or different.
-    """
+def check_files(folder: Path) -> None:
+    """Compare every file with the manifest; DamagedRun names the first that is not as it was."""
     try:
         manifest = dict(json.loads((folder / _MANIFEST).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
@@ -140,12 +118,7 @@ def _check(folder: Path) -> None:
 
 
 def load_run(spec: Spec) -> Run:
-    """Read a finished run.
-
-    Raises:
-        FileNotFoundError: there is none.
-        DamagedRun: a file is missing or its checksum is wrong.
-    """
+    """Read a finished run; raises what :func:`find_run` does."""
     return find_run(spec, spec.key())
 
 
@@ -154,20 +127,20 @@ def find_run(spec: Spec, key: str) -> Run:
 
     Raises:
         FileNotFoundError: there is none.
-        DamagedRun: a file is missing or its checksum is wrong.
+        DamagedRun: a file is missing or its checksum is wrong, or it is another run's folder.
     """
     folder = _folder(spec, key)
-    if not folder.is_dir():
+    if not folder.exists():
         raise FileNotFoundError(f"no finished run at {folder}")
-    _check(folder)
-
-    def read(stem: str) -> Any:
-        return json.loads((folder / f"{stem}.json").read_text(encoding="utf-8"))
-
+    check_files(folder)
+    read = {stem: json.loads((folder / f"{stem}.json").read_text("utf-8")) for stem in _STEMS}
+    provenance = read["provenance"]
+    if provenance["key"] != key:
+        raise DamagedRun(f"{folder}: what is in it is the run {provenance['key'][:16]}")
     with np.load(folder / "arrays.npz", allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
-    history = pd.DataFrame(read("history"))
-    return Run(spec, folder, read("metrics"), history, arrays, read("provenance"))
+    history = pd.DataFrame(read["history"])
+    return Run(spec, folder, read["metrics"], history, arrays, provenance)
 
 
 def set_aside(spec: Spec) -> Path:
@@ -175,5 +148,4 @@ def set_aside(spec: Spec) -> Path:
     folder = run_folder(spec)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
     aside = folder.with_name(f"{folder.name}.damaged-{stamp}")
-    shutil.move(folder, aside)
-    return aside
+    return Path(shutil.move(folder, aside))
