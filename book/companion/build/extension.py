@@ -30,7 +30,12 @@ from companion.build.parameters import ANSWER
 
 _log = logging.getLogger(__name__)
 # Script of the book -> what a page that uses it has in its body.
-_SCRIPTS = {"tables.js": "pc-table", "survey.js": "pc-survey", "code.js": "hide above-input"}
+_SCRIPTS = {
+    "tables.js": "pc-table",
+    "survey.js": "pc-survey",
+    "code.js": "hide above-input",
+    "home.js": "pc-stage",
+}
 _ICONS = "_static/scripts/fontawesome.js"  # of the theme
 _current = {"name": ""}  # the source that Sphinx reads now, for messages
 _KEYS = "posterior_collapse_keys"
