@@ -703,7 +703,7 @@ def test_bold_cells_are_marked() -> None:
 
 
 def test_groups_of_methods_expand_and_are_known() -> None:
-    rows = benchmarks.expand(["vae", "@main", "@others", "@inner"])
+    rows = benchmarks.expand(["vae", "@main", "@others", "@refined", "@inner"])
     assert len(rows) == len(set(rows))
     assert set(benchmarks.MAIN) | set(benchmarks.OTHERS) | set(benchmarks.sweep("inner")) <= set(
         rows
@@ -713,7 +713,7 @@ def test_groups_of_methods_expand_and_are_known() -> None:
     with pytest.raises(BadInput, match='did you mean "yelp"'):
         benchmarks.recipe("yelpp")
     for method in benchmarks.expand(
-        ["@main", "@others", *(f"@{name}" for name in benchmarks.SWEEPS)]
+        ["@main", "@others", "@refined", *(f"@{name}" for name in benchmarks.SWEEPS)]
     ):
         assert methods.title(method) and methods.get(method)
 
