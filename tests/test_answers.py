@@ -20,6 +20,7 @@ from companion.build.parameters import ANSWER
 from companion.claims import printed, reference, verdicts
 from companion.claims.verdicts import Check, Interval, Label, Outcome, decide
 from companion.front import home
+from companion.methods import leaderboard
 from companion.numbers import ends, spread
 from companion.papers import status
 from companion.show import answers
@@ -158,8 +159,10 @@ def test_text_that_may_be_linked_is_prose() -> None:
     text = nodes.paragraph("", "", nodes.Text("The ELBO, "), nodes.literal("", "elbo"))
     text += nodes.reference("", "ELBO", refuri="x")
     tree += [nodes.section("", nodes.title("", "ELBO"), text)]
-    (found,) = extension._plain_texts(tree)
-    extension._link_term(found, re.search("ELBO", found.astext()), "glossary#elbo")  # type: ignore[arg-type]
+    ((parent, place),) = extension._plain_texts(tree)
+    match = re.search("ELBO", parent[place].astext())
+    assert parent is text and match is not None
+    extension._link_term(parent, place, match, "glossary#elbo")
     assert text.astext() == "The ELBO, elboELBO"
     assert text[1]["refuri"] == "glossary#elbo" and len(text) == 5
 
@@ -215,3 +218,10 @@ def test_captions_say_what_is_seen(root: Path) -> None:
             text = "".join(cell["source"])
             if cell["cell_type"] == "code" and re.search(r"show\.(figure|table)\(", text):
                 assert not re.search(r"[Ll]ook (for|at)\b|Compare the|\w\?[ \"]", text), path
+
+
+def test_the_leaderboard_answers_with_what_its_table_says() -> None:
+    lines = leaderboard.decisions(leaderboard.boards({}))
+    told = leaderboard.answer(lines)
+    assert told.startswith(f"On {lines[0].data}: for {lines[0].need} {lines[0].choice} (")
+    assert re.search(r"\d\.\d", told) and told.count("; for ") == 1

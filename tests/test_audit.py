@@ -561,7 +561,7 @@ def test_what_the_page_shows(reports: dict[str, Report]) -> None:
     found = list(reports.values())
     summary = page.summary(found)
     assert list(summary["comparisons"]) == [report.checked for report in found]
-    assert f"{sum(summary['findings'])} findings" in page.result(found).data
+    assert f"{sum(summary['findings'])} findings" in page.result(found)
     quiet = set(page.silent(found)["rule"])
     assert quiet == {report.rule.title for report in found if not report.found}
     for report in found:

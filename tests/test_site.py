@@ -293,8 +293,8 @@ def test_every_computed_page_opens_with_its_answer(
         assert 0 < browser.run(bottom(lead)) <= DESK["height"], name
         text = browser.run(f"document.querySelector({lead!r}).textContent")
         assert text.startswith("Answer. ") and len(text) > 60, name
-        before = "document.querySelector('.pc-answer').previousElementSibling.textContent"
-        assert "Question." in browser.run(before), name
+        before = "document.querySelector('.pc-answer').parentElement.previousElementSibling"
+        assert browser.run(f"{before}.textContent").startswith("Question. "), name
         links = "[...document.querySelectorAll('.pc-answer a')].map((one) => one.hash.slice(1))"
         for target in browser.run(links):
             assert browser.run(f"document.getElementById({target!r}) !== null"), (name, target)

@@ -12,6 +12,7 @@ with a banner that says so.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,12 @@ from companion.build.parameters import ANSWER
 
 _log = logging.getLogger(__name__)
 # Script of the book -> what a page that uses it has in its body.
-_SCRIPTS = {"tables.js": "pc-table", "survey.js": "pc-survey", "code.js": "hide above-input"}
+_SCRIPTS = {
+    "tables.js": "pc-table",
+    "survey.js": "pc-survey",
+    "code.js": "hide above-input",
+    "home.js": "pc-stage",
+}
 _ICONS = "_static/scripts/fontawesome.js"  # of the theme
 _current = {"name": ""}  # the source that Sphinx reads now, for messages
 _KEYS = "posterior_collapse_keys"
@@ -155,28 +161,22 @@ def _lift_answer(app: Sphinx, doctree: nodes.document) -> None:
         home.insert(home.index(questions[0]) + 1, answers[0])
 
 
-_NOT_PROSE = (nodes.reference, nodes.literal, nodes.title, nodes.caption, nodes.strong)
+_NOT_PROSE = (nodes.reference, nodes.literal, nodes.math, nodes.raw, nodes.title, nodes.strong)
 
 
-def _plain_texts(doctree: nodes.document) -> list[nodes.Text]:
-    """Text in paragraphs, outside links, code, headings and bold."""
-    found = []
-    for paragraph in doctree.findall(nodes.paragraph):
-        for text in paragraph.findall(nodes.Text):
-            above: Any = text.parent
-            while above is not paragraph and not isinstance(above, _NOT_PROSE):
-                above = above.parent
-            if above is paragraph:
-                found.append(text)
-    return found
+def _plain_texts(node: nodes.Element) -> Iterator[tuple[nodes.Element, int]]:
+    """Text outside links, code, headings and bold: its parent, and its place there."""
+    for place, child in enumerate(list(node.children)):
+        if isinstance(child, nodes.Text):
+            yield node, place
+        elif isinstance(child, nodes.Element) and not isinstance(child, _NOT_PROSE):
+            yield from _plain_texts(child)
 
 
-def _link_term(text: nodes.Text, match: re.Match[str], address: str) -> None:
+def _link_term(parent: nodes.Element, place: int, match: re.Match[str], address: str) -> None:
     """Turn a part of a text into a link."""
-    before, after = text.astext()[: match.start()], text.astext()[match.end() :]
+    before, after = match.string[: match.start()], match.string[match.end() :]
     link = nodes.reference("", match[0], internal=True, refuri=address, classes=["pc-term"])
-    parent = text.parent
-    place = parent.index(text)
     parent[place : place + 1] = [nodes.Text(before), link, nodes.Text(after)]
 
 
@@ -191,10 +191,11 @@ def _link_terms(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         return
     for title, page, anchor in terms:
         pattern = re.compile(rf"(?<![\w-]){re.escape(title)}s?(?![\w-])", re.IGNORECASE)
-        for text in _plain_texts(doctree):
-            if match := pattern.search(text.astext()):
-                address = f"{app.builder.get_relative_uri(docname, page)}#{anchor}"
-                _link_term(text, match, address)
+        address = f"{app.builder.get_relative_uri(docname, page)}#{anchor}"
+        prose = (one for one in doctree.findall(nodes.paragraph) if one.parent is not None)
+        for parent, place in (spot for one in prose for spot in _plain_texts(one)):
+            if match := pattern.search(parent[place].astext()):
+                _link_term(parent, place, match, address)
                 break
 
 

@@ -377,6 +377,13 @@ def decision_table(lines: Sequence[Advice], caption: str) -> HTML:
     return table(rows, caption, links=links)
 
 
+def answer(lines: Sequence[Advice]) -> str:
+    """What the decision table says of its first data set, for the two needs that come first."""
+    own = [line for line in lines if line.data == lines[0].data][:2]
+    clauses = [f"for {line.need} {line.choice} ({line.evidence})" for line in own]
+    return html.escape(f"On {own[0].data}: {'; '.join(clauses)}.")
+
+
 # --- the papers' order ----------------------------------------------------------------------------
 
 
