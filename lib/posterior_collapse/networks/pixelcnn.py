@@ -155,14 +155,17 @@ class _Cache:
     one convolution a layer. A pixel then costs the products with what is to its left.
     """
 
-    def __init__(self, decoder: PixelDecoder, count: int) -> None:
-        self.side, self.count = decoder.side, count
+    def __init__(self, decoder: PixelDecoder, planes: Tensor) -> None:
+        count, self.side = len(planes), decoder.side
         self.weights, self.kept, self.above = {}, {}, dict[MaskedConv, Tensor]()
         for layer in decoder.masked_layers():
             weight, reach = layer.weight * layer.mask, layer.reach
             shape = (count, weight.shape[1], self.side + reach, self.side + 2 * reach)
             self.weights[layer] = weight[:, :, :-1], weight[:, :, -1, :].flatten(1).t()
             self.kept[layer] = weight.new_zeros(shape)  # its input, with a border
+        first, reach = self.kept[decoder.first], decoder.first.reach
+        # Planes of z are seen to the right of a pixel as well, before their turn.
+        first[:, 1:, reach:, reach : reach + self.side] = planes
         self.row = self.column = 0
 
     def begin(self, row: int) -> None:
@@ -197,7 +200,8 @@ class PixelDecoder(nn.Module):
         maps: of every layer.
         kernels: sizes of the masked layers; the first one sees the image.
         planes: of z.
-        latent_dim: D; 0 for a model without a latent variable, which has no planes.
+        latent_dim: D; 0 for a model without a latent variable, whose planes are constants: they say
+            where a pixel is, as those of z can.
         latent: whether the planes also go to the output layer.
     """
 
@@ -212,22 +216,19 @@ class PixelDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.side, self.skip = side, latent is Latent.SKIP
-        self.planes = nn.Linear(latent_dim, planes * side * side) if latent_dim else None
-        extra = planes if latent_dim else 0
-        self.first = MaskedConv(1 + extra, maps, kernels[0], image=1)
+        self.planes = nn.Linear(latent_dim, planes * side * side)
+        self.first = MaskedConv(1 + planes, maps, kernels[0], image=1)
         self.first_norm = _Norm(maps)
         self.blocks = nn.ModuleList(_GatedBlock(maps, kernel) for kernel in kernels[1:])
         self.last = nn.Sequential(_conv(maps, maps), _Norm(maps), nn.ELU())
-        self.pixel = nn.Conv2d(maps + self.skip * extra, 1, 1)
+        self.pixel = nn.Conv2d(maps + self.skip * planes, 1, 1)
 
     def masked_layers(self) -> list[MaskedConv]:
         """All masked layers, the first one first."""
         return [module for module in self.modules() if isinstance(module, MaskedConv)]
 
     def _planes(self, z: Tensor) -> Tensor:
-        """z (N, D) to planes (N, C, H, W); none of them without a latent variable."""
-        if self.planes is None:
-            return z.new_zeros(len(z), 0, self.side, self.side)
+        """z (N, D) to planes (N, C, H, W)."""
         return torch.as_tensor(self.planes(z)).view(len(z), -1, self.side, self.side)
 
     def _logits(self, image: Tensor, planes: Tensor, apply: Apply) -> Tensor:
@@ -279,7 +280,7 @@ class PixelDecoder(nn.Module):
                 f"{'training' if self.training else 'evaluation'} mode"
             )
         images, planes = torch.zeros_like(uniform), self._planes(z)
-        cache, unknown = _Cache(self, len(z)), planes.new_zeros(len(z), 1, 1, 1)
+        cache, unknown = _Cache(self, planes), planes.new_zeros(len(z), 1, 1, 1)
         for row in range(self.side):
             cache.begin(row)
             for column in range(self.side):
@@ -331,9 +332,7 @@ class PixelNetwork:
 
     def decoder(self, size: int, latent_dim: int, latent: Latent) -> PixelDecoder:
         """``size`` is the number of pixels of a square image."""
-        return PixelDecoder(
-            _side(size), self.maps, self.kernels, self.planes, latent_dim, latent
-        )
+        return PixelDecoder(_side(size), self.maps, self.kernels, self.planes, latent_dim, latent)
 
     @torch.no_grad()
     def initialise(self, model: nn.Module, generator: torch.Generator) -> None:
