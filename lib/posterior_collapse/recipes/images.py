@@ -123,7 +123,7 @@ def pixel_digits() -> dict[str, Setup]:
         sizes=(1197, 300, 300),
         network=PixelNetwork(16, (7, 5), 1, (8, 8), 32),
         latent_dim=4,
-        optimisation={"learning_rate": 5e-3, "max_epochs": 10, "annealing": 120},
+        optimisation={"learning_rate": 5e-3, "max_epochs": 8, "annealing": 96},
         nll_samples=20,
         nll_sentences=300,
     )
