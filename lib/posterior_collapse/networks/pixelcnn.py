@@ -55,7 +55,7 @@ class _ResidualBlock(nn.Module):
         self.main = nn.Sequential(
             _conv(inputs, outputs, 3, 2),
             _Norm(outputs),
-            nn.ELU(),
+            nn.ELU(inplace=True),
             _conv(outputs, outputs, 3),
             _Norm(outputs),
         )
@@ -63,7 +63,7 @@ class _ResidualBlock(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, C, H, W) to maps of half the size."""
-        return F.elu(self.main(maps) + self.beside(maps))
+        return F.elu(self.main(maps) + self.beside(maps), inplace=True)
 
 
 class ResNetEncoder(nn.Module):
@@ -81,7 +81,7 @@ class ResNetEncoder(nn.Module):
         blocks = [_ResidualBlock(a, b) for a, b in zip((1, *maps), maps, strict=False)]
         left = -(-side // 2 ** len(maps))
         self.layers = nn.Sequential(
-            *blocks, nn.Conv2d(maps[-1], features, left, bias=False), _Norm(features), nn.ELU()
+            *blocks, nn.Conv2d(maps[-1], features, left, bias=False), _Norm(features), nn.ELU(inplace=True)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -120,9 +120,8 @@ class MaskedConv(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, C, H, W) to maps (N, O, H, W)."""
-        # Above and to the sides the border is 0; what is computed below it is left out.
-        wide = F.conv2d(maps, self.weight * self.mask, padding=self.reach)
-        return wide[:, :, : maps.shape[2]]
+        above = F.pad(maps, (0, 0, self.reach, 0))  # below, nothing is computed in vain
+        return F.conv2d(above, self.weight * self.mask, padding=(0, self.reach))
 
 
 Apply = Callable[[MaskedConv, Tensor], Tensor]  # a layer on its input
@@ -137,7 +136,7 @@ class _GatedBlock(nn.Module):
     def __init__(self, maps: int, kernel: int) -> None:
         super().__init__()
         half = maps // 2
-        self.narrow = nn.Sequential(_conv(maps, half), _Norm(half), nn.ELU())
+        self.narrow = nn.Sequential(_conv(maps, half), _Norm(half), nn.ELU(inplace=True))
         self.masked = MaskedConv(half, 2 * half, kernel)
         self.norm = _Norm(2 * half)
         self.widen = nn.Sequential(_conv(half, maps), _Norm(maps))
@@ -145,7 +144,7 @@ class _GatedBlock(nn.Module):
     def forward(self, maps: Tensor, apply: Apply) -> Tensor:
         """Maps (N, C, H, W) to as many; ``apply`` applies the masked layer."""
         signal, gate = self.norm(apply(self.masked, self.narrow(maps))).chunk(2, dim=1)
-        return F.elu(maps + self.widen(torch.tanh(signal) * torch.sigmoid(gate)))
+        return F.elu(maps + self.widen(torch.tanh(signal) * torch.sigmoid(gate)), inplace=True)
 
 
 class _Cache:
@@ -220,7 +219,7 @@ class PixelDecoder(nn.Module):
         self.first = MaskedConv(1 + planes, maps, kernels[0], image=1)
         self.first_norm = _Norm(maps)
         self.blocks = nn.ModuleList(_GatedBlock(maps, kernel) for kernel in kernels[1:])
-        self.last = nn.Sequential(_conv(maps, maps), _Norm(maps), nn.ELU())
+        self.last = nn.Sequential(_conv(maps, maps), _Norm(maps), nn.ELU(inplace=True))
         self.pixel = nn.Conv2d(maps + self.skip * planes, 1, 1)
 
     def masked_layers(self) -> list[MaskedConv]:
@@ -234,7 +233,7 @@ class PixelDecoder(nn.Module):
     def _logits(self, image: Tensor, planes: Tensor, apply: Apply) -> Tensor:
         """Logits of ink (N, 1, H, W) from the image (N, 1, H, W) and the planes of z."""
         maps = apply(self.first, torch.cat([image, planes], dim=1))
-        maps = F.elu(self.first_norm(maps))
+        maps = F.elu(self.first_norm(maps), inplace=True)
         for block in self.blocks:
             maps = block(maps, apply)
         maps = self.last(maps)
