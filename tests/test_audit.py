@@ -551,7 +551,7 @@ def test_the_page_has_a_section_for_every_rule_that_finds_something(
     text = ["".join(cell["source"]) for cell in cells]
     shown = {}
     for before, cell in zip(text, text[1:], strict=False):
-        if found := re.fullmatch(r'audit\.section\(found, "([a-z-]+)"\)', cell):
+        if found := re.fullmatch(r'audit\.section\(reports, "([a-z-]+)"\)', cell):
             shown[found[1]] = before
     assert shown == {name: f"### {RULES[name].title}" for name in shown}
     assert {name for name, report in reports.items() if report.found} <= set(shown)

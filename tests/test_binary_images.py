@@ -1,4 +1,4 @@
-"""Binary images as data: pixels that an epoch draws, OMNIGLOT, and labels of a few of each class."""
+"""Binary images as data: pixels that an epoch draws, OMNIGLOT, a few labels of each class."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from posterior_collapse import datasets
-from posterior_collapse.datasets import ImageSplit, omniglot
+from posterior_collapse.datasets import omniglot
 from posterior_collapse.datasets.registry import CARDS, DATA_VARIABLE, DataMissing
 from posterior_collapse.errors import BadInput
 from posterior_collapse.probes import few_labels

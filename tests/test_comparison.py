@@ -674,9 +674,9 @@ def test_grids_hold_each_member_in_its_place() -> None:
     }
     del found[benchmarks.sweep("gamma-p")[0]]
     grid = comparison.grid(found, "gamma-p", ("gamma", "p"), "nll")
-    assert grid.rows == [0.4, 0.6, 0.8] and grid.columns == [0.7, 0.8, 0.9]
+    assert list(grid.index) == [0.4, 0.6, 0.8] and list(grid.columns) == [0.7, 0.8, 0.9]
     assert pd.isna(grid.values[0, 0]) and grid.values[2, 1] == pytest.approx(80.8)
-    assert plots.heat_figure(grid.rows, grid.columns, grid.values, ("a", "b", "c")).axes
+    assert plots.heat_figure(grid, ("a", "b", "c")).axes
 
 
 def test_tables_and_figures_of_all_rows_can_be_drawn() -> None:

@@ -159,7 +159,7 @@ def test_every_module_of_a_chapter_serves_a_page() -> None:
 
 # Lines that a package may have.  The design wants 12,500 and 19,000: these ceilings may come down
 # and go up by what a new part of the papers needs alone, as OMNIGLOT with its PixelCNN did.
-CEILINGS = {"posterior_collapse": 15_500 + 655, "companion": 23_700 + 410}
+CEILINGS = {"posterior_collapse": 16_650 + 647, "companion": 22_300 + 410}
 
 
 def lines_of(module: str) -> list[str]:

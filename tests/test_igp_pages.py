@@ -743,8 +743,8 @@ def every_table(shown: Any) -> dict[str, pd.DataFrame]:
         labels.sampled_tables,
         labels.imputed_table,
     )
-    found = {f"{make.__name__}: {n}": t for make in makers for n, t in make(shown).items()}
-    return found | {"shapes": text.shape_table(shown), "base": text.base_table(shown)}
+    made_ = {f"{k}: {n}": t for k, make in enumerate(makers) for n, t in make(shown).items()}
+    return made_ | {"shapes": text.shape_table(shown), "base": text.base_table(shown)}
 
 
 def test_every_table_has_au_beside_rank_and_mi() -> None:

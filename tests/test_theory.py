@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import companion
-from companion.claims import mixtures
+from companion.claims import formulas as mixtures
 from companion.claims import statements as theory
 from companion.claims.printed import inventory, repository
 from companion.claims.statements import Evidence, Standing, Statement, Way
@@ -88,7 +88,7 @@ def visible_checks(page: str) -> dict[str, str]:
     cells = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
     checks = {}
     for before, cell in itertools.pairwise(cells):
-        if found := re.search(r'theory\.statement\(examined\["(\w+)"\]\)', "".join(cell["source"])):
+        if found := re.search(r'theory\.statement\(results\["(\w+)"\]\)', "".join(cell["source"])):
             assert not {"hide-input", "remove-input"} & {*before["metadata"].get("tags", ())}
             checks[found[1]] = "".join(before["source"])
     return checks
@@ -117,13 +117,28 @@ def test_each_statement_shows_a_check_that_can_be_copied(
 # --- the tools ------------------------------------------------------------------------------------
 
 
+def checked(kind: type[theory.Check], *facts: object) -> Evidence:
+    """The evidence of a check whose facts are given."""
+    return kind("x", lambda _: facts)(None)
+
+
 def test_equal_and_nonnegative_decide_by_algebra() -> None:
     x = sympy.symbols("x", real=True)
-    assert theory.equal("square", ((x + 1) ** 2, x**2 + 2 * x + 1)).holds
-    apart = theory.equal("square", ((x + 1) ** 2, x**2 + 2 * x))
-    assert not apart.holds and apart.found == "difference 1"
-    assert theory.nonnegative("square", x**2 - 2 * x + 1).holds
-    assert not theory.nonnegative("line", x).holds
+    assert checked(theory.Symbolic, ((x + 1) ** 2, x**2 + 2 * x + 1)).holds
+    apart = checked(theory.Symbolic, ((x + 1) ** 2, x**2 + 2 * x))
+    assert not apart.holds and apart.result == "difference 1"
+    assert checked(theory.Symbolic, x**2 - 2 * x + 1).holds
+    assert not checked(theory.Symbolic, x).holds
+    both = checked(theory.Symbolic, (x, x), x**2)
+    assert both.result == "difference 0; x**2 is not negative" and both.trials == 2
+
+
+def test_a_wrong_constant_fails_whether_or_not_a_number_shows_it() -> None:
+    x, g = sympy.symbols("x", real=True), sympy.Function("g")(sympy.symbols("x", real=True))
+    for facts in ([(x, 2 * x)], [(g, 2 * g)], [(x, x), -(x**2)]):
+        assert theory.Symbolic("x", lambda _, facts=facts: facts).fails(None)
+    for facts in ([(x, x)], [(g, g)], [((x + 1) ** 2, x**2 + 2 * x + 1)]):
+        assert not theory.Symbolic("x", lambda _, facts=facts: facts).fails(None)
 
 
 @given(st.floats(-3, 3), st.floats(0.01, 9), st.floats(-3, 3), st.floats(0.01, 9))
@@ -144,20 +159,35 @@ def test_derivative_has_an_error_of_fourth_order() -> None:
 
 def test_sampled_allows_five_standard_errors_and_no_more() -> None:
     draws = np.random.default_rng(0).normal(2.0, 1.0, 10_000)
-    assert theory.sampled("mean", (2.0, draws)).holds
-    assert not theory.sampled("mean", (2.0, draws), (2.08, draws)).holds
-    assert theory.sampled("constant", (0.5, np.full(100, 0.5))).holds
-    assert not theory.sampled("constant", (0.51, np.full(100, 0.5))).holds
+    assert checked(theory.Sampled, (2.0, draws)).holds
+    assert not checked(theory.Sampled, (2.0, draws), (2.08, draws)).holds
+    assert checked(theory.Sampled, (0.5, np.full(100, 0.5))).holds
+    assert not checked(theory.Sampled, (0.51, np.full(100, 0.5))).holds
 
 
 def test_search_shrinks_to_the_smallest_case() -> None:
-    found = theory.search("no large integer", st.integers(0, 10_000), lambda n: n > 70)
-    assert not found.holds and found.counterexample == "71" and found.trials > 1
+    search = theory.Search("x", lambda c, n: n > c, st.integers(0, 10_000), str)
+    large = search(70)
+    assert not large.holds and large.counterexample == "71" and large.trials > 1
     pairs = st.tuples(st.integers(0, 9), mixtures.steps(0, 8, 4))
-    pair = theory.search("no large sum", pairs, lambda case: sum(case) > 9, "{} and {:g}")
+    pair = theory.Search("x", lambda _, n, part: n + part > 9, pairs, "{} and {:g}")(None)
     assert not pair.holds and pair.counterexample.count(" and ") == 1
-    none = theory.search("no negative one", st.integers(0, 100), lambda n: n < 0, draws=50)
+    plain = theory.Search("x", lambda _, n, part: n > 3, pairs)(None)
+    assert plain.counterexample == "4, 0.0"
+    none = theory.Search("x", lambda _, n: n < 0, st.integers(0, 100), draws=50)(None)
     assert none.holds and none.trials <= 101  # all integers, if there are so few
+
+
+def test_a_wrong_constant_is_tried_on_the_same_cases() -> None:
+    seen: list[int] = []
+    search = theory.Search("x", lambda c, n: bool(seen.append(n)) or n > c, st.integers(0, 99))
+    assert search.fails(70)  # nothing was tried yet, so it draws
+    assert search(99).holds
+    cases, seen[:] = list(seen[-search(99).trials :]), []
+    assert search.fails(70) and len(seen) <= len(cases) and seen == cases[: len(seen)]
+    assert not search.fails(99)
+    drawn = theory.Search("x", lambda c, n: n > 3, lambda c: st.integers(0, c))
+    assert drawn(3).holds and drawn.fails(9) and not drawn.fails(3)
 
 
 def level(noise: float, weight: float) -> float:
@@ -185,27 +215,19 @@ def test_a_wrong_constant_is_put_into_a_formula_from_outside() -> None:
 
 
 def statement(printed: bool | None = None, sound: bool = True, notices: bool = True) -> Statement:
-    """A statement whose checks say what they are told to."""
+    """A statement whose checks have the results that are asked for."""
 
-    def check(way: Way, holds: bool) -> Evidence:
+    class Fixed(theory.Check):
+        def __call__(self, c: dict[str, float]) -> Evidence:
+            return evidence(self.of, sound and (c["half"] == 0.5 or not notices))
+
+    def evidence(way: Way, holds: bool) -> Evidence:
         return Evidence(way, "x", holds, "y", 0, 1, "" if holds else "z")
 
-    def made(way: Way) -> object:
-        return lambda c: check(way, sound and (c["half"] == 0.5 or not notices))
-
-    refuted = None if printed is None else lambda: check(Way.SEARCH, printed)
-    checks = tuple(made(way) for way in Way)
-    return Statement(
-        "T1",
-        "test",
-        "none",
-        "du-eq3",
-        "c",
-        {"half": 0.5},
-        {"half": 1.0},
-        checks,
-        refuted,
-    )
+    refuted = None if printed is None else lambda: evidence(Way.SEARCH, printed)
+    checks = [Fixed("x", way) for way in Way]
+    half = theory.Formulas(half=0.5)
+    return Statement("T1", "test", "none", "du-eq3", "c", half, {"half": 1.0}, checks, refuted)
 
 
 @pytest.mark.parametrize(
@@ -228,8 +250,9 @@ def test_standing_and_verdict(made: Statement, standing: Standing, verdict: Verd
 
 
 def test_a_statement_needs_a_wrong_value_for_each_constant_and_three_checks() -> None:
-    good = statement()
+    good, one = statement(), theory.Formulas(a=1.0)
     with pytest.raises(BadInput, match="wrong value for each"):
-        Statement("T", "t", "p", "", "c", {"a": 1.0}, {}, good.checks)
+        Statement("T", "t", "p", "", "c", one, {}, good.checks)
+    good.checks.pop()
     with pytest.raises(BadInput, match="3 checks"):
-        Statement("T", "t", "p", "", "c", {"a": 1.0}, {"a": 2.0}, good.checks[:2])
+        theory.examine(good)

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from companion.claims import linear as linear_vae
 from companion.claims.statements import Standing, examine
 from companion.igp import statements as igp
 from companion.igp import statements_latent as latent
@@ -328,15 +329,17 @@ def test_the_trained_loss_is_the_definition_with_its_gradient() -> None:
     random = np.random.default_rng(0)
     decoder, encoder = random.normal(size=(2, 3, 3))
     spectrum, noise, log = np.array([2.0, 1.0, 0.3]), 0.4, -0.7
-    value, gradient = linear.loss(decoder, encoder, log, spectrum, noise)
+    flat = np.concatenate([decoder.ravel(), encoder.ravel(), [log]])  # one variance for all of z
+    value, gradient = linear_vae.loss_and_gradient(flat, np.diag(spectrum), 3, noise)
     parts = [
         torch.tensor(part, dtype=torch.float64).requires_grad_() for part in (decoder, encoder, log)
     ]
     exact = negative_elbo(*parts, torch.diag(torch.tensor(spectrum)), noise)
     exact.backward()
-    assert value == pytest.approx(exact.item(), rel=1e-12)
-    flat = torch.cat([part.grad.reshape(-1) for part in parts if part.grad is not None])
-    np.testing.assert_allclose(gradient, flat, rtol=1e-10)
+    constant = 1.5 * math.log(2.0 * math.pi * noise)
+    assert value == pytest.approx(exact.item() + constant, rel=1e-12)
+    slopes = torch.cat([part.grad.reshape(-1) for part in parts if part.grad is not None])
+    np.testing.assert_allclose(gradient, slopes, rtol=1e-10)
 
 
 def test_a_trained_model_is_rotated() -> None:
@@ -411,12 +414,12 @@ def test_the_elbo_is_that_of_draws() -> None:
 
 
 def test_the_smallest_counter_examples() -> None:
-    assert "variances 1, 2: KL 0.1534 becomes 0 nats" in igp.tie_printed().counterexample
-    shared = igp.shared_printed().counterexample
+    assert "variances 1, 2: KL 0.1534 becomes 0 nats" in igp.I0A.printed().counterexample
+    shared = igp.I1B.printed().counterexample
     assert "N = 2, variances 1, 2: squared error in dimension 1 2.75 shared, 2 alone" in shared
-    some = linear.some_printed().counterexample
+    some = linear.I3.printed().counterexample
     assert "eigenvalues 2, 0.5, noise 1: 1 active" in some
-    fewer = linear.fewer_printed().counterexample
+    fewer = linear.I3B.printed().counterexample
     assert fewer.endswith("2 diagonal, 1 isotropic")
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from scipy.special import log_expit
 from scipy.stats import multivariate_normal
 
-from companion.claims import mixtures as mixture
-from companion.claims.mixtures import log_normal
+from companion.claims import formulas as mixture
+from companion.claims.formulas import log_normal
 from companion.claims.statements import Standing, examine
 from companion.lagging import statements as lagging
 from companion.lagging import theory as pictures
@@ -218,7 +218,7 @@ def test_minibatch_forms_are_ordered(case: mixture.Set, size: int) -> None:
 def test_independent_form_enumerates_ordered_batches() -> None:
     q = lagging.posteriors([0.5, -0.75, 1.5], [0.9, 0.35, 1.1])
     batches = list(itertools.product(range(3), repeat=3))
-    slow = np.mean([q.against(range(3), q.mixture(batch)) for batch in batches])
+    slow = np.mean([q.against(range(3), batch) for batch in batches])
     fast = lagging.independent([0.5, -0.75, 1.5], [0.9, 0.35, 1.1], 3)
     assert fast == pytest.approx(float(slow), rel=1e-12)
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.optimize import approx_fprime
 
+from companion.claims import linear as linear_vae
 from companion.claims.statements import Standing, examine, findings
 from companion.methods import linear_vae as pictures
 from companion.methods import statements as linear
@@ -195,8 +196,8 @@ def test_gradient_equals_finite_differences() -> None:
     root = random.normal(size=(3, 3))
     fixed = (root @ root.T, 2, 0.4, 0.7)
     flat = random.normal(size=14)
-    _, gradient = linear.loss_and_gradient(flat, *fixed)
-    slope = approx_fprime(flat, lambda f: linear.loss_and_gradient(f, *fixed)[0], 1e-7)
+    _, gradient = linear_vae.loss_and_gradient(flat, *fixed)
+    slope = approx_fprime(flat, lambda f: linear_vae.loss_and_gradient(f, *fixed)[0], 1e-7)
     assert gradient == pytest.approx(slope, rel=1e-4, abs=1e-4)
 
 
@@ -217,7 +218,7 @@ def test_loss_equals_that_of_the_library() -> None:
         named["posterior_head.logvar"].copy_(torch.from_numpy(logvar))
     covariance = np.cov(x.numpy().T, ddof=0)
     flat = np.concatenate([w.ravel(), v.ravel(), logvar])
-    wanted, _ = linear.loss_and_gradient(flat, covariance, 4, linear.NOISE_VAR, beta)
+    wanted, _ = linear_vae.loss_and_gradient(flat, covariance, 4, linear.NOISE_VAR, beta)
     assert pictures._exact_loss(model, x, beta).item() == pytest.approx(wanted, rel=1e-10)
 
 
@@ -225,7 +226,7 @@ def test_loss_equals_that_of_the_library() -> None:
 def test_every_start_lands_on_the_closed_form(beta: float) -> None:
     wanted = linear.optimum(linear.EIGENVALUES, linear.NOISE_VAR, beta)
     for seed in range(4):
-        found = linear.fit(np.diag(linear.EIGENVALUES), 4, linear.NOISE_VAR, beta, seed)
+        found = linear_vae.fit(np.diag(linear.EIGENVALUES), 4, linear.NOISE_VAR, beta, seed)
         assert found.kl == pytest.approx(wanted.kl, abs=1e-5)
         assert found.variance == pytest.approx(wanted.posterior_variance, abs=1e-5)
         lengths = (found.decoder**2).sum(0)

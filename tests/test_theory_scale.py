@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from companion.claims import mixtures as mixture
+from companion.claims import formulas as mixture
 from companion.claims.statements import Standing, examine
 from companion.scale import statements as scale
 from companion.scale import statements_dynamics as scale_dynamics
@@ -260,7 +260,7 @@ def test_the_module_under_test_is_that_of_the_method() -> None:
 def test_the_smallest_counter_example_is_the_one_shown() -> None:
     found = examine(STATEMENTS["S6"], mutate=False)
     assert found.standing is Standing.CORRECTED and found.printed is not None
-    x, noise, mean, variance, factor = pictures.EXAMPLES["smallest found"]
+    x, noise, mean, variance, factor = pictures.EXAMPLES["smallest"]
     text = f"x = ±{x:g}, decoder N(z, {noise:g}²), q = N(±{mean:g}, {variance:g}), f = {factor:g}"
     assert found.printed.counterexample.startswith(text)
     for case in pictures.EXAMPLES.values():

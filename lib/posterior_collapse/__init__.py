@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from posterior_collapse.diagnosis import diagnose
     from posterior_collapse.errors import BadInput
     from posterior_collapse.estimators import (
         Estimate,
@@ -40,6 +41,7 @@ __all__ = [
     "active_rank",
     "active_units",
     "aggregate_kl",
+    "diagnose",
     "evaluate",
     "importance_weighted_nll",
     "kl_to_standard_normal",
@@ -53,6 +55,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "diagnosis": ("diagnose",),
     "errors": ("BadInput",),
     "estimators": (
         "Estimate",

@@ -8,8 +8,6 @@ import linecache
 
 from posterior_collapse.errors import BadInput
 
-__all__ = ["code_digest", "without_docstrings"]
-
 
 def without_docstrings(source: str) -> str:
     """Source as a syntax tree's text: comments, layout and docstrings do not retrain anything."""

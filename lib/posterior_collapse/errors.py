@@ -9,16 +9,6 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec
 
-__all__ = [
-    "LARGEST_SEED",
-    "BadInput",
-    "NotFinite",
-    "PosteriorCollapseError",
-    "nearest",
-    "program",
-    "whole",
-]
-
 # A generator on the CPU uses 32 bits of its seed, and a run with seed s gives it 2 s + 1.
 # Larger seeds would be other names for the same runs, and in the end no seed of a generator.
 LARGEST_SEED = 2**31 - 1

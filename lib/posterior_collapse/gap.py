@@ -18,8 +18,6 @@ from posterior_collapse.errors import BadInput
 from posterior_collapse.estimators import posterior_moments_1d
 from posterior_collapse.networks import VAE
 
-__all__ = ["Densities", "Gap", "elbo_gap_1d", "posterior_densities_1d"]
-
 _HERMITE_NODES = 160
 _GRID_POINTS = 801
 _REACH = 12.0  # standard deviations on each side of the mean of q

@@ -20,25 +20,6 @@ from torch import Tensor
 
 from posterior_collapse.errors import BadInput, NotFinite
 
-__all__ = [
-    "AggregateMoments",
-    "DropoutMoments",
-    "active_rank",
-    "active_units",
-    "aggregate_moments",
-    "conditional_entropy",
-    "entropy",
-    "exp_minus_tangent",
-    "kl",
-    "kl_to_standard_normal",
-    "mutual_posterior_divergence",
-    "narrow",
-    "require_finite",
-    "require_pair",
-    "variance_dropout_moments",
-    "widen",
-]
-
 _LOG_2PI_E = math.log(2.0 * math.pi) + 1.0
 # Below this, exp(u) - 1 - u loses digits as a difference and is summed as its Taylor series.
 _SERIES_BELOW = 0.25

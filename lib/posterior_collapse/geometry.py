@@ -14,17 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from posterior_collapse.errors import BadInput
 
-__all__ = [
-    "LIMIT",
-    "aggregate_density",
-    "count_modes",
-    "displacement",
-    "off_centre",
-    "peaks",
-    "separated",
-    "within_share",
-]
-
 Array = NDArray[np.float64]
 
 LIMIT = 4.0  # of the square in which modes are sought; DU-VAE's figure 1 shows 3

@@ -15,23 +15,6 @@ from torch import Tensor, nn
 
 from posterior_collapse.errors import BadInput
 
-__all__ = [
-    "Dropout",
-    "FirstValues",
-    "Progress",
-    "Stochastic",
-    "WordDropout",
-    "begin_update",
-    "dropout_mask",
-    "initialised_by_recipe",
-    "keeps_initial_values",
-    "prepares",
-    "reports",
-    "start_as_in_torch",
-    "starts_as_in_torch",
-    "use_generator",
-]
-
 
 class Progress(NamedTuple):
     """Where training stands: what a schedule may depend on."""

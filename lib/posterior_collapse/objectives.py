@@ -21,28 +21,6 @@ from posterior_collapse.layers import Progress
 from posterior_collapse.posteriors import ScaledNormal, draw, gaussian_code
 from posterior_collapse.priors import kl_per_dimension
 
-__all__ = [
-    "ELBO",
-    "AutoGen",
-    "Constant",
-    "Cyclical",
-    "FreeBits",
-    "ImportanceWeighted",
-    "Linear",
-    "Model",
-    "MutualPosterior",
-    "Objective",
-    "Progress",
-    "Reconstruction",
-    "ScaledELBO",
-    "Schedule",
-    "TargetKL",
-    "TargetKLPerSentence",
-    "Terms",
-    "divergence",
-    "pairwise_kl",
-]
-
 
 class Terms(NamedTuple):
     """What one evaluation of an objective gives."""

@@ -12,8 +12,6 @@ import platformdirs
 
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
 
-__all__ = ["STORE_VARIABLE", "named_path", "store_root", "writing"]
-
 STORE_VARIABLE = "POSTERIOR_COLLAPSE_STORE"
 
 

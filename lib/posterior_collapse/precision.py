@@ -17,8 +17,6 @@ import torch
 
 from posterior_collapse.errors import BadInput, nearest
 
-__all__ = ["Precision", "available", "lowered", "products"]
-
 
 class Precision(enum.StrEnum):
     """In which numbers a network multiplies while it is trained: a constant of a recipe."""

@@ -28,26 +28,6 @@ from posterior_collapse.errors import BadInput, whole
 from posterior_collapse.layers import keeps_initial_values
 from posterior_collapse.posteriors import DiagonalNormal, Flowed, gaussian_code
 
-__all__ = [
-    "AutoRegressive",
-    "AutoRegressiveNormal",
-    "AutoRegressivePrior",
-    "CommittedRate",
-    "DiagonalMixture",
-    "EqualMixturePrior",
-    "GaussianMixture",
-    "IsotropicGaussianMixture",
-    "MixturePrior",
-    "Mixing",
-    "Prior",
-    "ScaledStandardNormal",
-    "ScaledStandardNormalPrior",
-    "StandardNormal",
-    "StandardNormalPrior",
-    "UnitNormal",
-    "kl_per_dimension",
-]
-
 _LOG_2PI = math.log(2.0 * math.pi)
 
 

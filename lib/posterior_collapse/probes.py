@@ -33,20 +33,6 @@ from posterior_collapse.errors import BadInput
 from posterior_collapse.estimators import evaluating
 from posterior_collapse.posteriors import Flowed
 
-__all__ = [
-    "L2_GRID",
-    "CodeAccuracy",
-    "ProbeResult",
-    "classify_codes",
-    "few_labels",
-    "linear_probe",
-    "posterior_means",
-    "probe_curve",
-    "representation",
-    "split_means",
-    "standardised",
-]
-
 L2_GRID = (1e4, 1e3, 1e2, 1e1, 1e0, 1e-1, 1e-2)
 FOLDS = 5
 SEED = 2019  # of the permutation that makes the folds

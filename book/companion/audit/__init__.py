@@ -6,16 +6,16 @@ rule reports only what lies beyond that.
 Nothing here is typed for one finding: causes are chosen by conditions that the code states.
 
 What the tables themselves do not say (numbers of runs, of points aggregated, and the like) is in
-``data/papers/claims.yml``, beside the claims of the papers' texts.
+``data/papers/claims.yml``, beside the claims of the papers' texts and the words of the rules.
 """
 
 from __future__ import annotations
 
-from companion.audit import across, between, counts, texts, within
+from companion.audit import across, between, counts, within  # noqa: F401
 from companion.audit.background import Facts, facts
 from companion.audit.claims_of_texts import Claim, Comparison, Judged, claims, judge
 from companion.audit.rows import Number, Row, Tables, number, read, rows_of
-from companion.audit.rules import RULES, Case, Found, Kind, Report, Rule
+from companion.audit.rules import Case, Found, Kind, Report, Rule, rules
 
 __all__ = [
     "RULES",
@@ -38,10 +38,7 @@ __all__ = [
     "rows_of",
 ]
 
-# Rules register themselves where they are written; pages show them in this order.
-_ORDER = [module.__name__ for module in (within, counts, between, across, texts)]
-for _rule in sorted(RULES.values(), key=lambda rule: _ORDER.index(rule.cases.__module__)):
-    RULES[_rule.id] = RULES.pop(_rule.id)
+RULES = rules()  # the imports above have registered the cases of each
 
 
 def _finding(rule: Rule, case: Case) -> Found:

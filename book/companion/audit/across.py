@@ -11,16 +11,12 @@ from companion.audit.background import facts
 from companion.audit.between import LONG_NUMBER, head_of, lines_of
 from companion.audit.rows import Row, gap_between, identity_of, number
 from companion.audit.rules import (
-    ROUNDING,
     Case,
-    Kind,
     differing_columns,
     origin_of,
     printed_elsewhere,
     register,
 )
-
-_COPYING = f"{ROUNDING} where one has more digits, and nothing where both have as many"
 
 
 def _basis(row: Row) -> tuple[int | None, int | None]:
@@ -40,21 +36,12 @@ def _pairs(rows: Sequence[Row]) -> Iterator[tuple[Row, Row, list[str]]]:
                 yield a, b, [name for name in a.quantities if name in theirs]
 
 
-@register(
-    "printed-twice",
-    "One quantity printed twice",
-    "The same method, data set and quantity in two tables of a paper, over the same number of runs "
-    "and evaluations, is one measurement.",
-    "one table was updated and the other was not, or the runs differ",
-    "The paper does not say which of the two numbers is meant.",
-    tolerance=_COPYING,
-    unit="as the quantity",
-)
+@register("printed-twice")
 def _printed_twice(rows: Sequence[Row]) -> Iterator[Case]:
     for a, b, names in _pairs(rows):
         for name in names if _basis(a) == _basis(b) else []:
-            told = f"{a.says(name)}; {b.table}: {b.cells[name]}"
-            yield Case(a, told, gap_between(number(a.cells[name]), number(b.cells[name])))
+            words = f"{a.says(name)}; {b.table}: {b.cells[name]}"
+            yield Case(a, words, gap_between(number(a.cells[name]), number(b.cells[name])))
 
 
 def _one_of_several(a: Row, b: Row) -> tuple[Row, Row, int] | None:
@@ -79,16 +66,7 @@ def _same_number(row: Row, name: str, rows: Sequence[Row]) -> str:
     return ""
 
 
-@register(
-    "one-of-several",
-    "A single value that is none of those averaged",
-    "Each of n values lies within √(n − 1) standard deviations of their mean (Samuelson 1968).",
-    "the single value is of another run than those averaged",
-    "The two tables do not show the same runs.",
-    kind=Kind.ODD,
-    tolerance=f"{ROUNDING}, and √(n − 1) times the printed spread",
-    unit="as the quantity",
-)
+@register("one-of-several")
 def _single_values(rows: Sequence[Row]) -> Iterator[Case]:
     for a, b, names in _pairs(rows):
         found = _one_of_several(a, b)
@@ -98,9 +76,9 @@ def _single_values(rows: Sequence[Row]) -> Iterator[Case]:
             if (sd := mean.spread(name)) is not None:
                 one, other = number(mean.cells[name]), number(single.cells[name])
                 gap = float(abs(one.value - other.value) - one.half - other.half)
-                told = f"{single.says(name)}; {mean.table}: {one.text}, spread at most {sd:.3f}"
+                words = f"{single.says(name)}; {mean.table}: {one.text}, spread at most {sd:.3f}"
                 cause = _same_number(single, name, rows)
-                yield Case(single, told, gap - math.sqrt(count - 1) * sd, cause)
+                yield Case(single, words, gap - math.sqrt(count - 1) * sd, cause)
 
 
 def _copy_cause(row: Row, other: Row, name: str, rows: Sequence[Row]) -> str:
@@ -118,25 +96,16 @@ def _copy_cause(row: Row, other: Row, name: str, rows: Sequence[Row]) -> str:
     return "a misprint in copying"
 
 
-@register(
-    "referred",
-    "A row that its source prints otherwise",
-    "A row marked as taken from an earlier paper equals that paper's row. Fewer digits are "
-    "allowed.",
-    "",
-    "A comparison that rests on this cell compares with a number that nobody has published.",
-    tolerance=_COPYING,
-    unit="as the quantity",
-)
+@register("referred")
 def _referred(rows: Sequence[Row]) -> Iterator[Case]:
     for row in rows:
         origin = origin_of(row, rows) if row.referred else None
         for name in row.quantities if origin else []:
             assert origin is not None
-            told = f"{row.says(name)}; {origin.table}: {origin.cells[name]}"
+            words = f"{row.says(name)}; {origin.table}: {origin.cells[name]}"
             excess = gap_between(number(row.cells[name]), number(origin.cells[name]))
             cause = _copy_cause(row, origin, name, rows) if excess > 0 else ""
-            yield Case(row, told, excess, cause)
+            yield Case(row, words, excess, cause)
 
 
 def _coincident(rows: Sequence[Row]) -> Iterator[tuple[Row, Row, list[str]]]:
@@ -153,59 +122,29 @@ def _is_copy(row: Row, same: Sequence[str]) -> bool:
     return "nll" in same and sum(number(row.cells[name]).value != 0 for name in same) >= 3
 
 
-@register(
-    "unmarked-copy",
-    "A row of an earlier paper without a mark",
-    "NLL and at least two more numbers above zero agree with an earlier paper's row, and no mark "
-    "says so.",
-    "the row was taken over, and its mark forgotten",
-    "The row is not an independent measurement.",
-    kind=Kind.ODD,
-    tolerance="none: the numbers are compared as printed",
-    unit="equal cells",
-)
+@register("unmarked-copy")
 def _unmarked_copy(rows: Sequence[Row]) -> Iterator[Case]:
     for row, other, same in _coincident(rows):
-        told = f"{row.says(*same)}; {other.table} prints the same" if same else ""
-        yield Case(row, told, len(same) if _is_copy(row, same) else 0)
+        words = f"{row.says(*same)}; {other.table} prints the same" if same else ""
+        yield Case(row, words, len(same) if _is_copy(row, same) else 0)
 
 
-@register(
-    "copy-differs",
-    "A copied row with a cell of its own",
-    "A row without a mark agrees with an earlier paper's row as the rule before says. Then its "
-    "other cells should agree too.",
-    "",
-    "The cell is neither the earlier paper's nor clearly a measurement.",
-    kind=Kind.ODD,
-    tolerance=_COPYING,
-    unit="as the quantity",
-)
+@register("copy-differs")
 def _copy_differs(rows: Sequence[Row]) -> Iterator[Case]:
     for row, other, same in _coincident(rows):
         for name in row.quantities if _is_copy(row, same) else []:
-            told = f"{row.says(name)}; {other.table}: {other.cells[name]}"
+            words = f"{row.says(name)}; {other.table}: {other.cells[name]}"
             excess = gap_between(number(row.cells[name]), number(other.cells[name]))
             cause = _copy_cause(row, other, name, rows) if excess > 0 else ""
-            yield Case(row, told, excess, cause)
+            yield Case(row, words, excess, cause)
 
 
-@register(
-    "keep-probability",
-    "A probability of keeping that is one of dropping",
-    "DU-VAE's p is the probability of keeping a variance, and the text varies it from 1 to 0.6. "
-    "The public code takes 1 − p. Reported is a p outside that range whose 1 − p lies inside.",
-    "the flag of the code was printed, which is 1 − p",
-    "Read p as the probability of dropping here. With the printed p as defined, most variances "
-    "would be dropped.",
-    kind=Kind.ODD,
-    unit="probability",
-)
+@register("keep-probability")
 def _keep_probability(rows: Sequence[Row]) -> Iterator[Case]:
     low, high = facts().keep
     for line in lines_of(rows).values():
         for text in dict.fromkeys(row.cells.get("p", "") for row in line):
             if text:
                 p = number(text)
-                told = f"p {text}; 1 − p = {float(1 - p.value):g}"
-                yield Case(head_of(line), told, low - p.high if low <= 1 - p.value <= high else 0)
+                words = f"p {text}; 1 − p = {float(1 - p.value):g}"
+                yield Case(head_of(line), words, low - p.high if low <= 1 - p.value <= high else 0)

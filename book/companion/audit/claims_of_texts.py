@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+import pandas as pd
+
 from companion.audit.background import file_of_claims
 from companion.audit.rows import Row, Tables, number, rows_of
+from companion.audit.rules import Case, register
 from companion.claims import printed as papers
 from companion.claims.verdicts import Outcome
 from posterior_collapse.errors import BadInput, nearest
@@ -210,3 +213,24 @@ def judge(claim: Claim, tables: Tables) -> Judged:
         return Judged(claim, tuple(found), Outcome.FAILS)
     holds = outcomes == {Outcome.HOLDS}
     return Judged(claim, tuple(found), Outcome.HOLDS if holds else Outcome.OPEN)
+
+
+def _claim_cause(judged: Judged) -> str:
+    holds, total = judged.count(Outcome.HOLDS), len(judged.sides)
+    if holds:
+        return f"{holds} of {total} comparisons hold, and the statement is about those"
+    return f"none of {total} comparisons holds, and the statement rests on other tables"
+
+
+@register("claims")
+def _claims(rows: Sequence[Row]) -> Iterator[Case]:
+    tables: dict[str, list[Mapping[str, str]]] = {}
+    for row in rows:
+        tables.setdefault(row.table, []).append(row.cells)
+    frames = {name: pd.DataFrame(cells, dtype=str) for name, cells in tables.items()}
+    for claim in claims():
+        judged = judge(claim, frames)
+        none = "" if judged.count(Outcome.HOLDS) else "The claim does not hold in this table."
+        for side in judged.sides:
+            told = f"{claim.id}: {side.printed}"
+            yield Case(side.row, told, side.excess, _claim_cause(judged), none)

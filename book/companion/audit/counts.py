@@ -48,15 +48,7 @@ def _counted(rows: Sequence[Row]) -> Iterator[tuple[Row, Number, int]]:
             yield row, au, runs
 
 
-@register(
-    "mean-of-counts",
-    "A mean that whole numbers do not have",
-    "AU is a whole number in each run, so its mean over n runs is a multiple of 1/n. (Brown and "
-    "Heathers 2017 call such a check GRIM.)",
-    "the mean is over another number of runs",
-    "The number of runs that the caption states does not hold for this cell.",
-    unit="units",
-)
+@register("mean-of-counts")
 def _mean_of_counts(rows: Sequence[Row]) -> Iterator[Case]:
     for row, au, runs in _counted(rows):
         fewer = [str(n) for n in range(2, runs) if _miss(au, n) == 0]
@@ -64,18 +56,10 @@ def _mean_of_counts(rows: Sequence[Row]) -> Iterator[Case]:
         yield Case(row, f"{row.says('au')}, a mean of {runs} runs", _miss(au, runs), cause)
 
 
-@register(
-    "spread-of-counts",
-    "A spread that whole numbers do not have",
-    "The standard deviation of n whole numbers with a known mean takes few values. Both divisors, "
-    "n and n − 1, are allowed.",
-    "the spread is over another number of runs",
-    "The number of runs that the caption states does not hold for this cell.",
-    unit="units",
-)
+@register("spread-of-counts")
 def _spread_of_counts(rows: Sequence[Row]) -> Iterator[Case]:
     for row, au, runs in _counted(rows):
         sd = row.get("au_sd")
         if sd is not None and _miss(au, runs) == 0:
-            told = f"{row.says('au')} ({sd.text}), {runs} runs"
-            yield Case(row, told, _spread_miss(au, sd, runs))
+            words = f"{row.says('au')} ({sd.text}), {runs} runs"
+            yield Case(row, words, _spread_miss(au, sd, runs))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
-from companion.audit.background import facts
+from companion.audit.background import facts, file_of_claims
 from companion.audit.rows import Row, gap_between, identity_of
-
-ROUNDING = "half a unit of the last printed digit of each number"
 
 
 class Kind(enum.StrEnum):
@@ -32,31 +31,26 @@ class Case(NamedTuple):
     meaning: str = ""
 
 
+Cases = Callable[[Sequence[Row]], Iterable[Case]]
+
+
 @dataclass(frozen=True)
 class Rule:
-    """One rule of the audit.
+    """One rule of the audit; its words are in ``data/papers/claims.yml``, which says what they are.
 
     Attributes:
-        id: short name.
-        title: for a heading.
-        states: the theorem or definition, with its source.
-        tolerance: what is allowed before anything is reported.
-        unit: of the excess.
-        kind: what a finding means.
-        cause: likeliest cause, where a case has none of its own.
-        meaning: for a reader, where a case has none of its own.
         cases: the comparisons that the rule makes on rows.
     """
 
     id: str
+    cases: Cases
     title: str
     states: str
-    tolerance: str
-    unit: str
-    kind: Kind
-    cause: str
-    meaning: str
-    cases: Callable[[Sequence[Row]], Iterable[Case]]
+    tolerance: str = "half a unit of the last printed digit of each number"
+    unit: str = "nats"
+    kind: Kind = Kind.IMPOSSIBLE
+    cause: str = ""
+    meaning: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,30 +76,25 @@ class Report:
     found: tuple[Found, ...]
 
 
-RULES: dict[str, Rule] = {}
+CASES: dict[str, Cases] = {}
 
 
-def register(
-    id_: str,
-    title: str,
-    states: str,
-    cause: str,
-    meaning: str,
-    kind: Kind = Kind.IMPOSSIBLE,
-    tolerance: str = ROUNDING,
-    unit: str = "nats",
-) -> Callable[
-    [Callable[[Sequence[Row]], Iterable[Case]]], Callable[[Sequence[Row]], Iterable[Case]]
-]:
+def register(name: str) -> Callable[[Cases], Cases]:
     """Register a function as the cases of a rule."""
 
-    def keep(
-        cases: Callable[[Sequence[Row]], Iterable[Case]],
-    ) -> Callable[[Sequence[Row]], Iterable[Case]]:
-        RULES[id_] = Rule(id_, title, states, tolerance, unit, kind, cause, meaning, cases)
+    def keep(cases: Cases) -> Cases:
+        CASES[name] = cases
         return cases
 
     return keep
+
+
+@functools.cache
+def rules() -> dict[str, Rule]:
+    """Every rule by its name, in the order of the page."""
+    words = {name: dict(given) for name, given in file_of_claims()["rules"].items()}
+    kinds = {name: Kind[given.pop("kind", "impossible").upper()] for name, given in words.items()}
+    return {name: Rule(name, CASES[name], kind=kinds[name], **words[name]) for name in words}
 
 
 def dimensions_of(row: Row) -> int:

@@ -8,12 +8,12 @@ people's judgement are proxies; the page says both beside each verdict.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from companion.claims import evidence
 from companion.claims import groups as benchmarks
 from companion.claims.printed import printed
 from companion.claims.reference import Result
+from companion.claims.rules import judges
 from companion.claims.table import (
     Column,
     Measure,
@@ -35,9 +36,9 @@ from companion.claims.table import (
     summary,
     values,
 )
-from companion.claims.verdicts import Check, Finding, above, answer, below, between, decide, side
+from companion.claims.verdicts import Check, Finding, above, answer, below, between, side
 from companion.numbers import number, spread
-from companion.show.figures import COLOURS
+from companion.show.figures import COLOURS, canvas, legend
 from posterior_collapse import methods
 from posterior_collapse.errors import BadInput
 from posterior_collapse.layers import Progress
@@ -64,6 +65,11 @@ _LEAST = 20  # sentences of a length that a mean is taken over
 _LONG = 10
 
 
+def _look(method: str) -> dict[str, Any]:
+    """Colour, marker and line of a method."""
+    return dict(zip(("color", "marker", "linestyle"), _LOOKS[method], strict=True))
+
+
 def called(method: str) -> str:
     """Name for readers, with the parameter that the paper gives."""
     objective = methods.get(method).objective
@@ -82,22 +88,16 @@ def build(page: Page) -> dict[str, list[Run]]:
 
 def groups(trained: Mapping[str, Sequence[Run]]) -> dict[str, Runs]:
     """Reference results, where there are any, and this build's; a title says which is which."""
-    shown: dict[str, Runs] = {}
-    for recipe in ("autogen-yelp", "autogen-ptb"):
-        if runs := evidence.stored(recipe, benchmarks.AUTOGEN, "medium"):
-            shown[_TITLES[recipe]] = runs
+    recipes = ("autogen-yelp", "autogen-ptb")
+    stored = {_TITLES[r]: evidence.stored(r, benchmarks.AUTOGEN, "medium") for r in recipes}
     own = {method: [evidence.from_run(run) for run in group] for method, group in trained.items()}
-    return {**shown, _TITLES["autogen-grammar"]: own}
+    known = {title: runs for title, runs in stored.items() if runs}
+    return {**known, _TITLES["autogen-grammar"]: own}
 
 
-def _scale(runs: Runs) -> str:
-    return evidence.every(runs)[0].spec.scale
-
-
-def _complete(runs: Runs) -> bool:
-    """Whether the paper's four models are there, with a seed in common."""
-    seeds = [{result.spec.seed for result in runs.get(method, ())} for method in COMPARED]
-    return bool(set.intersection(*seeds))
+def _present(runs: Runs) -> dict[str, Sequence[Result]]:
+    """The paper's four models, in its order, as far as they are there."""
+    return {method: runs[method] for method in COMPARED if runs.get(method)}
 
 
 # --- training: figure 2 ---------------------------------------------------------------------------
@@ -134,44 +134,27 @@ def _elbo(history: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def training_figure(runs: Runs) -> Figure:
-    """Share of the KL in the objective (left) and ELBO (right), one line a seed."""
-    figure = Figure(figsize=(8.0, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for method in (m for m in COMPARED if m in runs):
-        colour, marker, style = _LOOKS[method]
-        for place, result in enumerate(runs[method]):
-            history = result.history
-            options = {"color": colour, "marker": marker, "linestyle": style, "markersize": 3.5}
-            label = called(method) if place == 0 else None
-            left.plot(history["epoch"], kl_share(method, history), label=label, **options)
-            right.plot(history["epoch"], _elbo(history), **options)
+    """Share of the KL in the objective (left) and ELBO (right), one line a seed.
+
+    The right one leaves out the first epochs' steep rise, which would flatten all that follows.
+    """
+    figure, (left, right) = canvas(8.0, 3.4, 2)
+    tails = []
+    for method, group in _present(runs).items():
+        look = _look(method) | {"markersize": 3.5}
+        for place, history in enumerate(result.history for result in group):
+            label, elbo = None if place else called(method), _elbo(history)
+            left.plot(history["epoch"], kl_share(method, history), label=label, **look)
+            right.plot(history["epoch"], elbo, **look)
+            tails.append(elbo[len(history) // 4 :])
     left.set(xlabel="epoch", ylabel="KL, % of the objective")
     right.set(xlabel="epoch", ylabel="ELBO, nats per sentence")
-    _zoom(right, runs)
-    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
-    return figure
-
-
-def _zoom(axes: Axes, runs: Runs) -> None:
-    """Leave out the first epochs' steep rise, which would flatten all that follows."""
-    tails = [
-        _elbo(result.history)[len(result.history) // 4 :]
-        for method in COMPARED
-        for result in runs.get(method, ())
-    ]
-    tail = np.concatenate(tails) if tails else np.empty(0)
-    if tail.size:
-        low, high = float(tail.min()), float(tail.max())
+    if tails:
+        low, high = float(np.concatenate(tails).min()), float(np.concatenate(tails).max())
         room = 0.08 * max(high - low, 1e-3)
-        axes.set_ylim(low - room, high + room)
-
-
-def _last_share(result: Result) -> float:
-    return float(kl_share(result.spec.method, result.history)[-1])
-
-
-def _last_elbo(result: Result) -> float:
-    return float(_elbo(result.history)[-1])
+        right.set_ylim(low - room, high + room)
+    legend(figure, 4)
+    return figure
 
 
 def _fall(result: Result) -> float:
@@ -180,38 +163,38 @@ def _fall(result: Result) -> float:
     return float(elbo[-1] - elbo.max())
 
 
+_ENDS: dict[str, Measure] = {
+    "share": lambda result: float(kl_share(result.spec.method, result.history)[-1]),
+    "elbo": lambda result: float(_elbo(result.history)[-1]),
+    "fall": _fall,
+}
 _STEADY = 0.5  # nats: a smaller fall counts as none, as validation sentences are few
 
 
-def decide_training(runs: Runs) -> Finding | None:
-    """Rule for figure 2; None without the four models.
+@judges("autogen-fig2", COMPARED, _ENDS)
+def decide_training(_: Runs, data: pd.DataFrame) -> list[Check]:
+    """Rule for figure 2.
 
     The KL's share grows with m; the ELBO of m = 1 ends within 5 percent of the VAE's, nearer to it
     than that of m = 2, and does not fall by more than half a nat; that of m = 2 does.
     """
-    if not _complete(runs):
-        return None
-    ends: dict[str, Measure] = {"share": _last_share, "elbo": _last_elbo, "fall": _fall}
-    data = frame(only(runs, COMPARED), ends)
+    pairs = {
+        "m = 1 less VAE": (_ONE, _VAE),
+        "m = 1 less annealed VAE": (_ONE, _ANNEAL),
+        "m = 2 less m = 1": (_TWO, _ONE),
+    }
     apart = 100.0 * (ratios(data, _ONE, _VAE, "elbo") - 1.0)
-    fall = "ELBO at the end less its highest, nats"
-    checks = [
-        above(f"KL share, {name}, points", differences(data, first, second, "share"), 0.0)
-        for name, first, second in (
-            ("m = 1 less VAE", _ONE, _VAE),
-            ("m = 1 less annealed VAE", _ONE, _ANNEAL),
-            ("m = 2 less m = 1", _TWO, _ONE),
-        )
-    ]
-    checks += [
-        between("−ELBO at the end, m = 1 over VAE, % more", apart, -5.0, 5.0),
-        above(
-            "ELBO at the end, m = 1 less m = 2, nats", differences(data, _ONE, _TWO, "elbo"), 0.0
+    nearer, fall = differences(data, _ONE, _TWO, "elbo"), "ELBO at the end less its highest, nats"
+    return [
+        *(
+            above(f"KL share, {name}, points", differences(data, *pair, "share"), 0.0)
+            for name, pair in pairs.items()
         ),
+        between("−ELBO at the end, m = 1 over VAE, % more", apart, -5.0, 5.0),
+        above("ELBO at the end, m = 1 less m = 2, nats", nearer, 0.0),
         above(f"m = 1: {fall}", values(data, _ONE, "fall"), -_STEADY),
         below(f"m = 2: {fall}", values(data, _TWO, "fall"), -_STEADY),
     ]
-    return decide("autogen-fig2", _scale(runs), checks)
 
 
 # --- reconstruction: tables 1 and 2 ---------------------------------------------------------------
@@ -243,28 +226,24 @@ def _texts(result: Result, name: str) -> list[str]:
 
 def examples(runs: Runs) -> pd.DataFrame:
     """Test sentences and what the four models make of them, first seed."""
-    shown = [method for method in COMPARED if runs.get(method)]
-    columns = {"input": _texts(runs[shown[0]][0], "text_source")}
-    for method in shown:
-        columns[called(method)] = _texts(runs[method][0], "text_reconstruction")
-    return pd.DataFrame(columns)
+    columns = {called(m): _texts(g[0], "text_reconstruction") for m, g in _present(runs).items()}
+    return pd.DataFrame(
+        {"input": _texts(evidence.every(_present(runs))[0], "text_source")} | columns
+    )
 
 
-def decide_reconstruction(runs: Runs) -> Finding | None:
+@judges("autogen-tab1", COMPARED)
+def decide_reconstruction(_: Runs, data: pd.DataFrame) -> list[Check]:
     """Rule for table 1: the VAE without annealing ignores z, and AutoGen reconstructs best.
 
-    Greedy reconstructions from the posterior's mean; None without the four models.
+    Greedy reconstructions from the posterior's mean.
     """
-    if not _complete(runs):
-        return None
-    data = frame(only(runs, COMPARED))
     information = values(data, _VAE, "mutual_information")
-    checks = [
+    return [
         side(below("VAE: mutual information, nats", information, 0.1)),
         above("BLEU-2, m = 1 less VAE", differences(data, _ONE, _VAE, _BLEU), 0.0),
         above("BLEU-2, m = 1 less annealed VAE", differences(data, _ONE, _ANNEAL, _BLEU), 0.0),
     ]
-    return decide("autogen-tab1", _scale(runs), checks)
 
 
 VERSUS = ((_ANNEAL, _VAE), (_ONE, _ANNEAL), (_TWO, _ONE))
@@ -295,23 +274,20 @@ def survey_table(shown: Mapping[str, Runs]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def decide_survey(runs: Runs) -> Finding | None:
+@judges("autogen-tab2", COMPARED)
+def decide_survey(_: Runs, data: pd.DataFrame) -> list[Check]:
     """Rule for table 2, by proxy: each first model has a higher BLEU-2 and more exact matches.
 
     Exact matches are compared where one of the two models has any.
-    None without the four models.
     """
-    if not _complete(runs):
-        return None
-    data = frame(only(runs, COMPARED))
     checks: list[Check] = []
-    for first, second in VERSUS:
-        name = f"{called(first)} less {called(second)}"
-        checks.append(above(f"BLEU-2, {name}", differences(data, first, second, _BLEU), 0.0))
-        if paired(data, first, second, _EXACT).any(axis=None):
-            less = 100.0 * differences(data, first, second, _EXACT)
+    for pair in VERSUS:
+        name = " less ".join(map(called, pair))
+        checks.append(above(f"BLEU-2, {name}", differences(data, *pair, _BLEU), 0.0))
+        if paired(data, *pair, _EXACT).any(axis=None):
+            less = 100.0 * differences(data, *pair, _EXACT)
             checks.append(above(f"exact matches, {name}, points", less, 0.0))
-    return decide("autogen-tab2", _scale(runs), checks)
+    return checks
 
 
 # --- generation: tables 3 and 4 -------------------------------------------------------------------
@@ -321,13 +297,8 @@ _WAYS = {"greedy": "most probable words", "sampled": "drawn words"}
 
 def written_table(runs: Runs) -> pd.DataFrame:
     """The first sentences from draws of the prior, most probable words, first seed."""
-    return pd.DataFrame(
-        {
-            called(method): _texts(runs[method][0], "text_greedy")
-            for method in COMPARED
-            if runs.get(method)
-        }
-    )
+    rows = {called(m): _texts(group[0], "text_greedy") for m, group in _present(runs).items()}
+    return pd.DataFrame(rows)
 
 
 _GENERATED = (
@@ -352,25 +323,22 @@ def generation_table(runs: Runs) -> pd.DataFrame:
 
 def real_perplexity(runs: Runs) -> float | None:
     """Perplexity of real test sentences under the language model that judges generated ones."""
-    known = [r.metrics.get("real_perplexity") for r in evidence.every(runs)]
-    real = [float(value) for value in known if value is not None]
-    return float(np.mean(real)) if real else None
+    data = frame(runs)
+    real = data.loc[data["metric"] == "real_perplexity", "value"].mean()
+    return None if math.isnan(real) else float(real)
 
 
 _ALIKE = (0.8, 1.25)  # ratios of perplexities that count as similar
 
 
-def decide_generation(runs: Runs) -> Finding | None:
+@judges("autogen-tab3", COMPARED)
+def decide_generation(runs: Runs, data: pd.DataFrame) -> list[Check]:
     """Rule for table 3: generations of m = 1 are similarly coherent as the VAEs'.
 
     Similar is a ratio of forward perplexities from 0.8 to 1.25.  The paper does not say how z
     becomes words, so both ways are asked.  If it has collapsed it writes as they do without
     earning it, and its collapse decides.
-    None without the four models.
     """
-    if not _complete(runs):
-        return None
-    data = frame(only(runs, COMPARED))
     checks = [
         between(
             f"forward perplexity, {words}, m = 1 over {called(other)}",
@@ -380,8 +348,7 @@ def decide_generation(runs: Runs) -> Finding | None:
         for way, words in _WAYS.items()
         for other in (_VAE, _ANNEAL)
     ]
-    living = evidence.alive(called(_ONE), runs[_ONE])
-    return decide("autogen-tab3", _scale(runs), evidence.earned(living, checks))
+    return evidence.earned(evidence.alive(called(_ONE), runs[_ONE]), checks)
 
 
 class _Judged(NamedTuple):
@@ -415,18 +382,16 @@ def _perplexity(least: float, most: float, way: str = "greedy") -> Measure:
 
 def _long_share(result: Result) -> float:
     """Percent of generated sentences with more than ten words."""
-    words = _judged(result).words
-    return float(100.0 * (words > _LONG).mean())
+    return float(100.0 * (_judged(result).words > _LONG).mean())
 
 
 def _buckets(runs: Runs) -> list[tuple[float, float]]:
     """Ranges of length, (more than, at most): every length its own where few are above ten."""
-    words = [_judged(r, way).words for m in COMPARED for r in runs.get(m, ()) for way in _WAYS]
-    every = np.concatenate(words) if words else np.empty(0)
-    low, high = np.quantile(every, (0.01, 0.99)) if every.size else (0.0, np.inf)
+    words = [_judged(r, way).words for r in evidence.every(_present(runs)) for way in _WAYS]
+    low, high = np.quantile(np.concatenate(words), (0.01, 0.99)) if words else (0.0, np.inf)
     if high <= _LONG:
         return [(float(n - 1), float(n)) for n in range(round(low), round(high) + 1)]
-    return list(zip((0.0, *_EDGES), (*_EDGES, np.inf), strict=True))
+    return list(itertools.pairwise((0.0, *_EDGES, np.inf)))
 
 
 def _bucket_name(low: float, high: float) -> str:
@@ -437,25 +402,21 @@ def _bucket_name(low: float, high: float) -> str:
 
 def length_figure(runs: Runs) -> Figure:
     """Forward perplexity by length, one panel a way to decode; mean over seeds, a dot a seed."""
-    figure = Figure(figsize=(8.0, 3.4), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
+    figure, panels = canvas(8.0, 3.4, 2, sharey=True)
     buckets = _buckets(runs)
-    labels = [_bucket_name(*bucket) for bucket in buckets]
     for axes, (way, words) in zip(panels, _WAYS.items(), strict=True):
-        for place, method in enumerate(m for m in COMPARED if runs.get(m)):
-            colour, marker, style = _LOOKS[method]
-            shift = 0.08 * (place - 1.5)
-            measures = {str(n): _perplexity(*bucket, way) for n, bucket in enumerate(buckets)}
-            data = frame(runs[method], measures)
-            cells = [values(data, method, name).tolist() for name in measures]
-            x = [n + shift for n, cell in enumerate(cells) if cell]
-            y = [float(np.mean(cell)) for cell in cells if cell]
+        measures = {str(n): _perplexity(*bucket, way) for n, bucket in enumerate(buckets)}
+        for place, (method, group) in enumerate(_present(runs).items()):
+            look, shift = _look(method), 0.08 * (place - 1.5)
+            data = frame(group, measures)
+            cells = {n + shift: values(data, method, str(n)).tolist() for n in range(len(buckets))}
+            means = {x: float(np.mean(cell)) for x, cell in cells.items() if cell}
             label = called(method) if axes is panels[0] else None
-            axes.plot(x, y, color=colour, marker=marker, linestyle=style, label=label)
-            for n, cell in enumerate(cells):
-                axes.plot([n + shift] * len(cell), cell, ".", color=colour, markersize=3)
-        axes.set_xticks(range(len(labels)), labels)
-        axes.set(xlabel="words", title=words, xlim=(-0.5, len(labels) - 0.5))
+            axes.plot(list(means), list(means.values()), label=label, **look)
+            for x, cell in cells.items():
+                axes.plot([x] * len(cell), cell, ".", color=look["color"], markersize=3)
+        axes.set_xticks(range(len(buckets)), [_bucket_name(*bucket) for bucket in buckets])
+        axes.set(xlabel="words", title=words, xlim=(-0.5, len(buckets) - 0.5))
     if any(len(line.get_xdata()) for axes in panels for line in axes.lines):
         panels[0].set_yscale("log")
         low, high = panels[0].get_ylim()
@@ -465,44 +426,44 @@ def length_figure(runs: Runs) -> Figure:
         panels[0].yaxis.set_minor_locator(NullLocator())
         panels[0].yaxis.set_major_formatter("{x:g}")
     panels[0].set_ylabel("forward perplexity")
-    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
+    legend(figure, 4)
     return figure
 
 
-def decide_lengths(runs: Runs) -> Finding | None:
+_LENGTHS: dict[str, Measure] = {
+    "long share": _long_share,
+    "short": _perplexity(0, _LONG),
+    "long": _perplexity(_LONG, np.inf),
+}
+_ASKED = (
+    # in words, the two models, which sentences; None is a similar perplexity
+    ("m = 1 over annealed VAE, at most 10 words", _ONE, _ANNEAL, "short", above),
+    ("m = 2 over m = 1, at most 10 words", _TWO, _ONE, "short", above),
+    ("m = 2 over m = 1, more than 10 words", _TWO, _ONE, "long", above),
+    ("m = 1 over annealed VAE, more than 10 words", _ONE, _ANNEAL, "long", None),
+)
+
+
+@judges("autogen-tab4", COMPARED, _LENGTHS)
+def decide_lengths(_: Runs, data: pd.DataFrame) -> list[Check]:
     """Rule for table 4, by proxy: what makes less sense to people has a higher perplexity.
 
     Printed: m = 1 makes less sense than the VAEs up to ten words and as much as the annealed VAE
     beyond; m = 2 less than m = 1 in both; the VAE without annealing writes nothing longer.
     Comparisons for which a model wrote fewer than 20 sentences are left out, and the last one
     where no model writes longer sentences.
-    None without the four models, or if nothing is left.
     """
-    if not _complete(runs):
-        return None
-    measures: dict[str, Measure] = {
-        "long share": _long_share,
-        "short": _perplexity(0, _LONG),
-        "long": _perplexity(_LONG, np.inf),
-    }
-    data = frame(only(runs, COMPARED), measures)
-    wanted = (
-        ("m = 1 over annealed VAE, at most 10 words", _ONE, _ANNEAL, "short", above),
-        ("m = 2 over m = 1, at most 10 words", _TWO, _ONE, "short", above),
-        ("m = 2 over m = 1, more than 10 words", _TWO, _ONE, "long", above),
-        ("m = 1 over annealed VAE, more than 10 words", _ONE, _ANNEAL, "long", None),
-    )
     checks = []
     if any((values(data, method, "long share") > 5.0).any() for method in (_ANNEAL, _ONE, _TWO)):
         shares = values(data, _VAE, "long share")
         checks.append(below("VAE: sentences of more than 10 words, %", shares, 5.0))
-    for words, first, second, name, rule in wanted:
+    for words, first, second, name, rule in _ASKED:
         quantity, apart = f"perplexity, {words}", ratios(data, first, second, name)
-        if len(apart):
-            checks.append(
-                between(quantity, apart, *_ALIKE) if rule is None else rule(quantity, apart, 1.0)
-            )
-    return decide("autogen-tab4", _scale(runs), checks) if checks else None
+        if len(apart) and rule is not None:
+            checks.append(rule(quantity, apart, 1.0))
+        elif len(apart):
+            checks.append(between(quantity, apart, *_ALIKE))
+    return checks
 
 
 # --- interpolation: table 5 -----------------------------------------------------------------------
@@ -550,25 +511,19 @@ _SMOOTHNESS = (
 )
 
 
-def decide_interpolation(runs: Runs) -> Finding | None:
+@judges("autogen-tab5", COMPARED)
+def decide_interpolation(_: Runs, data: pd.DataFrame) -> list[Check]:
     """Rule for table 5: neighbours are most alike with m = 1, less with the plain VAE and m = 2.
 
     That is what the text says of the two models it leaves out.  And the path of m = 1 has more
     different sentences than that of the annealed VAE, which repeats itself in the printed example.
-    None without the four models.
     """
-    if not _complete(runs):
-        return None
-    data = frame(only(runs, COMPARED))
-    neighbours = [
-        above(
-            f"overlap of neighbours, m = 1 less {name}", differences(data, _ONE, m, _OVERLAP), 0.0
-        )
-        for name, m in (("VAE", _VAE), ("m = 2", _TWO))
-    ]
-    different = differences(data, _ONE, _ANNEAL, _DISTINCT)
-    words = "different sentences on a path, m = 1 less annealed VAE"
-    return decide("autogen-tab5", _scale(runs), [*neighbours, above(words, different, 0.0)])
+    asked = (
+        ("overlap of neighbours, m = 1 less VAE", _VAE, _OVERLAP),
+        ("overlap of neighbours, m = 1 less m = 2", _TWO, _OVERLAP),
+        ("different sentences on a path, m = 1 less annealed VAE", _ANNEAL, _DISTINCT),
+    )
+    return [above(words, differences(data, _ONE, m, name), 0.0) for words, m, name in asked]
 
 
 # --- m between whole numbers, and beta-VAE --------------------------------------------------------
@@ -583,40 +538,42 @@ _CROSS = "β-VAE, β = 1 / (1 + m)"
 
 def fraction_figure(runs: Runs) -> Figure:
     """KL, BLEU-2 and ELBO against m; crosses are the beta-VAEs with beta = 1 / (1 + m)."""
-    figure = Figure(figsize=(8.4, 3.0), layout="constrained")
+    figure, grid = canvas(8.4, 3.0, 3)
     data = frame(runs)
-    for axes, panel in zip(figure.subplots(1, 3), _PANELS, strict=True):
 
-        def shown(method: str, panel: Column = panel) -> list[float]:
-            return (panel.factor * values(data, method, panel.metric)).tolist()
+    def cell(method: str, panel: Column) -> list[float]:
+        return (panel.factor * values(data, method, panel.metric)).tolist()
 
-        cells = {m: shown(name) for m, name in FRACTIONS.items()}
-        some = {m: cell for m, cell in cells.items() if cell}
-        means = [float(np.mean(cell)) for cell in some.values()]
+    for axes, panel in zip(grid, _PANELS, strict=True):
+        some = {m: own for m, name in FRACTIONS.items() if (own := cell(name, panel))}
+        means = [float(np.mean(own)) for own in some.values()]
         axes.plot(list(some), means, color=COLOURS["lagging"], marker="^", label="AutoGen")
-        for m, cell in some.items():
-            axes.plot([m] * len(cell), cell, ".", color=COLOURS["lagging"], markersize=4)
+        for m, own in some.items():
+            axes.plot([m] * len(own), own, ".", color=COLOURS["lagging"], markersize=4)
         for m, name in FRACTIONS.items():
-            if beta := shown(benchmarks.MATCHED.get(name, "")):
+            if beta := cell(benchmarks.MATCHED.get(name, ""), panel):
                 axes.plot([m + 0.06] * len(beta), beta, "x", color=COLOURS["vae"], label=_CROSS)
         axes.set(xlabel="m", ylabel=panel.title, xticks=list(FRACTIONS))
-    lines = {str(line.get_label()): line for line in figure.axes[0].lines}
-    handles = {name: line for name, line in lines.items() if not name.startswith("_")}
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=2, fontsize=8)
+    legend(figure, 2)
     return figure
+
+
+_MARGINS = (("KL, nats", "kl", 0.5), ("NLL, nats", "nll", 0.5), ("BLEU-2", _BLEU, 2.0))
 
 
 def decide_fractions(runs: Runs) -> Finding | None:
     """Own rule: KL and BLEU-2 rise from m = 0 over 0.5 and 1 to 2; None without these models."""
     if not all(runs.get(name) for name in FRACTIONS.values()):
         return None
-    data, checks = frame(runs), []
-    for (low, first), (high, second) in itertools.pairwise(FRACTIONS.items()):
-        for words, name in (("KL, nats", "kl"), ("BLEU-2", _BLEU)):
-            if len(less := differences(data, second, first, name)):
-                checks.append(above(f"{words}, m = {high:g} less m = {low:g}", less, 0.0))
+    data = frame(runs)
+    checks = [
+        above(f"{words}, m = {high:g} less m = {low:g}", less, 0.0)
+        for (low, first), (high, second) in itertools.pairwise(FRACTIONS.items())
+        for words, name, _ in (_MARGINS[0], _MARGINS[2])
+        if len(less := differences(data, second, first, name))
+    ]
     question = "a larger m, whole or not, puts more into the code and reconstructs better"
-    return answer(question, _scale(runs), checks) if checks else None
+    return answer(question, evidence.every(runs)[0].spec.scale, checks) if checks else None
 
 
 def matched_table(runs: Runs) -> pd.DataFrame:
@@ -625,23 +582,21 @@ def matched_table(runs: Runs) -> pd.DataFrame:
     return summary(frame({m: runs[m] for m in wanted if m in runs}), _REBUILT, called)
 
 
-_MARGINS = (("KL, nats", "kl", 0.5), ("NLL, nats", "nll", 0.5), ("BLEU-2", _BLEU, 2.0))
-
-
 def decide_matched(runs: Runs) -> Finding | None:
     """Own rule: with Adam, AutoGen and its beta-VAE end in the same place.
 
     The confidence interval of the difference, seed by seed, lies within half a nat of KL and NLL
     and two points of BLEU-2.  None without such a pair.
     """
-    data, checks = frame(runs), []
-    for first, second in benchmarks.MATCHED.items():
-        for words, name, margin in _MARGINS:
-            if len(less := differences(data, first, second, name)):
-                quantity = f"{words}, {called(first)} less {called(second)}"
-                checks.append(between(quantity, less, -margin, margin))
+    data = frame(runs)
+    checks = [
+        between(f"{words}, {called(first)} less {called(second)}", less, -margin, margin)
+        for first, second in benchmarks.MATCHED.items()
+        for words, name, margin in _MARGINS
+        if len(less := differences(data, first, second, name))
+    ]
     question = "AutoGen and a β-VAE with β = 1 / (1 + m) land in the same place"
-    return answer(question, _scale(runs), checks) if checks else None
+    return answer(question, evidence.every(runs)[0].spec.scale, checks) if checks else None
 
 
 RULES = (

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from companion.autogen import statements as autogen
 from companion.autogen.statements import TOY, Toy
-from companion.claims.mixtures import Array, Bits, log_normal
+from companion.claims.formulas import Array, Bits, log_normal
 from companion.numbers import number
 from companion.show.figures import COLOURS
 from companion.show.theory import Frames, canvas

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from companion.build.parameters import Page
 from companion.claims import evidence
@@ -26,22 +25,20 @@ from companion.numbers import number, spread
 from posterior_collapse import methods, recipes
 from posterior_collapse.errors import BadInput
 
-QUANTITIES = {
-    column.metric: column
-    for column in (
-        Column("NLL", "nll", 2, printed="nll"),
-        Column("−ELBO", "elbo_loss", 2, printed="neg_elbo"),
-        Column("Rec", "reconstruction", 2),
-        Column("KL", "kl", 2, printed="kl"),
-        Column("MI", "mutual_information", 2, printed="mi"),
-        Column("MI, batch of 32", "batch_mutual_information", 2),
-        Column("AU", "active_units", 1, printed="au"),
-        Column("rank", "active_rank", 1),
-        Column("MPD", "mutual_posterior_divergence", 1),
-        Column("H(z|x)", "conditional_entropy", 2),
-        Column("perplexity", "perplexity", 2),
-    )
-}
+_QUANTITIES = (
+    Column("NLL", "nll", printed="nll"),
+    Column("−ELBO", "elbo_loss", printed="neg_elbo"),
+    Column("Rec", "reconstruction"),
+    Column("KL", "kl", printed="kl"),
+    Column("MI", "mutual_information", printed="mi"),
+    Column("MI, batch of 32", "batch_mutual_information"),
+    Column("AU", "active_units", 1, printed="au"),
+    Column("rank", "active_rank", 1),
+    Column("MPD", "mutual_posterior_divergence", 1),
+    Column("H(z|x)", "conditional_entropy"),
+    Column("perplexity", "perplexity"),
+)
+QUANTITIES = {column.metric: column for column in _QUANTITIES}
 USUAL = ("nll", "kl", "mutual_information", "active_units")
 _LOWER_IS_BETTER = ("nll", "elbo_loss", "perplexity")
 _DATASET = {
@@ -332,44 +329,24 @@ def cost_table(groups: Mapping[str, Runs]) -> pd.DataFrame:
 # --- figures' data --------------------------------------------------------------------------------
 
 
-class Point(NamedTuple):
-    """One run in a plane."""
-
-    method: str  # title
-    x: float
-    y: float
-
-
-def points(runs: Runs, x: str, y: str) -> list[Point]:
-    """One point a seed; methods without the quantities are left out."""
+def points(runs: Runs, x: str, y: str) -> list[tuple[str, float, float]]:
+    """(name, x, y) of every run; those without the quantities are left out."""
     return [
-        Point(called(method), float(result.metrics[x]), float(result.metrics[y]))
+        (called(method), float(result.metrics[x]), float(result.metrics[y]))
         for method, group in runs.items()
         for result in group
         if result.metrics.get(x) is not None and result.metrics.get(y) is not None
     ]
 
 
-class Grid(NamedTuple):
-    """A sweep over two parameters; nan where nothing was run."""
-
-    rows: list[float]
-    columns: list[float]
-    values: NDArray[np.floating]  # (rows, columns), mean over seeds
-
-
-def grid(runs: Runs, name: str, parameters: tuple[str, str], quantity: str) -> Grid:
-    """A sweep's means on the grid of two parameters of its methods."""
+def grid(runs: Runs, name: str, parameters: tuple[str, str], quantity: str) -> pd.DataFrame:
+    """A sweep's means on the grid of two parameters; nan where nothing was run."""
     members = only(runs, benchmarks.sweep(name))
-    data, placed = frame(members), {}
-    for method in members:
-        own = values(data, method, quantity)
-        given = methods.parameters(method)
-        if len(own):
-            placed[given[parameters[0]], given[parameters[1]]] = float(np.mean(own))
-    rows = sorted({row for row, _ in placed})
-    columns = sorted({column for _, column in placed})
-    table = np.full((len(rows), len(columns)), math.nan)
-    for (row, column), value in placed.items():
-        table[rows.index(row), columns.index(column)] = value
-    return Grid(rows, columns, table)
+    data = frame(members)
+    given = {m: methods.parameters(m) for m in members if len(values(data, m, quantity))}
+    rows = [
+        (*map(own.__getitem__, parameters), values(data, method, quantity).mean())
+        for method, own in given.items()
+    ]
+    means = pd.DataFrame(rows, columns=[*parameters, quantity])
+    return means.pivot(index=parameters[0], columns=parameters[1], values=quantity)

@@ -7,7 +7,7 @@ updates as their recipe says.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from posterior_collapse import datasets, methods, recipes
@@ -52,41 +52,24 @@ PREMISE = (LANGUAGE_MODEL, AUTOENCODER, VAE, LOW_BETA)
 # What is trained with the papers' optimiser as well.
 OPTIMISED = (*PREMISE, ANNEAL, ANNEALED_AGGRESSIVE)
 
+FLOWS = (FLOW, FLOW_BATCH_NORM, DU_FLOW)
+_BOUNDED = (BATCH_NORM, DU, SCALE, FREE_BITS, BETA)
+_RAISED = (CYCLICAL, DELTA, SKIP, "autogen(m=1)", f"igp+{ANNEAL}", SEMI_AMORTISED)
 MAIN = (
-    VAE,
-    ANNEAL,
-    AGGRESSIVE,
-    ANNEALED_AGGRESSIVE,
-    BATCH_NORM,
-    DU,
-    SCALE,
-    FREE_BITS,
-    BETA,
-    FLOW,
-    FLOW_BATCH_NORM,
-    DU_FLOW,
-    LANGUAGE_MODEL,
-    AUTOENCODER,
-    LOW_BETA,
+    *(VAE, ANNEAL, AGGRESSIVE, ANNEALED_AGGRESSIVE, *_BOUNDED, *FLOWS),
+    *(LANGUAGE_MODEL, AUTOENCODER, LOW_BETA),
 )
 OTHERS = (
     MAE,
     f"mae(gamma=2, eta=0.2)+{ANNEAL}",  # Yelp's in the paper, as the next one
     DU_YELP,
-    CYCLICAL,
-    DELTA,
-    SKIP,
-    "autogen(m=1)",
-    f"igp+{ANNEAL}",
-    SEMI_AMORTISED,
+    *_RAISED,
     PLAIN_FLOW,
-    "target-kl(c=3, ramp=1000)",
-    "target-kl-sentence(c=3, ramp=1000)",
+    *(f"{kind}(c=3, ramp=1000)" for kind in ("target-kl", "target-kl-sentence")),
     f"delta-vae-ar(delta=0.1)+{ANNEAL}",
     f"igp-start(epochs=5)+{ANNEAL}",
     "iwae(k=5)",
-    f"mog(components=5)+{ANNEAL}",
-    f"moig(components=5)+{ANNEAL}",
+    *(f"{prior}(components=5)+{ANNEAL}" for prior in ("mog", "moig")),
 )
 # A recipe with bfloat16 products and the same in float32, and what is run in both: a method that
 # nearly collapses and one whose code is in use.
@@ -96,31 +79,10 @@ PRECISION_METHODS = (ANNEAL, BETA)
 
 # Rows that most verdicts use have five seeds, the other rows of the papers' tables three.
 FIVE_SEEDS = (
-    LANGUAGE_MODEL,
-    AUTOENCODER,
-    ANNEAL,
-    BETA,
-    FREE_BITS,
-    BATCH_NORM,
-    DU,
-    SCALE,
-    DU_FLOW,
-    MAE,
-    ANNEALED_AGGRESSIVE,
-    AGGRESSIVE,
+    *(LANGUAGE_MODEL, AUTOENCODER, ANNEAL, BETA, FREE_BITS, BATCH_NORM, DU, SCALE, DU_FLOW, MAE),
+    *(ANNEALED_AGGRESSIVE, AGGRESSIVE),
 )
-THREE_SEEDS = (
-    VAE,
-    LOW_BETA,
-    FLOW,
-    FLOW_BATCH_NORM,
-    CYCLICAL,
-    DELTA,
-    SKIP,
-    "autogen(m=1)",
-    f"igp+{ANNEAL}",
-    SEMI_AMORTISED,
-)
+THREE_SEEDS = (VAE, LOW_BETA, FLOW, FLOW_BATCH_NORM, *_RAISED)
 # Zhang et al. 2021, tables 6 and 12. Their three k are lost from our text; those of Burda et al.
 # 2016, whose networks the paper takes, stand in.
 IMAGES = ("ae", "vae", "igp", *(f"{tied}iwae(k={k})" for k in (1, 5, 50) for tied in ("", "igp+")))
@@ -178,12 +140,7 @@ PARTITIONED = (PLANE_BATCH_NORM, PLANE_SCALE)
 # for a factor.
 MATCHED = {"autogen(m=1)": "beta-vae(beta=0.5)", "autogen(m=2)": f"beta-vae(beta={1 / 3})"}
 ANNEAL_EPOCHS = "anneal(start=0, epochs=4)"
-FRACTIONS = {
-    0.0: VAE,
-    0.5: "autogen(m=0.5)",
-    1.0: "autogen(m=1)",
-    2.0: "autogen(m=2)",
-}  # m -> AutoGen
+FRACTIONS = {0.0: VAE} | {m: f"autogen(m={m:g})" for m in (0.5, 1.0, 2.0)}  # m -> AutoGen
 # Their four models, a fraction between two of them, and the two pairs' other halves.
 AUTOGEN = (VAE, ANNEAL_EPOCHS, *(m for m in FRACTIONS.values() if m != VAE), *MATCHED.values())
 # Song et al. 2024, table 5: BN-VAE, and Scale-VAE with the printed spread; the rest is beside them.
@@ -284,21 +241,23 @@ def _group(name: str) -> Sequence[str]:
     return groups[name]
 
 
+def _specs(
+    recipes_: Sequence[str], methods_: Sequence[str], scale: str, seeds: Iterable[int]
+) -> list[Spec]:
+    """Runs seed after seed, and of one seed recipe after recipe."""
+    return [Spec(name, m, scale, seed) for seed in seeds for name in recipes_ for m in methods_]
+
+
 def _images() -> list[Spec]:
     """Reference runs on images at the paper's own scale: five seeds, and two where k is 50."""
-    rows = [
-        Spec(name, method, "paper", seed)
-        for name in ("fashion-mnist", "mnist")
-        for seed in range(5)
-        for method in IMAGES
-        if seed < 2 or "k=50" not in method
-    ]
 
     def draws(spec: Spec) -> int:
         """Passes of the decoder, which decide the time."""
         return 50 if "k=50" in spec.method else 5 if "k=5" in spec.method else 1
 
-    return sorted(rows, key=draws)
+    names = ("fashion-mnist", "mnist")
+    every = [spec for name in names for spec in _specs((name,), IMAGES, "paper", range(5))]
+    return sorted((s for s in every if s.seed < 2 or "k=50" not in s.method), key=draws)
 
 
 def _pixels() -> list[Spec]:
@@ -317,12 +276,8 @@ def _pixels() -> list[Spec]:
 
 def _geometry() -> list[Spec]:
     """Reference runs on five Gaussians: five seeds, aggressive training last."""
-    rows = [
-        Spec(name, method, "paper", seed)
-        for seed in range(5)
-        for name in PARTITIONS
-        for method in (GEOMETRY if name == FIXED_BATCHES else PARTITIONED)
-    ]
+    every = _specs(tuple(PARTITIONS), GEOMETRY, "paper", range(5))
+    rows = [s for s in every if s.recipe == FIXED_BATCHES or s.method in PARTITIONED]
     return sorted(rows, key=lambda spec: spec.method == AGGRESSIVE)
 
 
@@ -402,22 +357,19 @@ def isotropic_build(scale: str) -> tuple[str, ...]:
 
 def _isotropic() -> list[Spec]:
     """Reference runs of IGP on text: three seeds of everything."""
-    methods, scale = isotropic("medium"), "medium"
-    wanted = [(SNLI, method) for method in methods.every()]
-    wanted += [(name, method) for name in LABELLED for method in isotropic_build(scale)]
-    wanted += [(NARROW, method) for method in methods.high]
-    return [Spec(name, method, scale, seed) for seed in range(3) for name, method in wanted]
+    kinds = isotropic("medium")
+    rows = (
+        ((SNLI,), kinds.every()),
+        (LABELLED, isotropic_build("medium")),
+        ((NARROW,), kinds.high),
+    )
+    return [s for seed in range(3) for r, m in rows for s in _specs(r, m, "medium", (seed,))]
 
 
 def _written() -> list[Spec]:
     """Reference runs on reconstructed and generated text: three seeds."""
-    groups = {"autogen-yelp": AUTOGEN, "autogen-ptb": AUTOGEN, "generation-yahoo": GENERATION}
-    return [
-        Spec(name, method, "medium", seed)
-        for seed in range(3)
-        for name, rows in groups.items()
-        for method in rows
-    ]
+    rows = ((("autogen-yelp", "autogen-ptb"), AUTOGEN), (("generation-yahoo",), GENERATION))
+    return [s for seed in range(3) for r, m in rows for s in _specs(r, m, "medium", (seed,))]
 
 
 def _compared() -> list[Spec]:
@@ -426,57 +378,29 @@ def _compared() -> list[Spec]:
     The premise of each recipe comes before everything; then seed after seed, five of the rows that
     most verdicts use and three of the other rows of the papers' tables, and the sweeps.
     """
-    both = ("yelp", "yahoo")
-
-    def specs(methods: Sequence[str], seeds: Sequence[int]) -> list[Spec]:
-        return [
-            Spec(recipe(name), method, "medium", seed)
-            for seed in seeds
-            for name in both
-            for method in methods
-        ]
-
+    yelp = (recipe("yelp"),)
+    both = (*yelp, recipe("yahoo"))
     swept = [m for name in SWEEPS for m in sweep(name)]
     rest = [*OTHERS, *(m for m in swept if m not in FIVE_SEEDS)]
-    runs = [
-        *specs(PREMISE, (0,)),
-        *specs(FIVE_SEEDS, (0, 1)),
-        *specs(THREE_SEEDS, (0,)),
-        *specs(FIVE_SEEDS, (2,)),
-        *specs(THREE_SEEDS, (1, 2)),
-        *specs(FIVE_SEEDS, (3, 4)),
-        *(spec for spec in specs(rest, (0, 1, 2)) if spec.recipe == recipe("yelp")),
-        *specs(OTHERS, (0,)),
-    ]
-    return list(dict.fromkeys(runs))
+    order = (
+        *((both, PREMISE, (0,)), (both, FIVE_SEEDS, (0, 1)), (both, THREE_SEEDS, (0,))),
+        *((both, FIVE_SEEDS, (2,)), (both, THREE_SEEDS, (1, 2)), (both, FIVE_SEEDS, (3, 4))),
+        *((yelp, rest, (0, 1, 2)), (both, OTHERS, (0,))),
+    )
+    return [s for names, rows, seeds in order for s in _specs(names, rows, "medium", seeds)]
 
 
 def _optimisers() -> list[Spec]:
     """Rows whose claim the optimiser may decide, by that of the papers: the first seed first."""
-    return [
-        Spec("text-yelp-sgd", method, "medium", seed)
-        for seed in range(3)
-        for method in OPTIMISED
-        if seed == 0 or method not in PREMISE
-    ]
+    every = _specs(("text-yelp-sgd",), OPTIMISED, "medium", range(3))
+    return [spec for spec in every if spec.seed == 0 or spec.method not in PREMISE]
 
 
 def _swept_recipes() -> list[Spec]:
     """Runs of the page on scales: the premise in every cell of the sweeps."""
-    return [
-        Spec(name, method, cell, 0)
-        for name in ("sweep-yelp", "sweep-yahoo")
-        for cell in recipes.scales(name)
-        if cell != "smoke"
-        for method in PREMISE
-    ]
-
-
-def _precisions() -> list[Spec]:
-    """The counterparts in float32 of runs that have bfloat16 products."""
-    return [
-        Spec(FLOAT32, method, "medium", seed) for seed in range(3) for method in PRECISION_METHODS
-    ]
+    cells = {name: recipes.scales(name) for name in ("sweep-yelp", "sweep-yahoo")}
+    wanted = [(name, cell) for name, own in cells.items() for cell in own if cell != "smoke"]
+    return [spec for name, cell in wanted for spec in _specs((name,), PREMISE, cell, (0,))]
 
 
 def _premises() -> list[Spec]:
@@ -484,31 +408,20 @@ def _premises() -> list[Spec]:
 
     IGP's methods with a target KL and AutoGen's beta-VAEs are positive controls themselves.
     """
-    rows: dict[str, Sequence[str]] = {"generation-yahoo": PREMISE}
-    rows |= {name: (LANGUAGE_MODEL, AUTOENCODER, VAE) for name in ISOTROPIC}
-    rows |= {name: (LANGUAGE_MODEL, AUTOENCODER) for name in ("autogen-yelp", "autogen-ptb")}
-    medium = [Spec(name, method, "medium", 0) for name, own in rows.items() for method in own]
-    quick = ("text-yelp", "text-yahoo")
-    return medium + [Spec(name, method, "quick", 0) for name in quick for method in PREMISE]
+    autogen = ("autogen-yelp", "autogen-ptb")
+    return [
+        *_specs(("generation-yahoo",), PREMISE, "medium", (0,)),
+        *_specs(ISOTROPIC, (LANGUAGE_MODEL, AUTOENCODER, VAE), "medium", (0,)),
+        *_specs(autogen, (LANGUAGE_MODEL, AUTOENCODER), "medium", (0,)),
+        *_specs(("text-yelp", "text-yahoo"), PREMISE, "quick", (0,)),
+    ]
 
 
 def _large() -> list[Spec]:
     """Runs at the papers' own scale on Short Yelp: the premise, then seed after seed."""
-    rows = (
-        ANNEAL,
-        BATCH_NORM,
-        DU,
-        SCALE,
-        FREE_BITS,
-        BETA,
-        ANNEALED_AGGRESSIVE,
-        DELTA,
-        MAE,
-        DU_FLOW,
-    )
-    wanted = [(method, 0) for method in PREMISE]
-    wanted += [(method, seed) for seed in range(3) for method in rows]
-    return [Spec(recipe("yelp"), method, "large", seed) for method, seed in wanted]
+    rows = (ANNEAL, *_BOUNDED, ANNEALED_AGGRESSIVE, DELTA, MAE, DU_FLOW)
+    yelp = (recipe("yelp"),)
+    return _specs(yelp, PREMISE, "large", (0,)) + _specs(yelp, rows, "large", range(3))
 
 
 @functools.cache
@@ -521,7 +434,8 @@ def planned() -> tuple[Spec, ...]:
         *_compared(),
         *_premises(),
         *_optimisers(),
-        *_precisions(),
+        # the counterparts in float32 of runs that have bfloat16 products
+        *_specs((FLOAT32,), PRECISION_METHODS, "medium", range(3)),
         *_swept_recipes(),
         *_images(),
         *_pixels(),

@@ -6,14 +6,16 @@ origin after the other, and results of two are never pooled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import pandas as pd
 
 from companion.claims import evidence
 from companion.claims.comparison import QUANTITIES, Comparison, called, convergence
 from companion.claims.intervals import Measured, difference, over_seeds
 from companion.claims.premises import Premise, premise_of
-from companion.claims.table import Runs, frame, only, ratios
+from companion.claims.table import Measure, Runs, frame, only, ratios
 from companion.claims.verdicts import (
     Check,
     Finding,
@@ -167,6 +169,33 @@ def decides(item: str) -> Callable[[Callable[[Checks], None]], Callable[[Compari
     def named(rule: Callable[[Checks], None]) -> Callable[[Comparison], Finding]:
         def verdict(compared: Comparison) -> Finding:
             return largest_origin(item, compared, rule)
+
+        verdict.__name__, verdict.__doc__ = rule.__name__, rule.__doc__
+        return verdict
+
+    return named
+
+
+def judges(
+    item: str, methods: Sequence[str], measures: Mapping[str, Measure] | None = None
+) -> Callable[[Callable[[Runs, pd.DataFrame], list[Check]]], evidence.Rule]:
+    """Make a rule, which gives the checks of one group of results, one that gives the verdict.
+
+    The rule gets the results of some methods and their long table.  It says nothing of a group
+    in which these methods have no seed in common, or of which it has no check.
+
+    Args:
+        item: of the inventory.
+        methods: that it is about.
+        measures: further metrics of the table; see :func:`frame`.
+    """
+
+    def named(rule: Callable[[Runs, pd.DataFrame], list[Check]]) -> evidence.Rule:
+        def verdict(runs: Runs) -> Finding | None:
+            own = only(runs, methods)
+            seeds = [{result.spec.seed for result in own.get(method, ())} for method in methods]
+            checks = rule(own, frame(own, measures)) if set.intersection(*seeds) else []
+            return decide(item, evidence.every(own)[0].spec.scale, checks) if checks else None
 
         verdict.__name__, verdict.__doc__ = rule.__name__, rule.__doc__
         return verdict

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 
 from companion.claims.formulas import Array, log_gaussian
 from companion.claims.printed import printed
-from companion.claims.statements import Examination, examine
 from companion.claims.verdicts import Check, Finding, Interval, Outcome, answer
 from companion.du import statements_bounds as theory
 from companion.du import statements_flows as flows
@@ -23,11 +22,6 @@ from companion.show.theory import Frames, canvas
 from posterior_collapse.posteriors import DiagonalNormal, Flowed, draw
 
 DIMENSIONS = 32  # of z, in the tables of both papers
-
-
-def examined() -> dict[str, Examination]:
-    """Every statement of the page by its number, with its checks run."""
-    return {one.id: examine(one) for one in (*theory.STATEMENTS, *flows.STATEMENTS)}
 
 
 def _line(axes: Axes, x: Any, y: Any, style: str, colour: str, label: str | None = None) -> None:
@@ -129,8 +123,7 @@ def _measure_lines(axes: Axes, lines: Measures, at: int) -> None:
 
 def abnormal_figure(same: Measures, apart: Measures, at: int) -> Figure:
     """Posteriors and their measures at one shared mean: all the same above, spread out below."""
-    figure = Figure(figsize=(6.6, 4.6), layout="constrained")
-    grid = figure.subplots(2, 2)
+    figure, grid = canvas(6.6, 4.6, 2, 2)
     rows = (("all posteriors equal", np.zeros(5), same), ("five apart", _OFFSETS, apart))
     for line, (title, offsets, values) in zip(grid, rows, strict=True):
         _densities(line[0], offsets + _SHIFTS[at])

@@ -32,8 +32,7 @@ from companion.claims.groups import (
 from companion.claims.reference import Result
 from companion.claims.table import Column, Measure, Runs, cells, differences, frame, only, values
 from companion.claims.verdicts import Check, Finding, above, below, between, decide, stated
-from companion.numbers import number
-from companion.show.figures import COLOURS
+from companion.show.figures import COLOURS, canvas
 from posterior_collapse import methods
 from posterior_collapse.datasets import five_gaussians
 from posterior_collapse.geometry import (
@@ -127,7 +126,8 @@ def _contours(axes: Axes, density: NDArray[np.float64]) -> None:
 
 
 def _legend(figure: Figure) -> None:
-    names = ("centre", *(f"corner {first:+.0f}, {second:+.0f}" for first, second in _corners()))
+    corners = five_gaussians.CENTRES[1:]
+    names = ("centre", *(f"corner {first:+.0f}, {second:+.0f}" for first, second in corners))
     handles = [
         figure.axes[0].plot([], [], marker, color=colour, markersize=5, label=name)[0]
         for (colour, marker), name in zip(_LOOKS, names, strict=True)
@@ -135,22 +135,12 @@ def _legend(figure: Figure) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=8)
 
 
-def _corners() -> tuple[tuple[float, float], ...]:
-    return five_gaussians.CENTRES[1:]
-
-
-def _truth() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """z and component of the test sequences."""
-    drawn = five_gaussians.latents()[2]
-    return drawn.z.numpy(), drawn.component.numpy()
-
-
 def truth_figure() -> Figure:
     """The density that z comes from, and the z of a thousand test sequences."""
-    z, component = _truth()
+    drawn = five_gaussians.latents()[2]  # of the test sequences
+    z, component = drawn.z.numpy(), drawn.component.numpy()
     centres = np.array(five_gaussians.CENTRES)
-    figure = Figure(figsize=(6.4, 3.9), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = canvas(6.4, 3.9, 2)
     spreads = np.full_like(centres, five_gaussians.SPREAD)
     _contours(left, aggregate_density(centres, spreads, _AXIS))
     left.set_title("density of the true z", fontsize=9)
@@ -158,53 +148,6 @@ def truth_figure() -> Figure:
     right.set_title("the z of 1000 test sequences", fontsize=9)
     _legend(figure)
     return figure
-
-
-class _Case(NamedTuple):
-    """Codes of which the answers are known."""
-
-    mean: NDArray[np.float64]  # (N, 2), in evaluation
-    std: NDArray[np.float64]  # (N, 2)
-    elsewhere: NDArray[np.float64]  # (N, 2), the same examples in training
-
-
-def _cases() -> tuple[dict[str, _Case], NDArray[np.int64]]:
-    """Made codes by name, and the component of each, (N,)."""
-    z, component = _truth()
-    around = np.full_like(z, 0.1)
-    unit, again = np.random.default_rng(0).standard_normal((2, *z.shape))
-    merged = np.where(component < 3, 0, component)  # centre and two corners in one place
-    places = np.array(five_gaussians.CENTRES)
-    three = places[merged] + five_gaussians.SPREAD * unit
-    nowhere = np.zeros_like(z)
-    return {
-        "the true z": _Case(z, around, z),
-        "the true z; each component in the centre in training": _Case(
-            z, around, z - places[component]
-        ),
-        "the true z; turned by half a circle in training": _Case(z, around, -z),
-        "three components in one place": _Case(three, around, three),
-        "places without regard to components": _Case(unit, around, again),
-        "collapse: every posterior is the prior": _Case(nowhere, np.ones_like(z), nowhere),
-    }, component
-
-
-def truth_table() -> pd.DataFrame:
-    """The measures of this page where the answer is known."""
-    cases, labels = _cases()
-    rows = []
-    for name, case in cases.items():
-        rows.append(
-            {
-                "codes": name,
-                "modes of q(z)": count_modes(case.mean[:1000], case.std[:1000]),
-                "components apart": separated(case.mean, labels),
-                "blue off centre": number(off_centre(case.mean, labels), 2),
-                "clutter": number(within_share(case.mean, labels), 3),
-                "displacement": number(displacement(case.mean, case.elsewhere), 3),
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 # --- figure 1 of DU-VAE ---------------------------------------------------------------------------
@@ -278,8 +221,7 @@ def space_table(group: Group) -> pd.DataFrame:
 def space_figure(group: Group) -> Figure:
     """Contours of q(z) above posterior means by component, one column a method, first seed."""
     rows = group[FIXED_BATCHES]
-    figure = Figure(figsize=(2.15 * len(rows), 5.0), layout="constrained")
-    grid = figure.subplots(2, len(rows), squeeze=False)
+    figure, grid = canvas(2.15 * len(rows), 5.0, len(rows), 2, squeeze=False)
     for column, (method, runs) in enumerate(rows.items()):
         result = runs[0]
         mean, std = _codes(result, "code_mean"), _codes(result, "code_std")
@@ -299,9 +241,8 @@ def frames(group: Group) -> tuple[list[Figure], list[str]]:
     common = [int(t) for t in times[0] if all(t in other for other in times)]
     pictures = []
     for iteration in common:
-        figure = Figure(figsize=(2.15 * len(firsts), 2.9), layout="constrained")
-        grid = figure.subplots(1, len(firsts), squeeze=False)[0]
-        for axes, (method, result) in zip(grid, firsts.items(), strict=True):
+        figure, grid = canvas(2.15 * len(firsts), 2.9, len(firsts), squeeze=False)
+        for axes, (method, result) in zip(grid[0], firsts.items(), strict=True):
             place = int(np.flatnonzero(result.arrays["means_iteration"] == iteration)[0])
             labels = result.arrays["means_label"]
             _scatter(axes, result.arrays["means_mean"][place], labels, size=7.0)
@@ -401,8 +342,7 @@ def partition_table(group: Group) -> pd.DataFrame:
 def partition_figure(group: Group) -> Figure:
     """Posterior means of the first seed: a column a partition, two rows a method."""
     wanted = [(method, view) for method in PARTITIONED for view in _VIEWS]
-    figure = Figure(figsize=(7.2, 2.4 * len(wanted)), layout="constrained")
-    grid = figure.subplots(len(wanted), len(PARTITIONS), squeeze=False)
+    figure, grid = canvas(7.2, 2.4 * len(wanted), len(PARTITIONS), len(wanted), squeeze=False)
     for line, (method, (array, words)) in zip(grid, wanted, strict=True):
         for axes, (recipe, title) in zip(line, PARTITIONS.items(), strict=True):
             runs = group.get(recipe, {}).get(method, ())

@@ -7,7 +7,6 @@ MPD_B and CE_B are averages over masks, which are independent between points and
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -20,21 +19,10 @@ from hypothesis import strategies as st
 from scipy import integrate
 
 from companion.claims import formulas as f
-from companion.claims.formulas import ALPHA, Array, average
-from companion.claims.statements import Evidence, Formulas, equal, log, sampled, search, stated
-from companion.du.statements import (
-    SAMPLES,
-    log_density,
-    log_ratio,
-    mean_variance,
-    quadratic_mpd,
-    quadrature_entropy,
-    shown,
-    some_posteriors,
-)
-
-__all__ = ["STATEMENTS", "Dropout"]
-
+from companion.claims.formulas import ALPHA, Array, apart, average, logs
+from companion.claims.statements import Facts, Formulas, Means, log, stated
+from companion.du import statements as du
+from companion.du.statements import SAMPLES, quadratic_mpd, quadrature_entropy
 
 # --- variance dropout by its definition -----------------------------------------------------------
 
@@ -64,12 +52,12 @@ class Dropout(NamedTuple):
 
     def masked(self) -> list[tuple[Any, Array]]:
         """Both outcomes of the mask: probability, and the variance that is left."""
-        kept, dropped = self.above / self.keep + self.alpha, self.above * 0 + self.alpha
-        return [(1 - self.keep, dropped), (self.keep, kept)]
+        whole, dropped = self.above / self.keep + self.alpha, self.above * 0 + self.alpha
+        return [(1 - self.keep, dropped), (self.keep, whole)]
 
-    def shown(self) -> str:
+    def in_words(self) -> str:
         """In words."""
-        return f"{shown((self.mean, self.variance))}, p = {self.keep}, α = {self.alpha}"
+        return f"{du.in_words(self.mean, self.variance)}, p = {self.keep}, α = {self.alpha}"
 
 
 @st.composite
@@ -89,11 +77,6 @@ def dropouts(draw: st.DrawFn) -> Dropout:
         Fraction(draw(st.integers(1, 100)), 100),
         Fraction(2) ** draw(st.integers(-6, 3)),
     )
-
-
-def search_all(violated: Callable[[Dropout], bool], compared: str) -> Evidence:
-    """A search over :func:`dropouts`."""
-    return search(compared, dropouts(), violated, Dropout.shown)
 
 
 def mpd_over_masks(case: Dropout) -> Any:
@@ -117,43 +100,37 @@ def entropy_over_masks(case: Dropout) -> float:
 def some_dropout(seed: int) -> tuple[np.random.Generator, Dropout]:
     """Five posteriors in three dimensions at p = 0.8, for sampling."""
     random = np.random.default_rng(seed)
-    mean, variance = some_posteriors(random)
+    mean, variance = du.some_posteriors(random)
     return random, Dropout(mean, variance - ALPHA, 0.8)
 
 
 def some_points(random: np.random.Generator, case: Dropout) -> tuple[Array, Array]:
     """Means and variances of random points under random masks."""
     point = random.integers(0, len(case.mean), SAMPLES)
-    kept = random.uniform(size=(SAMPLES, case.mean.shape[1])) < case.keep
-    return case.mean[point], np.where(kept, case.above[point] / case.keep, 0.0) + case.alpha
+    mask = random.uniform(size=(SAMPLES, case.mean.shape[1])) < case.keep
+    return case.mean[point], np.where(mask, case.above[point] / case.keep, 0.0) + case.alpha
 
 
 def pair_ratios(random: np.random.Generator, case: Dropout) -> Array:
     """Log-ratios of random pairs under random masks, whose expectation is MPD_B."""
-    return log_ratio(random, *some_points(random, case), *some_points(random, case))
+    return du.log_ratio(random, some_points(random, case), some_points(random, case))
 
 
 def surprises(random: np.random.Generator, case: Dropout) -> tuple[Array, Array]:
     """-log q(z) under random masks, and the variances."""
     mean, variance = some_points(random, case)
-    return -log_density(f.gaussian(random, mean, variance), mean, variance), variance
+    return -du.log_density(f.gaussian(random, mean, variance), mean, variance), variance
 
 
-def _symbols() -> tuple[Any, ...]:
-    """Variances v1, v2 above alpha, p as 1/(1 + u) with its u, alpha; two points of variance v1.
-
-    With u positive, p runs over (0, 1) and SymPy knows it.
-    """
-    v1, v2, u, alpha = sympy.symbols("v1 v2 u alpha", positive=True)
-    p = 1 / (1 + u)
-    return v1, v2, u, p, alpha, _two_points(v1, p, alpha)
+# Variances above alpha, p as 1/(1 + u) so that SymPy knows its range, and alpha.
+_V1, _V2, _U, _ALPHA = sympy.symbols("v1 v2 u alpha", positive=True)
+_P = 1 / (1 + _U)
+_DELTA = sympy.Symbol("delta", real=True)
 
 
-def _two_points(v: Any, p: Any, alpha: Any) -> Dropout:
+def _two_points(p: Any) -> Dropout:
     """Two points of one variance in one dimension."""
-    return Dropout(
-        np.array([[0 * v], [sympy.Symbol("delta", real=True)]]), np.array([[v], [v]]), p, alpha
-    )
+    return Dropout(np.array([[0 * _V1], [_DELTA]]), np.array([[_V1], [_V1]]), p, _ALPHA)
 
 
 # --- D4b, what dropout leaves of H > 0 ------------------------------------------------------------
@@ -169,31 +146,40 @@ def chance_of_none(keep: Any, dimensions: int) -> Any:
     return (1 - keep) ** dimensions
 
 
-def _zero_symbolic(c: Formulas) -> Evidence:
-    v1, v2, _, p, _, _ = _symbols()
-    scale = 2 * sympy.pi * sympy.E
-    entropies, none = sympy.S.Zero, sympy.S.Zero
+D4b = stated(
+    "D4b",
+    Formulas(dropped_entropy_above, chance_of_none),
+    {
+        "half": ("/ keep) / 2", "/ keep)"),
+        "one": ("log(1 +", "log(2 +"),
+        "alpha_two": ("2 * scale", "scale"),
+        "each": ("** dimensions", "** (2 * dimensions)"),
+    },
+)
+
+
+@D4b.symbolic
+def _(c: Formulas) -> Facts:
+    """average entropy, and chance of entropy 0, over the masks of D = 2"""
+    scale, entropies, none = 2 * sympy.pi * sympy.E, sympy.S.Zero, sympy.S.Zero
     for mask in itertools.product((0, 1), repeat=2):
-        chance = sympy.prod([p if kept else 1 - p for kept in mask])
-        variances = [1 / scale + kept * v / p for kept, v in zip(mask, (v1, v2), strict=True)]
+        chance = sympy.prod([_P if one else 1 - _P for one in mask])
+        variances = [1 / scale + one * v / _P for one, v in zip(mask, (_V1, _V2), strict=True)]
         entropy = sum(sympy.log(sympy.expand(scale * variance)) for variance in variances) / 2
         entropies += chance * entropy
         none += chance if entropy == 0 else 0
-    closed = sum(c.dropped_entropy_above(v, p, scale / 2) for v in (v1, v2))
-    pairs = (entropies, closed), (none, c.chance_of_none(p, 2))
-    return equal("average entropy, and chance of entropy 0, over the masks of D = 2", *pairs)
+    closed = sum(c.dropped_entropy_above(v, _P, scale / 2) for v in (_V1, _V2))
+    return (entropies, closed), (none, c.chance_of_none(_P, 2))
 
 
-def _zero_sampled(c: Formulas) -> Evidence:
+@D4b.sampled
+def _(c: Formulas) -> Means:
+    """mean of −log q(z) under masks, nats, and share of entropies that are 0"""
     random, case = some_dropout(5)
     surprise, variance = surprises(random, case)
-    exact = c.dropped_entropy_above(case.above, case.keep)
+    exact = float(c.dropped_entropy_above(case.above, case.keep).sum(-1).mean())
     none = quadrature_entropy(variance).sum(-1) < 1e-9
-    return sampled(
-        "mean of −log q(z) under masks, nats, and share of entropies that are 0",
-        (float(exact.sum(-1).mean()), surprise),
-        (c.chance_of_none(case.keep, 3), none),
-    )
+    return (exact, surprise), (c.chance_of_none(case.keep, 3), none)
 
 
 class Masked(NamedTuple):
@@ -205,10 +191,10 @@ class Masked(NamedTuple):
 
     def entropy(self, mask: tuple[bool, ...]) -> float:
         """Under a mask, nats."""
-        kept = np.where(mask, np.array(self.above) / self.keep, 0.0)
-        return float(quadrature_entropy(kept + ALPHA).sum())
+        above = np.where(mask, np.array(self.above) / self.keep, 0.0)
+        return float(quadrature_entropy(above + ALPHA).sum())
 
-    def shown(self) -> str:
+    def in_words(self) -> str:
         """In words."""
         above, mask = ", ".join(f"{one:g}" for one in self.above), [int(one) for one in self.mask]
         entropy = round(self.entropy(self.mask), 12) + 0.0  # no minus before a zero
@@ -224,43 +210,24 @@ def masks(draw: st.DrawFn) -> Masked:
     return Masked(tuple(2.0**k for k in power), draw(st.integers(1, 9)) / 10.0, tuple(mask))
 
 
-def _zero_search(c: Formulas) -> Evidence:
-    """All masks: none has a negative entropy, and only the empty one has entropy 0."""
-
-    def violated(case: Masked) -> bool:
-        total, none, wrong = 0.0, 0.0, False
-        for mask in itertools.product((False, True), repeat=len(case.above)):
-            chance = math.prod(case.keep if kept else 1.0 - case.keep for kept in mask)
-            value = case.entropy(mask)
-            wrong |= value < -1e-12 or (value < 1e-12) == any(mask)
-            total += chance * value
-            none += chance if value < 1e-12 else 0.0
-        claimed = c.dropped_entropy_above(np.array(case.above), case.keep).sum()
-        empty = c.chance_of_none(case.keep, len(case.above))
-        return wrong or abs(total - claimed) > 1e-9 * (1.0 + total) or abs(none - empty) > 1e-9
-
-    return search("entropies under all masks, up to 4 dimensions", masks(), violated, Masked.shown)
+@D4b.search(masks(), Masked.in_words)
+def _(c: Formulas, case: Masked) -> bool:
+    """entropies under all masks, up to 4 dimensions: none negative, 0 for the empty one alone"""
+    every = list(itertools.product((False, True), repeat=len(case.above)))
+    chance = np.prod(np.where(every, case.keep, 1.0 - case.keep), 1)
+    above = np.where(every, np.array(case.above) / case.keep, 0.0)
+    values = quadrature_entropy(above + ALPHA).sum(-1)
+    none = values < 1e-12
+    claimed = c.dropped_entropy_above(np.array(case.above), case.keep).sum()
+    empty = c.chance_of_none(case.keep, len(case.above))
+    wrong = bool((values < -1e-12).any() or (none == np.any(every, 1)).any())
+    return wrong or apart([chance @ values, chance[none].sum()], [claimed, empty])
 
 
-def _zero_strict() -> Evidence:
-    """H > 0 under every mask."""
-
-    compared = "H > 0 under a mask"
-    return search(compared, masks(), lambda one: one.entropy(one.mask) <= 1e-12, Masked.shown)
-
-
-D4b = stated(
-    "D4b",
-    Formulas(dropped_entropy_above, chance_of_none),
-    {
-        "half": ("/ keep) / 2", "/ keep)"),
-        "one": ("log(1 +", "log(2 +"),
-        "alpha_two": ("2 * scale", "scale"),
-        "each": ("** dimensions", "** (2 * dimensions)"),
-    },
-    (_zero_symbolic, _zero_sampled, _zero_search),
-    _zero_strict,
-)
+@D4b.search_printed(masks(), Masked.in_words)
+def _(case: Masked) -> bool:
+    """H > 0 under a mask"""
+    return case.entropy(case.mask) <= 1e-12
 
 
 # --- D5, dropout keeps the average variance -------------------------------------------------------
@@ -271,39 +238,32 @@ def kept_variance(variance: Any, keep: Any, alpha: Any = ALPHA) -> Any:
     return (variance - alpha) / keep + alpha
 
 
-def _mean_symbolic(c: Formulas) -> Evidence:
-    variance, p, alpha = sympy.symbols("s p alpha", positive=True)
-    mean = p * c.kept_variance(variance, p, alpha) + (1 - p) * alpha
-    return equal("average over the mask against the variance", (mean, variance))
+D5 = stated("D5", Formulas(kept_variance), {"normaliser": ("/ keep", ""), "floor": ("- alpha", "")})
 
 
-def _mean_sampled(c: Formulas) -> Evidence:
+@D5.symbolic
+def _(c: Formulas) -> Facts:
+    """average over the mask against the variance"""
+    variance, p = sympy.symbols("s p", positive=True)
+    return [(p * c.kept_variance(variance, p, _ALPHA) + (1 - p) * _ALPHA, variance)]
+
+
+@D5.sampled
+def _(c: Formulas) -> Means:
+    """mean of the variance under masks"""
     random, case = some_dropout(6)
     point = random.integers(0, len(case.mean), SAMPLES)
-    kept = random.uniform(size=SAMPLES) < case.keep
-    cases = []
-    for d, variance in enumerate(case.variance.T):
-        left = c.kept_variance(variance[point], case.keep)
-        cases.append((float(variance.mean()), np.where(kept, left, ALPHA)))
-        kept = np.roll(kept, d + 1)
-    return sampled("mean of the variance under masks", *cases)
+    mask = random.uniform(size=(SAMPLES, 3)) < case.keep
+    left = np.where(mask, c.kept_variance(case.variance[point], case.keep), ALPHA)
+    return list(zip(case.variance.mean(0).tolist(), left.T, strict=True))
 
 
-def _mean_search(c: Formulas) -> Evidence:
-    def violated(case: Dropout) -> bool:
-        kept = c.kept_variance(case.variance, case.keep, case.alpha)
-        mean = case.keep * kept + (1 - case.keep) * case.alpha
-        return bool((mean != case.variance).any())
-
-    return search_all(violated, "average over the mask against the variance (exact fractions)")
-
-
-D5 = stated(
-    "D5",
-    Formulas(kept_variance),
-    {"normaliser": ("/ keep", ""), "floor": ("- alpha", "")},
-    (_mean_symbolic, _mean_sampled, _mean_search),
-)
+@D5.search(dropouts(), Dropout.in_words)
+def _(c: Formulas, case: Dropout) -> bool:
+    """average over the mask against the variance (exact fractions)"""
+    whole = c.kept_variance(case.variance, case.keep, case.alpha)
+    mean = case.keep * whole + (1 - case.keep) * case.alpha
+    return bool((mean != case.variance).any())
 
 
 # --- D6, dropout raises MPD -----------------------------------------------------------------------
@@ -332,35 +292,6 @@ def raised_mpd(case: Dropout) -> Any:
     return average((case.variance[:, None] + case.distances) * added[None], 0, 1).sum() / 2
 
 
-def _higher_symbolic(c: Formulas) -> Evidence:
-    v, _, _, p, alpha, two = _symbols()
-    moment = c.inverse_moment(v, p, alpha)
-    return equal(
-        "E 1/σ̂² over the mask, what dropout adds to 1/σ², and two points' MPD",
-        (moment, (1 - p) / alpha + p / (v / p + alpha)),
-        (moment - 1 / (v + alpha), raised_inverse(v, p, alpha)),
-        (mpd_over_masks(two), c.dropped_mpd(two)),
-    )
-
-
-def _higher_sampled(c: Formulas) -> Evidence:
-    random, case = some_dropout(7)
-    pair = c.dropped_mpd(case), pair_ratios(random, case)
-    return sampled("mean log-ratio over pairs and masks, nats", pair)
-
-
-def _higher_search(c: Formulas) -> Evidence:
-    """Closed forms against all masks, and MPD raised exactly where the statement says."""
-
-    def violated(case: Dropout) -> bool:
-        mpd, before = mpd_over_masks(case), quadratic_mpd(case.mean, case.variance)
-        strict = bool(case.keep < 1 and (case.above > 0).any())
-        wrong = mpd != c.dropped_mpd(case) or mpd - before != raised_mpd(case)
-        return bool(wrong or mpd < before or (mpd > before) != strict)
-
-    return search_all(violated, "closed form, and MPD_B > MPD, over all masks (exact fractions)")
-
-
 D6 = stated(
     "D6",
     Formulas(inverse_moment, dropped_mpd),
@@ -370,8 +301,34 @@ D6 = stated(
         "power": ("keep**2", "keep"),
         "one": ("- 1)", ")"),
     },
-    (_higher_symbolic, _higher_sampled, _higher_search),
 )
+
+
+@D6.symbolic
+def _(c: Formulas) -> Facts:
+    """E 1/σ̂² over the mask, what dropout adds to 1/σ², and two points' MPD"""
+    moment, two = c.inverse_moment(_V1, _P, _ALPHA), _two_points(_P)
+    return (
+        (moment, (1 - _P) / _ALPHA + _P / (_V1 / _P + _ALPHA)),
+        (moment - 1 / (_V1 + _ALPHA), raised_inverse(_V1, _P, _ALPHA)),
+        (mpd_over_masks(two), c.dropped_mpd(two)),
+    )
+
+
+@D6.sampled
+def _(c: Formulas) -> Means:
+    """mean log-ratio over pairs and masks, nats"""
+    random, case = some_dropout(7)
+    return [(c.dropped_mpd(case), pair_ratios(random, case))]
+
+
+@D6.search(dropouts(), Dropout.in_words)
+def _(c: Formulas, case: Dropout) -> bool:
+    """closed form, and MPD_B > MPD unless p = 1 or σ² = α, over all masks (exact fractions)"""
+    mpd, before = mpd_over_masks(case), quadratic_mpd(case.mean, case.variance)
+    strict = bool(case.keep < 1 and (case.above > 0).any())
+    wrong = mpd != c.dropped_mpd(case) or mpd - before != raised_mpd(case)
+    return bool(wrong or mpd < before or (mpd > before) != strict)
 
 
 # --- D7, dropout lowers the conditional entropy ---------------------------------------------------
@@ -398,41 +355,6 @@ def lowered_log(above: Array, keep: float, alpha: float) -> Array:
     return np.asarray(np.log1p(ratio) - keep * np.log1p(ratio / keep))
 
 
-def _lower_symbolic(c: Formulas) -> Evidence:
-    v, _, u, p, alpha, _ = _symbols()
-    moment = c.log_moment(v, p, alpha)
-    definition = (1 - p) * sympy.log(alpha) + p * sympy.log(alpha + v / p)
-    taken = sympy.log(v + alpha) - moment
-    return equal(
-        "E log σ̂² over the mask; what is taken is 0 at v = 0 and grows with v",
-        (c.entropy_of(moment, 0), definition / 2),
-        (taken.subs(v, 0), 0),
-        (sympy.diff(taken, v), v * u / ((v + alpha) * (alpha + v * (1 + u)))),
-    )
-
-
-def _lower_sampled(c: Formulas) -> Evidence:
-    random, case = some_dropout(8)
-    pair = c.dropped_entropy(case), surprises(random, case)[0]
-    return sampled("mean of −log q(z) under masks, nats", pair)
-
-
-def _lower_search(c: Formulas) -> Evidence:
-    """Closed forms against both masks, and an entropy lowered exactly where it is said to be."""
-
-    def violated(case: Dropout) -> bool:
-        one = case.floats()
-        mean, before = entropy_over_masks(one), quadrature_entropy(one.variance).sum(-1).mean()
-        taken = 0.5 * lowered_log(one.above, one.keep, one.alpha).sum(-1).mean()
-        strict = one.keep < 1.0 and bool((one.above > 0.0).any())
-        slack = 1e-11 * (1.0 + abs(before))
-        wrong = abs(mean - c.dropped_entropy(one)) > slack
-        wrong = wrong or abs(before - mean - taken) > slack
-        return bool(wrong or taken < -slack or (taken > 0.0) != strict)
-
-    return search_all(violated, "closed form, and CE_B < CE, over both masks")
-
-
 D7 = stated(
     "D7",
     Formulas(log_moment, entropy_of, dropped_entropy),
@@ -441,8 +363,39 @@ D7 = stated(
         "whole": ("(1 - keep)", "(2 - keep)"),
         "power": ("above / keep", "above / keep**2"),
     },
-    (_lower_symbolic, _lower_sampled, _lower_search),
 )
+
+
+@D7.symbolic
+def _(c: Formulas) -> Facts:
+    """E log σ̂² over the mask; what is taken is 0 at v = 0 and grows with v"""
+    moment = c.log_moment(_V1, _P, _ALPHA)
+    definition = (1 - _P) * sympy.log(_ALPHA) + _P * sympy.log(_ALPHA + _V1 / _P)
+    taken, wide = sympy.log(_V1 + _ALPHA) - moment, _ALPHA + _V1 * (1 + _U)
+    return (
+        (c.entropy_of(moment, 0), definition / 2),
+        (taken.subs(_V1, 0), 0),
+        (sympy.diff(taken, _V1), _V1 * _U / ((_V1 + _ALPHA) * wide)),
+    )
+
+
+@D7.sampled
+def _(c: Formulas) -> Means:
+    """mean of −log q(z) under masks, nats"""
+    random, case = some_dropout(8)
+    return [(c.dropped_entropy(case), surprises(random, case)[0])]
+
+
+@D7.search(dropouts(), Dropout.in_words)
+def _(c: Formulas, case: Dropout) -> bool:
+    """closed form, and CE_B < CE unless p = 1 or σ² = α, over both masks"""
+    one = case.floats()
+    mean, before = entropy_over_masks(one), quadrature_entropy(one.variance).sum(-1).mean()
+    taken = 0.5 * lowered_log(one.above, one.keep, one.alpha).sum(-1).mean()
+    strict = one.keep < 1.0 and bool((one.above > 0.0).any())
+    slack = 1e-11 * (1.0 + abs(before))
+    wrong = abs(mean - c.dropped_entropy(one)) > slack or abs(before - mean - taken) > slack
+    return bool(wrong or taken < -slack or (taken > 0.0) != strict)
 
 
 # --- D8, both gaps grow as p falls ----------------------------------------------------------------
@@ -461,108 +414,8 @@ def log_slope(above: Any, keep: Any, alpha: Any) -> Any:
 
 def limit_mpd(case: Dropout) -> Any:
     """MPD as p falls to 0."""
-    moments = 2 * mean_variance(case.mean) + average(case.variance, 0).sum()
+    moments = 2 * du.mean_variance(case.mean) + average(case.variance, 0).sum()
     return (moments / case.alpha - case.mean.shape[1]) / 2
-
-
-@functools.lru_cache(maxsize=1)
-def _slopes_and_limits() -> tuple[Any, ...]:
-    """Two points of one variance; slopes in p of both moments; limits at p = 0 of MPD and log."""
-    v, p, alpha = sympy.symbols("v p alpha", positive=True)
-    two = _two_points(v, p, alpha)
-    inverse = (1 - p) / alpha + p / (v / p + alpha)
-    log = (1 - p) * sympy.log(alpha) + p * sympy.log(alpha + v / p)
-    mpd = sympy.limit(sympy.cancel(mpd_over_masks(two)), p, 0)
-    return two, sympy.diff(inverse, p), sympy.diff(log, p), mpd, sympy.limit(log, p, 0)
-
-
-def _grow_symbolic(c: Formulas) -> Evidence:
-    two, slope, slope_of_log, mpd, log = _slopes_and_limits()
-    one, rest = (two.above[0, 0], two.keep, two.alpha), sympy.Rational(c.rest)
-    return equal(
-        "slopes of E 1/σ̂² and E log σ̂² in p, and limits at p = 0",
-        (slope, c.inverse_slope(*one)),
-        (sympy.expand_log(slope_of_log, force=True), c.log_slope(*one)),
-        (mpd, c.limit_mpd(two)),
-        (log, sympy.log(two.alpha) + rest),
-    )
-
-
-def _grow_sampled(c: Formulas) -> Evidence:
-    """The same masks, drawn by one uniform number, at two p; exact is the integral of the slope."""
-    random, case = some_dropout(9)
-    above = random.choice(case.above.ravel(), SAMPLES)
-    uniform = random.uniform(size=SAMPLES)
-    low, high = (ALPHA + np.where(uniform < p, above / p, 0.0) for p in (0.3, 0.9))
-
-    def integral(slope: Callable[..., Any]) -> float:
-        def mean(keep: float) -> float:
-            return float(np.mean(slope(case.above, keep, ALPHA)))
-
-        return float(integrate.quad(mean, 0.3, 0.9, epsabs=1e-11)[0])
-
-    return sampled(
-        "change of 1/σ̂² and of log σ̂² from p = 0.3 to 0.9, against integrated slopes",
-        (integral(c.inverse_slope), 1.0 / high - 1.0 / low),
-        (integral(c.log_slope), np.log(high) - np.log(low)),
-    )
-
-
-class Two(NamedTuple):
-    """The same posteriors at two keep probabilities."""
-
-    case: Dropout  # every variance above alpha
-    lower: Any  # a smaller p
-
-    def shown(self) -> str:
-        """In words."""
-        return f"{self.case.shown()}, against p = {self.lower}"
-
-
-@st.composite
-def pairs_of_keep(draw: st.DrawFn) -> Two:
-    """As :func:`dropouts`, with v > 0 everywhere and p > 1/100."""
-    case = draw(dropouts())
-    keep = Fraction(draw(st.integers(2, 100)), 100)
-    above = case.above + (case.above == 0)
-    lower = Fraction(draw(st.integers(1, int(keep * 100) - 1)), 100)
-    return Two(case._replace(above=above, keep=keep), lower)
-
-
-def _slopes_wrong(case: Dropout, c: Formulas) -> bool:
-    """Closed slopes against derivatives of both moments' definitions, by a complex step."""
-    above, alpha, p = case.above, case.alpha, case.keep + 1e-30j
-    by_step = np.imag((1 - p) / alpha + p / (above / p + alpha)) / 1e-30
-    logs = np.imag(p * np.log1p(above / (p * alpha))) / 1e-30
-    inverse, log = (slope(above, case.keep, alpha) for slope in (c.inverse_slope, c.log_slope))
-    wrong = abs(by_step - inverse) > 1e-9 * abs(by_step)
-    # log(1 + t) - t / (1 + t) loses digits where t is small.
-    wrong_log = abs(logs - log) > 1e-9 * abs(logs) + 1e-14
-    return bool((wrong | wrong_log | (by_step >= 0) | (logs <= 0)).any())
-
-
-def _limits_wrong(case: Dropout, c: Formulas) -> bool:
-    """Closed limits against all masks at p = 10^-40."""
-    last = case._replace(keep=Fraction(1, 10**40))
-    mpd, claimed = mpd_over_masks(last), c.limit_mpd(case)
-    one = last._replace(alpha=Fraction(ALPHA)).floats()
-    rest = c.rest * one.above.shape[1]
-    return bool(abs(mpd - claimed) > abs(mpd) * 1e-9 or abs(entropy_over_masks(one) - rest) > 1e-9)
-
-
-def _grow_search(c: Formulas) -> Evidence:
-    """A smaller p has a greater MPD and a smaller entropy; slopes and limits."""
-
-    def violated(two: Two) -> bool:
-        case, less = two.case, two.case._replace(keep=two.lower)
-        if mpd_over_masks(less) <= mpd_over_masks(case):
-            return True
-        one = case.floats()
-        taken, more = (lowered_log(one.above, float(p), one.alpha) for p in (one.keep, less.keep))
-        return bool((more <= taken).any()) or _slopes_wrong(one, c) or _limits_wrong(case, c)
-
-    compared = "MPD_B and CE_B at two p over all masks; slopes; limits at p = 10⁻⁴⁰"
-    return search(compared, pairs_of_keep(), violated, Two.shown)
 
 
 D8 = stated(
@@ -572,11 +425,91 @@ D8 = stated(
         "power": ("(above**2)", "above"),
         "squared": (" ** 2)", ")"),
         "unit": ("u = 1 +", "u = 2 +"),
-        "spread": ("= 2 * mean_variance", "= mean_variance"),
+        "spread": ("= 2 * du.mean_variance", "= du.mean_variance"),
         "rest": 0.5,
     },
-    (_grow_symbolic, _grow_sampled, _grow_search),
 )
+
+
+@f.cached
+def _slopes_and_limits(p: Any) -> tuple[Any, ...]:
+    """Slopes in p of both moments; limits at p = 0 of two points' MPD and of E log variance."""
+    inverse = (1 - p) / _ALPHA + p / (_V1 / p + _ALPHA)
+    logarithm = (1 - p) * sympy.log(_ALPHA) + p * sympy.log(_ALPHA + _V1 / p)
+    mpd = sympy.limit(sympy.cancel(mpd_over_masks(_two_points(p))), p, 0)
+    slopes = sympy.diff(inverse, p), logs(sympy.diff(logarithm, p))
+    return *slopes, mpd, sympy.limit(logarithm, p, 0)
+
+
+@D8.symbolic
+def _(c: Formulas) -> Facts:
+    """slopes of E 1/σ̂² and E log σ̂² in p, and limits at p = 0"""
+    p = sympy.Symbol("p", positive=True)
+    slope, slope_of_log, mpd, last = _slopes_and_limits(p)
+    return (
+        (slope, c.inverse_slope(_V1, p, _ALPHA)),
+        (slope_of_log, c.log_slope(_V1, p, _ALPHA)),
+        (mpd, c.limit_mpd(_two_points(p))),
+        (last, sympy.log(_ALPHA) + sympy.Rational(c.rest)),
+    )
+
+
+@D8.sampled
+def _(c: Formulas) -> Means:
+    """change of 1/σ̂² and of log σ̂² from p = 0.3 to 0.9, same masks, against integrated slopes"""
+    random, case = some_dropout(9)
+    above, uniform = random.choice(case.above.ravel(), SAMPLES), random.uniform(size=SAMPLES)
+    low, high = (ALPHA + np.where(uniform < p, above / p, 0.0) for p in (0.3, 0.9))
+
+    def change(slope: Callable[..., Any]) -> float:
+        values = integrate.quad_vec(lambda p: slope(case.above, p, ALPHA), 0.3, 0.9)[0]
+        return float(values.mean())
+
+    return (
+        (change(c.inverse_slope), 1.0 / high - 1.0 / low),
+        (change(c.log_slope), np.log(high) - np.log(low)),
+    )
+
+
+@st.composite
+def pairs_of_keep(draw: st.DrawFn) -> tuple[Dropout, Fraction]:
+    """As :func:`dropouts` with every variance above alpha and p > 1/100, and a smaller p."""
+    case = draw(dropouts())
+    percent = draw(st.integers(2, 100))
+    above = case.above + (case.above == 0)
+    lower = Fraction(draw(st.integers(1, percent - 1)), 100)
+    return case._replace(above=above, keep=Fraction(percent, 100)), lower
+
+
+def _slopes_wrong(c: Formulas, case: Dropout) -> bool:
+    """Closed slopes against derivatives of both moments' definitions, by a complex step."""
+    above, alpha, p = case.above, case.alpha, case.keep + 1e-30j
+    by_step = np.imag((1 - p) / alpha + p / (above / p + alpha)) / 1e-30
+    by_log = np.imag(p * np.log1p(above / (p * alpha))) / 1e-30
+    inverse, slope = (one(above, case.keep, alpha) for one in (c.inverse_slope, c.log_slope))
+    wrong = abs(by_step - inverse) > 1e-9 * abs(by_step)
+    # log(1 + t) - t / (1 + t) loses digits where t is small.
+    wrong_log = abs(by_log - slope) > 1e-9 * abs(by_log) + 1e-14
+    return bool((wrong | wrong_log | (by_step >= 0) | (by_log <= 0)).any())
+
+
+def _limits_wrong(c: Formulas, case: Dropout) -> bool:
+    """Closed limits against all masks at p = 10^-40."""
+    last = case._replace(keep=Fraction(1, 10**40))
+    mpd, claimed = mpd_over_masks(last), c.limit_mpd(case)
+    one = last._replace(alpha=Fraction(ALPHA)).floats()
+    rest = c.rest * one.above.shape[1]
+    return bool(abs(mpd - claimed) > abs(mpd) * 1e-9 or abs(entropy_over_masks(one) - rest) > 1e-9)
+
+
+@D8.search(pairs_of_keep(), lambda case, lower: f"{case.in_words()}, against p = {lower}")
+def _(c: Formulas, case: Dropout, lower: Fraction) -> bool:
+    """MPD_B and CE_B at two p over all masks; slopes; limits at p = 10⁻⁴⁰"""
+    if mpd_over_masks(case._replace(keep=lower)) <= mpd_over_masks(case):
+        return True
+    one = case.floats()
+    taken, more = (lowered_log(one.above, p, one.alpha) for p in (one.keep, float(lower)))
+    return bool((more <= taken).any()) or _slopes_wrong(c, one) or _limits_wrong(c, case)
 
 
 # --- D9, a lower bound without the variances ------------------------------------------------------
@@ -590,41 +523,10 @@ def dropout_bound(case: Dropout) -> Any:
 
 def surplus(case: Dropout) -> Any:
     """What MPD under dropout exceeds equation 8 by: two terms, neither negative."""
-    kept = case.keep**2 / (case.above + case.keep * case.alpha)
-    inverse = (1 - case.keep) / case.alpha + kept
-    distant = average(case.distances * kept[None], 0, 1)
+    whole = case.keep**2 / (case.above + case.keep * case.alpha)
+    inverse = (1 - case.keep) / case.alpha + whole
+    distant = average(case.distances * whole[None], 0, 1)
     return (distant + average(case.variance, 0) * average(inverse, 0) - 1).sum() / 2
-
-
-def _floor_symbolic(c: Formulas) -> Evidence:
-    """Two points of one variance: definition minus bound, in terms that are visibly positive."""
-    v, _, u, _, alpha, two = _symbols()
-    delta = two.mean[1, 0]
-    distant = delta**2 / (4 * (1 + u) * (v * (1 + u) + alpha))
-    crossed = v**2 * u / (2 * alpha * (alpha + v * (1 + u)))
-    gap = mpd_over_masks(two) - c.dropout_bound(two)
-    return equal(
-        "surplus of two points over the bound, two positive terms", (gap, distant + crossed)
-    )
-
-
-def _floor_sampled(c: Formulas) -> Evidence:
-    random, case = some_dropout(10)
-    pair = c.dropout_bound(case) + surplus(case), pair_ratios(random, case)
-    return sampled("bound plus surplus against the mean log-ratio, nats", pair)
-
-
-def _floor_search(c: Formulas) -> Evidence:
-    """MPD at or below the bound, unless nothing varies at all."""
-
-    def violated(case: Dropout) -> bool:
-        if case.keep == 1:
-            return False
-        gap = mpd_over_masks(case) - (c.dropout_bound(case) if len(case.mean) > 1 else 0)
-        varies = bool((case.above > 0).any() or (case.mean != case.mean[0]).any())
-        return bool(gap < 0 or (gap > 0) != varies or gap != surplus(case))
-
-    return search_all(violated, "MPD_B at or below the bound, over all masks (exact fractions)")
 
 
 D9 = stated(
@@ -635,7 +537,32 @@ D9 = stated(
         "power": ("/ case.alpha", "/ case.alpha**2"),
         "ddof": ("/ len(squares)", "/ (len(squares) - 1)"),
     },
-    (_floor_symbolic, _floor_sampled, _floor_search),
 )
+
+
+@D9.symbolic
+def _(c: Formulas) -> Facts:
+    """surplus of two points over the bound, two positive terms"""
+    two, wide = _two_points(_P), _V1 * (1 + _U) + _ALPHA
+    distant, crossed = _DELTA**2 / (4 * (1 + _U) * wide), _V1**2 * _U / (2 * _ALPHA * wide)
+    return [(mpd_over_masks(two) - c.dropout_bound(two), distant + crossed)]
+
+
+@D9.sampled
+def _(c: Formulas) -> Means:
+    """bound plus surplus against the mean log-ratio, nats"""
+    random, case = some_dropout(10)
+    return [(c.dropout_bound(case) + surplus(case), pair_ratios(random, case))]
+
+
+@D9.search(dropouts(), Dropout.in_words)
+def _(c: Formulas, case: Dropout) -> bool:
+    """MPD_B at or below the bound unless nothing varies, over all masks (exact fractions)"""
+    if case.keep == 1:
+        return False
+    gap = mpd_over_masks(case) - (c.dropout_bound(case) if len(case.mean) > 1 else 0)
+    varies = bool((case.above > 0).any() or (case.mean != case.mean[0]).any())
+    return bool(gap < 0 or (gap > 0) != varies or gap != surplus(case))
+
 
 STATEMENTS = (D4b, D5, D6, D7, D8, D9)

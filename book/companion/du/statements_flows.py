@@ -17,16 +17,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from companion.claims import formulas as f
-from companion.claims.formulas import Array, log_gaussian
-from companion.claims.mixtures import gaussian_kl
-from companion.claims.statements import Evidence, Formulas, equal, sampled, search, stated
+from companion.claims.formulas import Array, apart, gaussian_kl, log_gaussian, logs, trapezoid
+from companion.claims.statements import Facts, Formulas, Means, stated
 from companion.du.statements import conditional_entropy, pairwise_mpd
-from companion.du.statements_bounds import eighths, integral
+from companion.du.statements_bounds import eighths
 from posterior_collapse.layers import initialised_by_recipe
 from posterior_collapse.posteriors import Diagonal, DiagonalNormal, Flow, Flowed, FlowHead
-
-__all__ = ["STATEMENTS"]
-
 
 # --- flows of the library -------------------------------------------------------------------------
 
@@ -111,131 +107,115 @@ def small_flow_density(z: Array, source: Any, flow: Any, power: float = 2.0) -> 
     return np.asarray(log_gaussian(image, centre, gates**power * _VARIANCE[source]).sum(-1))
 
 
-def _entropy_symbolic(c: Formulas) -> Evidence:
-    """A block in two dimensions whose gates and shifts are any functions; then the sigmoid."""
+D14 = stated("D14", Formulas(sign=1.0, top=1.0), {"sign": -1.0, "top": 0.5})
+
+
+@D14.symbolic
+def _(c: Formulas) -> Facts:
+    """Jacobian determinant against the product of gates; largest gate of a sigmoid; its slope"""
+    # A block in two dimensions whose gates and shifts are any functions.
     z1, z2, raw = sympy.symbols("z1 z2 u", real=True)
     gate1, shift1 = sympy.symbols("g1 m1", positive=True)
     gate2, shift2 = sympy.Function("g2", positive=True)(z1), sympy.Function("m2")(z1)
     image = sympy.Matrix([gate1 * z1 + (1 - gate1) * shift1, gate2 * z2 + (1 - gate2) * shift2])
     sigmoid = 1 / (1 + sympy.exp(-raw))
-    return equal(
-        "Jacobian determinant against the product of gates; largest gate of a sigmoid; its slope",
+    return (
         (image.jacobian([z1, z2]).det(), (gate1 * gate2) ** int(c.sign)),
         (sympy.limit(sigmoid, raw, sympy.oo), sympy.Rational(c.top)),
         (sympy.diff(sigmoid, raw), sympy.exp(-raw) * sigmoid**2),
     )
 
 
-def _entropy_sampled(c: Formulas) -> Evidence:
+@D14.sampled
+def _(c: Formulas) -> Means:
+    """−log q(zᵀ|x), nats"""
     random = np.random.default_rng(7)
-    second = [integral(partial(log_gate, flow=i), _MEAN[i, 0], _VARIANCE[i, 0]) for i in range(2)]
+    second = [trapezoid(partial(log_gate, flow=i), _MEAN[i, 0], _VARIANCE[i, 0]) for i in range(2)]
     gates = float((np.log(_FIRST) + second).mean())
     point = random.integers(0, 2, 200_000)
     z = f.gaussian(random, _MEAN[point], _VARIANCE[point])
     exact = conditional_entropy(_VARIANCE) + c.sign * gates
-    return sampled("−log q(zᵀ|x), nats", (exact, -small_flow_density(z, point, point)))
+    return [(exact, -small_flow_density(z, point, point))]
 
 
-def _entropy_search(c: Formulas) -> Evidence:
-    """The library's flow: determinant by autograd, gates from the layer."""
-
-    def violated(case: tuple[int, int, int, float]) -> bool:
-        dimensions, blocks, seed, scale = case
-        q = flow_of(random_flow(dimensions, blocks, seed, scale), normal((2, 3), seed + 1))
-        start = normal((2, dimensions), seed + 2)
-        determinant = log_determinant(q, start).numpy()
-        with torch.no_grad():
-            gates = q._bijection(start, q._context)[1].sum(-1).numpy()
-        ceiling = blocks * dimensions * math.log(c.top)
-        apart = np.abs(determinant - c.sign * gates) > 1e-9 * (1.0 + np.abs(determinant))
-        return bool((apart | (determinant >= ceiling)).any())
-
-    few, seeds, scales = st.integers(1, 3), st.integers(0, 999), st.sampled_from([0.5, 0.1, 1.0])
-    compared = "log-determinant of the library's flow: not the gates' sum, or not negative"
-    shown = "D = {0}, {1} blocks, weights of size {3}, seed {2}"
-    return search(compared, st.tuples(few, few, seeds, scales), violated, shown, draws=120)
+_FEW, _SEEDS = st.integers(1, 3), st.integers(0, 999)
 
 
-def _entropy_printed() -> Evidence:
-    """A chain of invertible blocks whose scales are only positive."""
-
-    def rise(scales: list[float]) -> float:
-        gates, one = np.reshape(scales, (-1, 1, 1)), np.ones((1, 1))
-        _, variance = chained(0.0 * one, one, gates, 0.0 * gates)
-        return conditional_entropy(variance) - conditional_entropy(one)
-
-    def shown(scales: list[float]) -> str:
-        return f"D = 1, blocks with scales {scales}: CE rises by {rise(scales):.4f} nats"
-
-    cases = st.lists(st.integers(-3, 8).map(lambda k: 1.0 + k / 4.0), min_size=1, max_size=4)
-    compared = "an autoregressive chain with any positive scales: CE of zᵀ above that of z⁰"
-    return search(compared, cases, lambda scales: rise(scales) > 1e-9, shown)
-
-
-D14 = stated(
-    "D14",
-    Formulas(sign=1.0, top=1.0),
-    {"sign": -1.0, "top": 0.5},
-    (_entropy_symbolic, _entropy_sampled, _entropy_search),
-    _entropy_printed,
+@D14.search(
+    st.tuples(_FEW, _FEW, _SEEDS, st.sampled_from([0.5, 0.1, 1.0])),
+    "D = {0}, {1} blocks, weights of size {3}, seed {2}",
+    120,
 )
+def _(c: Formulas, dimensions: int, blocks: int, seed: int, scale: float) -> bool:
+    """log-determinant of the library's flow by autograd: not its gates' sum, or not negative"""
+    q = flow_of(random_flow(dimensions, blocks, seed, scale), normal((2, 3), seed + 1))
+    start = normal((2, dimensions), seed + 2)
+    determinant = log_determinant(q, start).numpy()
+    with torch.no_grad():
+        gates = q._bijection(start, q._context)[1].sum(-1).numpy()
+    ceiling = blocks * dimensions * math.log(c.top)
+    return apart(determinant, c.sign * gates) or bool((determinant >= ceiling).any())
+
+
+def _rise(scales: list[float]) -> float:
+    """Of the conditional entropy through blocks with these scales in one dimension."""
+    gates, one = np.reshape(scales, (-1, 1, 1)), np.ones((1, 1))
+    _, variance = chained(0.0 * one, one, gates, 0.0 * gates)
+    return conditional_entropy(variance) - conditional_entropy(one)
+
+
+@D14.search_printed(
+    st.lists(f.steps(1, 12, 4), min_size=1, max_size=4),
+    lambda scales: f"D = 1, blocks with scales {scales}: CE rises by {_rise(scales):.4f} nats",
+)
+def _(scales: list[float]) -> bool:
+    """an autoregressive chain with any positive scales: CE of zᵀ above that of z⁰"""
+    return _rise(scales) > 1e-9
 
 
 # --- D15, MPD through a flow without context ------------------------------------------------------
 
+D15 = stated("D15", Formulas(ratio=1.0, power=2.0), {"ratio": 0.5, "power": 1.0})
 
-def _invariance_symbolic(c: Formulas) -> Evidence:
+
+@D15.symbolic
+def _(c: Formulas) -> Facts:
+    """KL after one affine map; log-ratio after any map"""
     m1, m2, shift, z = sympy.symbols("m1 m2 c z", real=True)
     v1, v2, gate = sympy.symbols("v1 v2 g", positive=True)
-    ratio, log = sympy.Rational(c.ratio), sympy.log
-    scale = gate ** int(c.power)
+    ratio, scale, log = sympy.Rational(c.ratio), gate ** int(c.power), sympy.log
     after = gaussian_kl(gate * m1 + shift, scale * v1, gate * m2 + shift, scale * v2)
-    before = ratio * gaussian_kl(m1, v1, m2, v2)
     slope, one, two = (sympy.Function(name, positive=True)(z) for name in ("J", "q1", "q2"))
-    sides = log(one / slope) - log(two / slope), ratio * (log(one) - log(two))
-    point = sympy.expand_log(sides[0]), sympy.expand_log(sides[1])
-    pairs = (sympy.expand_log(after), before), point
-    return equal("KL after one affine map; log-ratio after any map", *pairs)
+    return (
+        (sympy.expand_log(after), ratio * gaussian_kl(m1, v1, m2, v2)),
+        (logs(log(one / slope) - log(two / slope)), logs(ratio * (log(one) - log(two)))),
+    )
 
 
-def _invariance_sampled(c: Formulas) -> Evidence:
-    """Log-ratios at z^T of random pairs that go through one flow with gates that depend on z."""
+@D15.sampled
+def _(c: Formulas) -> Means:
+    """mean log-ratio of pairs at zᵀ through one flow whose gates depend on z, nats"""
     random = np.random.default_rng(8)
     first, second = random.integers(0, 2, (2, 200_000))
     z = f.gaussian(random, _MEAN[first], _VARIANCE[first])
     own, other = (small_flow_density(z, point, 0, c.power) for point in (first, second))
-    exact = c.ratio * pairwise_mpd(_MEAN, _VARIANCE)
-    return sampled("mean log-ratio of pairs at zᵀ, nats", (exact, own - other))
+    return [(c.ratio * pairwise_mpd(_MEAN, _VARIANCE), own - other)]
 
 
-def _invariance_search(c: Formulas) -> Evidence:
-    """The library's flow with one context for all x: log-ratios through its inverse."""
-
-    def violated(case: tuple[int, int, int]) -> bool:
-        dimensions, blocks, seed = case
-        head = random_flow(dimensions, blocks, seed, 0.5)
-        mean, logvar = normal((2, 2, dimensions), seed + 2)
-        start = normal((1, dimensions), seed + 3)
-        with torch.no_grad():
-            context = head.context(normal((1, 3), seed + 1))
-            bases = [DiagonalNormal(mean[i : i + 1], logvar[i : i + 1]) for i in range(2)]
-            one, two = (Flowed(base, head.chain, context) for base in bases)
-            image = one.push(start)
-            after = (one.log_prob(image) - two.log_prob(image)).item()
-            before = (bases[0].log_prob(start) - bases[1].log_prob(start)).item()
-        return abs(after - c.ratio * before) > 1e-8 * (1.0 + abs(before))
-
-    cases = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(0, 999))
-    compared = "log-ratio of two posteriors before and after the library's flow, one context"
-    return search(compared, cases, violated, "D = {}, {} blocks, seed {}", draws=120)
-
-
-D15 = stated(
-    "D15",
-    Formulas(ratio=1.0, power=2.0),
-    {"ratio": 0.5, "power": 1.0},
-    (_invariance_symbolic, _invariance_sampled, _invariance_search),
-)
+@D15.search(st.tuples(_FEW, _FEW, _SEEDS), "D = {}, {} blocks, seed {}", 120)
+def _(c: Formulas, dimensions: int, blocks: int, seed: int) -> bool:
+    """log-ratio of two posteriors before and after the library's flow, one context"""
+    head = random_flow(dimensions, blocks, seed, 0.5)
+    mean, logvar = normal((2, 2, dimensions), seed + 2)
+    start = normal((1, dimensions), seed + 3)
+    with torch.no_grad():
+        context = head.context(normal((1, 3), seed + 1))
+        bases = [DiagonalNormal(mean[i : i + 1], logvar[i : i + 1]) for i in range(2)]
+        one, two = (Flowed(base, head.chain, context) for base in bases)
+        image = one.push(start)
+        after = (one.log_prob(image) - two.log_prob(image)).item()
+        before = (bases[0].log_prob(start) - bases[1].log_prob(start)).item()
+    return abs(after - c.ratio * before) > 1e-8 * (1.0 + abs(before))
 
 
 # --- D15b, MPD through a flow with context --------------------------------------------------------
@@ -284,14 +264,20 @@ def gaussian_image(q: Flowed) -> tuple[Array, Array]:
     return middle.numpy(), step.numpy() ** 2
 
 
-def _order_symbolic(c: Formulas) -> Evidence:
+D15B = stated("D15b", Formulas(steering), {"before": ("= 2 *", "="), "after": (", 2 *", ",")})
+
+
+@D15B.symbolic
+def _(c: Formulas) -> Facts:
+    """MPD of z⁰ and of zᵀ of two points"""
     m0, m1 = sympy.symbols("m0 m1", positive=True)
     distance, shift = c.steering(m0, m1)
-    before, after = distance**2 / 4, ((distance + shift) / 2) ** 2 / sympy.Rational(1, 4) / 4
-    return equal("MPD of z⁰ and of zᵀ of two points", (before, m0), (after, m1))
+    return (distance**2 / 4, m0), (((distance + shift) / 2) ** 2 / sympy.Rational(1, 4) / 4, m1)
 
 
-def _order_sampled(c: Formulas) -> Evidence:
+@D15B.sampled
+def _(c: Formulas) -> Means:
+    """mean log-ratio of pairs at z⁰ and at zᵀ, nats"""
     random, cases = np.random.default_rng(9), []
     for mpd0, mpd1 in ((1.0, 0.25), (0.25, 2.0)):
         distance, shift = c.steering(mpd0, mpd1)
@@ -301,26 +287,14 @@ def _order_sampled(c: Formulas) -> Evidence:
         image, moved = 0.5 * z + 0.5 * first * shift, 0.5 * (distance + shift)
         end = [log_gaussian(image, i * moved, 0.25) for i in (first, second)]
         cases += [(mpd0, start[0] - start[1]), (mpd1, end[0] - end[1])]
-    return sampled("mean log-ratio of pairs at z⁰ and at zᵀ, nats", *cases)
+    return cases
 
 
-def _order_search(c: Formulas) -> Evidence:
-    """The library's flow, built to take MPD from one wanted value to another."""
+@D15B.search(st.tuples(eighths(0, 64), eighths(0, 64)))
+def _(c: Formulas, before: float, after: float) -> bool:
+    """wanted MPD of z⁰ and of zᵀ not met by the library's flow, built to meet it"""
+    q = steered_flow(before, after, c.steering)
+    return apart([before, after], [pairwise_mpd(*base_of(q)), pairwise_mpd(*gaussian_image(q))])
 
-    def violated(case: tuple[float, float]) -> bool:
-        q = steered_flow(*case, c.steering)
-        mpd = pairwise_mpd(*base_of(q)), pairwise_mpd(*gaussian_image(q))
-        return any(abs(a - b) > 1e-9 * (1.0 + b) for a, b in zip(mpd, case, strict=True))
-
-    cases = st.tuples(eighths(0, 64), eighths(0, 64))
-    return search("wanted MPD of z⁰ and of zᵀ not met by the library's flow", cases, violated)
-
-
-D15B = stated(
-    "D15b",
-    Formulas(steering),
-    {"before": ("= 2 *", "="), "after": (", 2 *", ",")},
-    (_order_symbolic, _order_sampled, _order_search),
-)
 
 STATEMENTS = (D14, D15, D15B)

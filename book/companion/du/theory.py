@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from companion.claims.formulas import ALPHA, Array
-from companion.claims.statements import Examination, examine
 from companion.du import statements as du
 from companion.du import statements_dropout as dropout
 from companion.du.statements_dropout import Dropout
@@ -23,11 +22,6 @@ VARIANCES = (0.07, 0.1, 0.15, 0.25, 0.4, 0.6, 1.0, 1.6, 2.5, 4.0)  # of the slid
 _CROSS = np.array([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
 _RATIOS = (2.0, 5.0, 1.0 / ALPHA, 4.0 / ALPHA)  # variance over alpha
 _LINES = (("vae", "-"), ("lagging", "--"), ("mi", "-."), ("aggregate", ":"))
-
-
-def examined() -> dict[str, Examination]:
-    """Every statement of the page by its number, with its checks run."""
-    return {one.id: examine(one) for one in (*du.STATEMENTS, *dropout.STATEMENTS)}
 
 
 def _line(axes: Axes, x: Array, y: Any, colour: str, style: str, label: str) -> None:
@@ -89,9 +83,9 @@ def tightness_figure(clouds: Sequence[Cloud]) -> Figure:
 
 def zero_shares(keep: float, dimensions: int = 4) -> Array:
     """Probability that 0, 1, ... D dimensions are kept; the first is that of entropy 0."""
-    kept = np.arange(dimensions + 1)
-    ways = np.array([math.comb(dimensions, int(k)) for k in kept])
-    return np.asarray(ways * keep**kept * (1.0 - keep) ** (dimensions - kept))
+    counts = np.arange(dimensions + 1)
+    ways = np.array([math.comb(dimensions, int(k)) for k in counts])
+    return np.asarray(ways * keep**counts * (1.0 - keep) ** (dimensions - counts))
 
 
 def _entropies(axes: Axes) -> None:
@@ -111,13 +105,13 @@ def noise_figure(dimensions: int = 4) -> Figure:
     """Entropy of one dimension against its variance, and how many dimensions a mask keeps."""
     figure, (left, right) = canvas(8.4, 3.2, 2)
     _entropies(left)
-    kept = np.arange(dimensions + 1)
+    counts = np.arange(dimensions + 1)
     bars = zip((*PRINTED_KEEP, 0.5), _LINES, ("", "///", "..."), strict=False)
     for place, (keep, (colour, _), hatch) in enumerate(bars):
         style: dict[str, Any] = {"color": COLOURS[colour], "hatch": hatch, "edgecolor": "white"}
-        shares, at = zero_shares(keep, dimensions), kept + 0.27 * (place - 1)
+        shares, at = zero_shares(keep, dimensions), counts + 0.27 * (place - 1)
         right.bar(at, shares, 0.25, label=f"p = {keep:g}", **style)
-    right.set_xticks(kept, ["0\nH = 0", *(str(k) for k in kept[1:])])
+    right.set_xticks(counts, ["0\nH = 0", *(str(k) for k in counts[1:])])
     right.set(yscale="log", ylim=(5e-5, 1.5), ylabel="probability")
     right.set_xlabel(f"dimensions kept, of {dimensions}")
     right.legend(fontsize=8, loc="upper left")

@@ -25,6 +25,7 @@ from companion.igp.shared import (
     NAMES,
     Group,
     Pair,
+    Rule,
     Shown,
     apart_table,
     called,
@@ -62,12 +63,11 @@ def _is_reference(group: Group) -> bool:
 def _about(group: Group, wanted: Sequence[str]) -> Group:
     """The recipes that a rule is about.
 
-    A build has one data set, which stands in for those of the paper.
-    Among reference results none stands in for another.
+    A build has one data set, which stands in for those of the paper; among reference results none
+    stands in for another.
     """
-    if _is_reference(group):
-        return {recipe: runs for recipe, runs in group.items() if recipe in wanted}
-    return limited(group, wanted)
+    own = {recipe: runs for recipe, runs in group.items() if recipe in wanted}
+    return own if _is_reference(group) else limited(group, wanted)
 
 
 def labelled(group: Group, wanted: Sequence[str] = _LABELLED) -> Group:
@@ -78,12 +78,10 @@ def labelled(group: Group, wanted: Sequence[str] = _LABELLED) -> Group:
 def _having(group: Group, measure: str) -> Group:
     """The recipes whose results have a measure."""
 
-    of = MEASURES[measure]
-    return {
-        recipe: runs
-        for recipe, runs in group.items()
-        if any(of(result) is not None for result in evidence.every(runs))
-    }
+    def has(runs: Runs) -> bool:
+        return any(MEASURES[measure](result) is not None for result in evidence.every(runs))
+
+    return {recipe: runs for recipe, runs in group.items() if has(runs)}
 
 
 def _measured(shown: Shown, measure: str) -> Shown:
@@ -124,16 +122,25 @@ def _average(settings: Sequence[pd.Series]) -> pd.Series:
     return pd.concat(some, axis=1).mean(axis=1, skipna=False).dropna() if some else pd.Series()
 
 
+_Compare = Callable[[str, pd.Series, float], Check]
+
+
+def _less(
+    rule: Callable[..., Check], name: str, less: pd.Series, bound: float = 0.0
+) -> list[Check]:
+    """A rule on differences, seed by seed; empty where nothing was measured."""
+    return [rule(name, less, bound)] if len(less) else []
+
+
 def _above(pair: Pair, name: str, measure: str) -> list[Check]:
-    """IGP less DGP of a measure is above 0; empty where it was not measured."""
-    less = pair.less(measure)
-    return [above(f"{pair.name}: {name}, IGP less DGP", less, 0.0)] if len(less) else []
+    """IGP less DGP of a measure is above 0."""
+    return _less(above, f"{pair.name}: {name}, IGP less DGP", pair.less(measure))
 
 
 def _above_on_average(own: Sequence[Pair], where: str, name: str, measure: str) -> list[Check]:
-    """IGP less DGP of a measure, averaged over pairs, is above 0; empty without measurements."""
+    """IGP less DGP of a measure, averaged over pairs, is above 0."""
     less = _average([pair.less(measure) for pair in own])
-    return [above(f"{where}: {name}, IGP less DGP", less, 0.0)] if len(less) else []
+    return _less(above, f"{where}: {name}, IGP less DGP", less)
 
 
 def _less_ae(pair: Pair, method: str, measure: str) -> pd.Series:
@@ -143,14 +150,13 @@ def _less_ae(pair: Pair, method: str, measure: str) -> pd.Series:
 
 def _best_above_ae(own: Sequence[Pair], name: str, measure: str, bound: float) -> list[Check]:
     """IGP less AE of a measure is above a bound at the C of a data set at which IGP does best."""
-    measured = [(values(pair.data, pair.isotropic, measure), pair) for pair in own]
-    means = [(float(np.mean(known)), pair) for known, pair in measured if len(known)]
+    measured = {place: values(p.data, p.isotropic, measure) for place, p in enumerate(own)}
+    means = {place: float(known.mean()) for place, known in measured.items() if len(known)}
     if not means:
         return []
-    best = max(means, key=lambda entry: entry[0])[1]
-    less = _less_ae(best, best.isotropic, measure)
+    best = own[max(means, key=lambda place: means[place])]
     quantity = f"{best.name}, where IGP does best: {name}, IGP less AE"
-    return [above(quantity, less, bound)] if len(less) else []
+    return _less(above, quantity, _less_ae(best, best.isotropic, measure), bound)
 
 
 def _each(group: Group) -> dict[str, list[Pair]]:
@@ -259,12 +265,6 @@ def share_table(shown: Shown) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["data", "from", *(one.title for one in FEW)])
 
 
-def _below_ae(pair: Pair, name: str, measure: str) -> list[Check]:
-    """DGP less AE of a measure is below 0; empty where it was not measured."""
-    less = _less_ae(pair, pair.diagonal, measure)
-    return [below(f"{pair.name}: {name}, DGP less AE", less, 0.0)] if len(less) else []
-
-
 def _accuracy_checks(group: Group) -> list[Check]:
     """Accuracy of the perceptron on all codes: IGP, DGP and AE (section 4.2, results).
 
@@ -275,14 +275,15 @@ def _accuracy_checks(group: Group) -> list[Check]:
     name, measure = "accuracy of the perceptron", "perceptron"
     checks: list[Check] = []
     for recipe, own in _each(group).items():
-        on_average = recipe in DBPEDIA
-        if on_average:
+        similar = recipe in DBPEDIA
+        if similar:
             where = _on_average({recipe: group[recipe]})
             checks += _above_on_average(own, where, name, measure)
         for pair in own:
-            checks += [] if on_average else _above(pair, name, measure)
-            checks += _below_ae(pair, name, measure)
-        checks += _best_above_ae(own, name, measure, -_SIMILAR if on_average else 0.0)
+            checks += [] if similar else _above(pair, name, measure)
+            less = _less_ae(pair, pair.diagonal, measure)
+            checks += _less(below, f"{pair.name}: {name}, DGP less AE", less)
+        checks += _best_above_ae(own, name, measure, -_SIMILAR if similar else 0.0)
     return checks
 
 
@@ -294,7 +295,7 @@ def _few_shot_checks(pair: Pair) -> list[Check]:
     fewest, *_, all_ = FEW
     narrower = (pair.less(fewest.metric) - pair.less(all_.metric)).dropna()
     quantity = f"{pair.name}: IGP less DGP with {fewest.title} of the labels less that with all"
-    return [*checks, above(quantity, narrower, 0.0)] if len(narrower) else checks
+    return checks + _less(above, quantity, narrower)
 
 
 def decide_classes(group: Group) -> Finding | None:
@@ -399,56 +400,45 @@ def decide_full(group: Group) -> Finding | None:
 
 
 def _reads_as_printed(group: Group) -> list[Check]:
-    """F1 of the classifier on original sentences: one number, as no model of the group is in it."""
+    """Premises on F1 of the classifier on original sentences.
+
+    It is one number that no seed changes, as no model of the group is in it.
+    """
     left = printed("igp", "table11").set_index("dataset")["f1"]
     checks = []
     for recipe, runs in group.items():
         measured = [MEASURES["original"](result) for result in evidence.every(runs)]
         known = [value for value in measured if value is not None]
-        if NAMES[recipe] in left and known:
-            checks.append(_near(NAMES[recipe], known[0], float(left[NAMES[recipe]])))
+        if (name := NAMES[recipe]) in left and known:
+            target = float(left[name])
+            check = stated(
+                f"{name}: F1 of the classifier on original sentences",
+                f"within {_AS_PRINTED:g} points of the printed {target:g}",
+                abs(known[0] - target) <= _AS_PRINTED,
+                f"{number(known[0], 2)} (one value: it depends on no model)",
+            )
+            checks.append(premise(check))
     return checks
-
-
-def _near(name: str, value: float, target: float) -> Check:
-    """A premise about one number that no seed changes."""
-    return premise(
-        stated(
-            f"{name}: F1 of the classifier on original sentences",
-            f"within {_AS_PRINTED:g} points of the printed {target:g}",
-            abs(value - target) <= _AS_PRINTED,
-            f"{number(value, 2)} (one value: it depends on no model)",
-        )
-    )
 
 
 # --- table 4: generation --------------------------------------------------------------------------
 
 
-def _sentence_columns(way: str) -> tuple[Column, ...]:
-    """Shares that tell whether a perplexity is one of sentences worth the name, percent."""
+def _perplexities(way: str, forward: str, reverse: str, printed_: bool) -> tuple[Column, ...]:
+    """Perplexities, and shares that tell whether they are of sentences worth the name, percent."""
+    shares = {"ended": "ended", "different": "different", "empty": "empty"}
+    shares["unknown words"] = "unknown"
     return (
-        Column("ended, %", f"{way}_ended", 1),
-        Column("different, %", f"{way}_different", 1),
-        Column("empty, %", f"{way}_empty", 1),
-        Column("unknown words, %", f"{way}_unknown", 1),
+        *BASE,
+        Column("real", "real", 1),
+        Column("forward", forward, 1, printed="forward" * printed_),
+        Column("reverse", reverse, 1, printed="reverse" * printed_),
+        *(Column(f"{words}, %", f"{way}_{name}", 1) for words, name in shares.items()),
     )
 
 
-_PERPLEXITY = (
-    *BASE,
-    Column("real", "real", 1),
-    Column("forward", "forward", 1, printed="forward"),
-    Column("reverse", "reverse", 1, printed="reverse"),
-    *_sentence_columns("greedy"),
-)
-_SAMPLED = (
-    *BASE,
-    Column("real", "real", 1),
-    Column("forward", "sampled_forward", 1),
-    Column("reverse", "sampled_reverse", 1),
-    *_sentence_columns("sampled"),
-)
+_PERPLEXITY = _perplexities("greedy", "forward", "reverse", True)
+_SAMPLED = _perplexities("sampled", "sampled_forward", "sampled_reverse", False)
 
 
 def generation_tables(shown: Shown) -> dict[str, pd.DataFrame]:
@@ -469,11 +459,10 @@ def _both_lower(pair: Pair) -> pd.Series:
 
 
 def _forward_below_ae(pair: Pair) -> list[Check]:
-    checks = []
+    checks: list[Check] = []
     for name, method in (("DGP", pair.diagonal), ("IGP", pair.isotropic)):
-        if len(less := _less_ae(pair, method, "forward_nats")):
-            quantity = f"{pair.name}: log forward perplexity, {name} less AE"
-            checks.append(below(quantity, less, 0.0))
+        less = _less_ae(pair, method, "forward_nats")
+        checks += _less(below, f"{pair.name}: log forward perplexity, {name} less AE", less)
     return checks
 
 
@@ -496,17 +485,14 @@ def decide_generation(group: Group) -> Finding | None:
     """
     some = _about(group, _LABELLED)
     own, names = _all_pairs(some), _compared(some)
-    checks: list[Check] = []
-    if len(shares := _average([_both_lower(pair) for pair in own])):
-        quantity = f"{names}: share of cases in which both perplexities are lower for IGP"
-        checks.append(above(quantity, shares, 0.5))
+    shares = _average([_both_lower(pair) for pair in own])
+    quantity = f"{names}: share of cases in which both perplexities are lower for IGP"
+    checks = _less(above, quantity, shares, 0.5)
     for pair in own:
         checks += _forward_below_ae(pair)
-    costs = [cost for row in _each(some).values() for cost in _low_target_costs(row)]
-    if len(means := _average(costs)):
-        name = f"{names}, average over posteriors: log reverse perplexity, lowest C less highest"
-        checks.append(above(name, means, 0.0))
-    return _finding("igp-tab4", group, checks)
+    costs = _average([cost for row in _each(some).values() for cost in _low_target_costs(row)])
+    name = f"{names}, average over posteriors: log reverse perplexity, lowest C less highest"
+    return _finding("igp-tab4", group, checks + _less(above, name, costs))
 
 
 def written_texts(group: Group) -> pd.DataFrame:
@@ -540,9 +526,8 @@ def imputed_table(shown: Shown) -> dict[str, pd.DataFrame]:
 
 def imputed_texts(group: Group) -> pd.DataFrame:
     """Sentences, what was left of them, and what DGP and IGP make of that; highest target."""
-    rows = []
-    asked = targets(scale_of(group))
-    for pair in list(pairs(limited(group, DBPEDIA), asked))[-1:]:  # of the highest C
+    every = list(pairs(limited(group, DBPEDIA), targets(scale_of(group))))
+    for pair in every[-1:]:  # of the highest C
         first, second = pair.runs[pair.diagonal][0], pair.runs[pair.isotropic][0]
         columns = {
             "sentence": evidence.array(first, "text_source"),
@@ -550,9 +535,9 @@ def imputed_texts(group: Group) -> pd.DataFrame:
             f"DGP, {pair.name}": evidence.array(first, "text_imputed_ends"),
             f"IGP, {pair.name}": evidence.array(second, "text_imputed_ends"),
         }
-        for place in range(min(map(len, columns.values()))):
-            rows.append({head: str(texts[place]) for head, texts in columns.items()})
-    return pd.DataFrame(rows)
+        least = min(map(len, columns.values()))
+        return pd.DataFrame({head: texts[:least].astype(str) for head, texts in columns.items()})
+    return pd.DataFrame()
 
 
 def decide_imputation(group: Group) -> Finding | None:
@@ -560,20 +545,22 @@ def decide_imputation(group: Group) -> Finding | None:
 
     The paper shows examples: IGP recovers the type of the object, and a similar structure.
     """
-    checks: list[Check] = []
+    asked = (
+        ("BLEU-1 of completed sentences", "ends_bleu_1"),
+        ("BLEU-2 of completed sentences", "ends_bleu_2"),
+        ("F1 of the class read from them", "imputed_f1"),
+    )
     some = _about(group, DBPEDIA)
-    for recipe, own in _each(some).items():
-        where = _on_average({recipe: some[recipe]})
-        for name, measure in (
-            ("BLEU-1 of completed sentences", "ends_bleu_1"),
-            ("BLEU-2 of completed sentences", "ends_bleu_2"),
-            ("F1 of the class read from them", "imputed_f1"),
-        ):
-            checks += _above_on_average(own, where, name, measure)
+    checks = [
+        check
+        for recipe, own in _each(some).items()
+        for measured in asked
+        for check in _above_on_average(own, _on_average({recipe: some[recipe]}), *measured)
+    ]
     return _finding("igp-tab5", group, checks, DBPEDIA)
 
 
-RULES: dict[str, Callable[[Group], Finding | None]] = {
+RULES: dict[str, Rule] = {
     "igp-fig3": decide_classes,
     "igp-fig4": decide_plane,
     "igp-tab3": decide_agreement,

@@ -6,6 +6,7 @@ keeps, ``This build`` what was trained while the site was made.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from companion.claims.premises import Premise
 from companion.claims.printed import lost
 from companion.claims.reference import Result
 from companion.claims.table import Column, Measure, Runs, cells, differences, frame, metric, row
-from companion.claims.verdicts import Check, Finding, decide, grouped, missing, under
+from companion.claims.verdicts import Check, Finding, answer, decide, grouped, missing, under
 from posterior_collapse import methods
 from posterior_collapse.errors import BadInput
 from posterior_collapse.gaussian import kl_to_standard_normal
@@ -72,7 +73,7 @@ def of_kind(*kinds: str) -> Callable[[str], bool]:
     """Whether a method's parts, the posterior aside, are some kinds."""
 
     def test(method: str) -> bool:
-        parts = {part.partition("(")[0] for part in method.split("+")}
+        parts = set(_parts(method))
         return bool(parts & set(kinds)) and not parts & ({"mog", "moig", "igp-start"} - set(kinds))
 
     return test
@@ -87,11 +88,12 @@ def build(page: Page) -> dict[str, Runs]:
     return {recipe: evidence.built(page, recipe, benchmarks.isotropic_build(page.scale))}
 
 
-def reference() -> dict[str, Runs]:
-    """The reference results at medium scale that the repository keeps; empty without any."""
+def groups(own: Group) -> dict[str, Group]:
+    """The reference results at medium scale, where there are any, and this build's."""
     wanted = (benchmarks.AUTOENCODER, *benchmarks.isotropic("medium").every())
     known = {name: evidence.stored(name, wanted, "medium") for name in benchmarks.ISOTROPIC}
-    return {recipe: runs for recipe, runs in known.items() if runs}
+    reference = {recipe: runs for recipe, runs in known.items() if runs}
+    return {**({"Reference": reference} if reference else {}), "This build": own}
 
 
 def narrow() -> dict[str, Group]:
@@ -99,12 +101,6 @@ def narrow() -> dict[str, Group]:
     high = benchmarks.isotropic("medium").high
     runs = evidence.stored(benchmarks.NARROW, high, "medium")
     return {"Reference": {benchmarks.NARROW: runs}} if runs else {}
-
-
-def groups(own: Group) -> dict[str, Group]:
-    """Reference results, where there are any, and this build's."""
-    stored = reference()
-    return {**({"Reference": stored} if stored else {}), "This build": own}
 
 
 def limited(group: Group, wanted: Sequence[str]) -> Group:
@@ -129,10 +125,34 @@ def targets(scale: str) -> list[str]:
     return [twins.diagonal for twins in benchmarks.isotropic(scale).targets.values()]
 
 
+Rule = Callable[[Group], Finding | None]  # None where it has nothing to say of a group
+
+
+def judges(item: str, question: str = "") -> Callable[[Callable[[Group], list[Check]]], Rule]:
+    """Make a rule, which gives the checks of one group, one that gives the verdict.
+
+    It says nothing of a group of which the rule has no check.
+
+    Args:
+        item: of the inventory; empty where a question of the page's own is asked.
+        question: see :func:`companion.claims.verdicts.answer`.
+    """
+
+    def named(rule: Callable[[Group], list[Check]]) -> Rule:
+        def verdict(group: Group) -> Finding | None:
+            if not (checks := rule(group)):
+                return None
+            scale = scale_of(group)
+            return decide(item, scale, checks) if item else answer(question, scale, checks)
+
+        verdict.__name__, verdict.__doc__ = rule.__name__, rule.__doc__
+        return verdict
+
+    return named
+
+
 def findings(
-    shown: Shown,
-    rules: Mapping[str, Callable[[Group], Finding | None]],
-    conditions: Mapping[str, Mapping[str, Premise]],
+    shown: Shown, rules: Mapping[str, Rule], conditions: Mapping[str, Mapping[str, Premise]]
 ) -> list[Finding]:
     """What rules say of every group; an item that no group has results for is not run.
 
@@ -141,11 +161,12 @@ def findings(
         rules: item of the inventory -> its rule.
         conditions: of :func:`premises`.
     """
-    findings_ = []
+    every: list[Finding] = []
+    absent = missing("results of DGP and IGP with the same seed", "at least two seeds")
     for item, rule in rules.items():
         some = [stands(rule, group, conditions[origin]) for origin, group in shown.items()]
-        findings_ += [one for one in some if one is not None] or [_not_run(item)]
-    return findings_
+        every += [one for one in some if one is not None] or [decide(item, "medium", [absent])]
+    return every
 
 
 def one_group(name: str, checks: Iterable[Check]) -> list[Check]:
@@ -167,37 +188,25 @@ def boxes(conditions: Mapping[str, Mapping[str, Premise]]) -> dict[str, Premise]
     }
 
 
-def stands(
-    rule: Callable[[Group], Finding | None], group: Group, conditions: Mapping[str, Premise]
-) -> Finding | None:
+def stands(rule: Rule, group: Group, conditions: Mapping[str, Premise]) -> Finding | None:
     """What a rule says of a group, each check under the premises of the data sets that it names.
 
-    A check names data sets before its first colon, several where it is an average over them.
+    A check names data sets before its first colon, several where it is an average over them, and
+    stands under all where it names none.  A premise of one pair stays one of that pair.
     """
     finding = rule(group)
     if finding is None:
         return None
     asked = {NAMES[recipe]: conditions[recipe] for recipe in group if not conditions[recipe].exempt}
-    named = [(check, _named(check, asked)) for check in finding.checks]
-    used = dict.fromkeys(name for _, names in named for name in names)
-    # A premise of one pair stays one of that pair.
-    checks = tuple(
-        check if check.premise and check.groups else grouped(check, *names)
-        for check, names in named
-    )
+    checks, used = [], dict[str, None]()
+    for check in finding.checks:
+        head = check.quantity.partition(":")[0]
+        names = [name for name in asked if name in head] or list(asked)
+        used |= dict.fromkeys(names)
+        own = check.premise and check.groups
+        checks.append(check if own else grouped(check, *names))
     premises_ = [part for name in used for part in asked[name].checks(name)]
-    return under(replace(finding, checks=checks), premises_)
-
-
-def _named(check: Check, asked: Iterable[str]) -> list[str]:
-    """The data sets that a check names; all of them where it names none."""
-    head = check.quantity.partition(":")[0]
-    return [name for name in asked if name in head] or list(asked)
-
-
-def _not_run(item: str) -> Finding:
-    quantity = "results of DGP and IGP with the same seed"
-    return decide(item, "medium", [missing(quantity, "at least two seeds")])
+    return under(replace(finding, checks=tuple(checks)), premises_)
 
 
 # --- measures -------------------------------------------------------------------------------------
@@ -208,23 +217,17 @@ def sentence_kl(result: Result) -> NDArray[np.float64] | None:
     parts = _parts(result.spec.method)
     if "code_std" not in result.arrays or "mog" in parts or "moig" in parts:
         return None
-    mean = torch.from_numpy(np.asarray(result.arrays["code_mean"], dtype=np.float64))
-    std = torch.from_numpy(np.asarray(result.arrays["code_std"], dtype=np.float64))
+    arrays = (result.arrays[name].astype(np.float64) for name in ("code_mean", "code_std"))
+    mean, std = map(torch.from_numpy, arrays)
     return kl_to_standard_normal(mean, 2.0 * std.log()).numpy()
 
 
-def _target(result: Result) -> float | None:
-    return methods.parameters(result.spec.method).get("c")
-
-
-def _apart_each(result: Result) -> float | None:
-    kl, target = sentence_kl(result), _target(result)
-    return None if kl is None or target is None else float(np.abs(kl - target).mean())
-
-
-def _apart_mean(result: Result) -> float | None:
-    kl, target = sentence_kl(result), _target(result)
-    return None if kl is None or target is None else float(abs(kl.mean() - target))
+def _apart(result: Result, each: bool) -> float | None:
+    """Distance of the KL from its target: mean over sentences, or that of the mean."""
+    kl, target = sentence_kl(result), methods.parameters(result.spec.method).get("c")
+    if kl is None or target is None:
+        return None
+    return float(np.abs(kl - target).mean() if each else abs(kl.mean() - target))
 
 
 def _nats(name: str) -> Measure:
@@ -251,11 +254,8 @@ def _ratio(first: str, second: str) -> Measure:
 
 def _remainder(result: Result) -> float | None:
     """KL that is neither information nor an offset: the rest of KL(q(z) || p)."""
-    parts = [MEASURES[name](result) for name in ("kl", "mi", "offset")]
-    if any(part is None for part in parts):
-        return None
-    kl, mi, offset = (part or 0.0 for part in parts)
-    return kl - mi - offset
+    kl, mi, offset = (MEASURES[name](result) for name in ("kl", "mi", "offset"))
+    return None if kl is None or mi is None or offset is None else kl - mi - offset
 
 
 MEASURES: dict[str, Measure] = {
@@ -308,7 +308,10 @@ MEASURES: dict[str, Measure] = {
 
 
 # Of the codes of single sentences, which takes a while: for the table that shows them alone.
-DISTANCES: dict[str, Measure] = {"apart_each": _apart_each, "apart_mean": _apart_mean}
+DISTANCES: dict[str, Measure] = {
+    "apart_each": functools.partial(_apart, each=True),
+    "apart_mean": functools.partial(_apart, each=False),
+}
 
 
 def data_of(runs: Runs) -> pd.DataFrame:
@@ -373,14 +376,11 @@ def table(
         printed: rows that stand first; a title that one lacks was not printed.
     """
     titles = [column.title for column in columns]
-    rows: list[dict[str, str]] = []
-    for first in printed:
-        blank = dict.fromkeys(titles, "not printed")
-        rows.append({"method": "", "from": "printed", **blank, "seeds": "", **first})
+    blank = {"method": "", "from": "printed", **dict.fromkeys(titles, "not printed"), "seeds": ""}
+    rows: list[dict[str, str]] = [blank | dict(first) for first in printed]
+    further = {c.metric: DISTANCES[c.metric] for c in columns if c.metric in DISTANCES}
     for origin, group in shown.items():
-        known = group.get(recipe, {})
-        runs = {method: known[method] for method in known if wanted(method)}
-        further = {c.metric: DISTANCES[c.metric] for c in columns if c.metric in DISTANCES}
+        runs = {m: results for m, results in group.get(recipe, {}).items() if wanted(m)}
         data = frame(runs, MEASURES | further)
         for method, own in data.groupby("method", sort=False):
             name = {"method": called(str(method)), "from": origin.lower()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -30,19 +29,17 @@ from companion.igp.shared import (
 )
 from companion.igp.text import ACTIVE
 from companion.numbers import number
-from companion.show.figures import COLOURS
+from companion.show.figures import COLOURS, canvas
 
 
 def _largest(group: Group) -> tuple[str, Runs, benchmarks.Twins] | None:
     """A recipe, its results, and DGP and IGP at the largest target that has both."""
     largest_first = list(benchmarks.isotropic(scale_of(group)).targets.values())[::-1]
-    every = [
-        (recipe, runs, twins)
-        for recipe, runs in limited(group, (benchmarks.SNLI,)).items()
-        for twins in largest_first
-        if all(runs.get(method) for method in twins)
-    ]
-    return every[0] if every else None
+    for recipe, runs in limited(group, (benchmarks.SNLI,)).items():
+        for twins in largest_first:
+            if all(runs.get(method) for method in twins):
+                return recipe, runs, twins
+    return None
 
 
 def shape_figure(group: Group) -> Figure | None:
@@ -51,8 +48,7 @@ def shape_figure(group: Group) -> Figure | None:
     if chosen is None:
         return None
     recipe, runs, twins = chosen
-    figure = Figure(figsize=(7.6, 4.4), layout="constrained")
-    grid = figure.subplots(2, 2, sharex=True, sharey="row")
+    figure, grid = canvas(7.6, 4.4, 2, 2, sharex=True, sharey="row")
     for column, method in enumerate(twins):
         mean = np.asarray(evidence.array(runs[method][0], "code_mean"), dtype=float)
         variance = np.square(np.asarray(evidence.array(runs[method][0], "code_std"), dtype=float))
@@ -85,45 +81,30 @@ def _boxes(axes: Axes, sample: NDArray[np.float64], colour: str, guide: float) -
     axes.tick_params(labelsize=8)
 
 
-class _Part(NamedTuple):
-    """A part of the KL, and how it is drawn."""
-
-    measure: str
-    name: str
-    colour: str
-    hatch: str
-
-
+# A part of the KL: its measure, its name, how it is drawn.
 _KINDS = (
-    _Part("mi", "mutual information", COLOURS["mi"], ""),
-    _Part("offset", "offset ½‖E μ‖²", COLOURS["accent"], "//"),
-    _Part("rest", "rest of KL(q(z) ‖ p)", COLOURS["sky"], ".."),
+    ("mi", "mutual information", COLOURS["mi"], ""),
+    ("offset", "offset ½‖E μ‖²", COLOURS["accent"], "//"),
+    ("rest", "rest of KL(q(z) ‖ p)", COLOURS["sky"], ".."),
 )
 
 
 def kl_figure(group: Group) -> Figure:
     """KL as a sum of three parts, one bar a method; averages over seeds."""
-    parts = [kind.measure for kind in _KINDS]
     bars: dict[str, list[float]] = {}
     for recipe, runs in group.items():
         data = data_of({m: runs[m] for m in runs if of_kind("target-kl")(m)})
         for method, own in data.groupby("method", sort=False):
             means = own.groupby("metric")["value"].mean()
             if not math.isnan(means["rest"]):
-                bars[f"{NAMES[recipe]}, {called(str(method))}"] = [means[part] for part in parts]
-    figure = Figure(figsize=(7.2, 1.2 + 0.36 * len(bars)), layout="constrained")
-    axes = figure.subplots()
+                name = f"{NAMES[recipe]}, {called(str(method))}"
+                bars[name] = [means[part] for part, *_ in _KINDS]
+    figure, axes = canvas(7.2, 1.2 + 0.36 * len(bars))
     left = np.zeros(len(bars))
-    for kind, widths in zip(_KINDS, np.array(list(bars.values())).reshape(-1, 3).T, strict=True):
-        axes.barh(
-            list(bars),
-            widths,
-            left=left,
-            label=kind.name,
-            color=kind.colour,
-            hatch=kind.hatch,
-            edgecolor="black",
-        )
+    parts = np.array([*bars.values()]).reshape(-1, len(_KINDS)).T
+    for widths, (_, name, colour, hatch) in zip(parts, _KINDS, strict=True):
+        look = {"color": colour, "hatch": hatch, "edgecolor": "black"}
+        axes.barh(list(bars), widths, left=left, label=name, **look)
         left = left + widths
     axes.invert_yaxis()
     axes.set_xlabel("nats per sentence")

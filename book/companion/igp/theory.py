@@ -13,18 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from companion.claims.formulas import Array
-from companion.claims.statements import Examination, examine
-from companion.igp import statements, statements_latent, statements_linear
+from companion.igp import statements, statements_latent
 from companion.igp.statements_linear import ACTIVE, linear_igp, mean_variances
 from companion.show.figures import COLOURS
 from companion.show.theory import canvas
 from posterior_collapse import gaussian
-
-
-def examined() -> dict[str, Examination]:
-    """Every statement of the page by its number, with its checks run."""
-    every = statements.STATEMENTS + statements_latent.STATEMENTS + statements_linear.STATEMENTS
-    return {one.id: examine(one) for one in sorted(every, key=lambda one: one.id)}
 
 
 def _lines(axes: Axes, x: Array, lines: Iterable[tuple[str, Any, str, str]]) -> None:

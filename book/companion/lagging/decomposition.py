@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,21 +19,6 @@ from posterior_collapse.gap import elbo_gap_1d, posterior_densities_1d
 from posterior_collapse.networks import VAE
 from posterior_collapse.posteriors import DiagonalNormal
 from posterior_collapse.runs import Run, build_model, load_data
-
-__all__ = [
-    "Bias",
-    "Decomposition",
-    "GapSummary",
-    "Shown",
-    "decide_decomposition",
-    "decide_gap",
-    "decomposition",
-    "decomposition_table",
-    "densities",
-    "gap",
-    "gap_table",
-    "minibatch_bias",
-]
 
 _SENTENCES = 16  # of the test set, measured in float64
 _TOLERANCE = 1e-3  # of log p(x); a trained likelihood can jump along z, see gap.py
@@ -68,35 +53,41 @@ class GapSummary(NamedTuple):
 def gap(run: Run) -> GapSummary:
     """Measure equation 3 on a run's test sentences."""
     x = _sentences(run, _SENTENCES)[0]
-    found = elbo_gap_1d(_model(run), x, _TOLERANCE)
+    terms = elbo_gap_1d(_model(run), x, _TOLERANCE)
     return GapSummary(
         len(x),
-        found.log_evidence.mean().item(),
-        found.elbo.mean().item(),
-        found.gap.mean().item(),
-        (found.gap < -_TOLERANCE).double().mean().item(),
-        found.residual.abs().mean().item(),
+        terms.log_evidence.mean().item(),
+        terms.elbo.mean().item(),
+        terms.gap.mean().item(),
+        (terms.gap < -_TOLERANCE).double().mean().item(),
+        terms.residual.abs().mean().item(),
     )
 
 
 _NAMES = {"vae": "basic", "lagging": "aggressive"}
 
 
-def gap_table(found: Mapping[str, Sequence[GapSummary]]) -> pd.DataFrame:
+def _table(results: Mapping[str, Sequence[Any]], row: Callable[[Any], dict[str, Any]]) -> Any:
     """One row a method and seed."""
-    return pd.DataFrame(
-        [
-            {
-                "training": f"{_NAMES[method]}, run {place + 1}",
-                "sequences": str(one.sentences),
-                "log p(x)": one.log_evidence,
-                "ELBO": one.elbo,
-                "gap": number(one.gap, 5),
-                "mean residual": number(one.residual, 5),
-            }
-            for method, rows in found.items()
-            for place, one in enumerate(rows)
-        ]
+    rows = [
+        {"training": f"{_NAMES[method]}, run {place}", **row(one)}
+        for method, group in results.items()
+        for place, one in enumerate(group, 1)
+    ]
+    return pd.DataFrame(rows)
+
+
+def gap_table(results: Mapping[str, Sequence[GapSummary]]) -> pd.DataFrame:
+    """Equation 3, one row a method and seed."""
+    return _table(
+        results,
+        lambda one: {
+            "sequences": str(one.sentences),
+            "log p(x)": one.log_evidence,
+            "ELBO": one.elbo,
+            "gap": number(one.gap, 5),
+            "mean residual": number(one.residual, 5),
+        },
     )
 
 
@@ -105,9 +96,9 @@ def _reach(scale: str) -> str:
     return scale if scale == "smoke" else "exact"
 
 
-def decide_gap(scale: str, found: Mapping[str, Sequence[GapSummary]]) -> Finding:
+def decide_gap(scale: str, results: Mapping[str, Sequence[GapSummary]]) -> Finding:
     """Rule for equation 3: no residual, and no negative gap, in any trained model."""
-    every = [one for rows in found.values() for one in rows]
+    every = [one for group in results.values() for one in group]
     checks = [
         below("mean size of the residual, nats", [one.residual for one in every], 0.02),
         below(
@@ -119,7 +110,7 @@ def decide_gap(scale: str, found: Mapping[str, Sequence[GapSummary]]) -> Finding
     return decide("lagging-eq3", _reach(scale), checks)
 
 
-class Shown(NamedTuple):
+class Curves(NamedTuple):
     """Curves for a figure; see :func:`companion.show.figures.gap_figure`."""
 
     z: NDArray[np.floating]
@@ -128,13 +119,13 @@ class Shown(NamedTuple):
     titles: list[str]
 
 
-def densities(run: Run, count: int) -> Shown:
+def densities(run: Run, count: int) -> Curves:
     """Both posteriors of the first test sentences, with the gap in their titles."""
     model, x = _model(run), _sentences(run, count)[0]
-    shown = posterior_densities_1d(model, x, -4.0, 4.0)
+    both = posterior_densities_1d(model, x, -4.0, 4.0)
     gaps = elbo_gap_1d(model, x, _TOLERANCE).gap
     titles = [f"gap {number(value, 4)} nats" for value in gaps.tolist()]
-    return Shown(shown.z.numpy(), shown.model.numpy(), shown.approximate.numpy(), titles)
+    return Curves(both.z.numpy(), both.model.numpy(), both.approximate.numpy(), titles)
 
 
 class Decomposition(NamedTuple):
@@ -158,10 +149,10 @@ class Decomposition(NamedTuple):
 def _posteriors(run: Run) -> tuple[Tensor, Tensor, Tensor]:
     """Means and log-variances (N, D) of the test set, and KL (N,)."""
     model = _model(run)
-    found = [model.posterior(x) for x in _sentences(run)]
-    logvars = [q.logvar for q in found if isinstance(q, DiagonalNormal)]
-    kls = [kl_divergence(q, model.prior) for q in found]
-    return torch.cat([q.mean for q in found]), torch.cat(logvars), torch.cat(kls)
+    posteriors = [model.posterior(x) for x in _sentences(run)]
+    logvars = [q.logvar for q in posteriors if isinstance(q, DiagonalNormal)]
+    kls = [kl_divergence(q, model.prior) for q in posteriors]
+    return torch.cat([q.mean for q in posteriors]), torch.cat(logvars), torch.cat(kls)
 
 
 def decomposition(run: Run) -> Decomposition:
@@ -181,23 +172,21 @@ def decomposition(run: Run) -> Decomposition:
     )
 
 
-def decomposition_table(found: Mapping[str, Sequence[Decomposition]]) -> pd.DataFrame:
-    """One row a method and seed."""
-    return pd.DataFrame(
-        [
-            {
-                "training": f"{_NAMES[method]}, run {place + 1}",
-                "KL": number(one.kl, 4),
-                "MI": f"{number(one.mutual_information, 4)} ± "
-                f"{number(one.mutual_information_stderr, 4)}",
-                "KL(q(z) ‖ p)": f"{number(one.aggregate_kl, 4)} ± "
-                f"{number(one.aggregate_kl_stderr, 4)}",
-                "S": str(one.points),
-                "apart": number(one.apart, 2),
-            }
-            for method, rows in found.items()
-            for place, one in enumerate(rows)
-        ]
+def _estimate(value: float, stderr: float) -> str:
+    return f"{number(value, 4)} ± {number(stderr, 4)}"
+
+
+def decomposition_table(results: Mapping[str, Sequence[Decomposition]]) -> pd.DataFrame:
+    """Equation 5, one row a method and seed."""
+    return _table(
+        results,
+        lambda one: {
+            "KL": number(one.kl, 4),
+            "MI": _estimate(one.mutual_information, one.mutual_information_stderr),
+            "KL(q(z) ‖ p)": _estimate(one.aggregate_kl, one.aggregate_kl_stderr),
+            "S": str(one.points),
+            "apart": number(one.apart, 2),
+        },
     )
 
 
@@ -220,25 +209,24 @@ def minibatch_bias(run: Run) -> Bias:
     mean, logvar, _ = _posteriors(run)
     sizes = [size for size in _SIZES if size < len(mean)]
     generator = torch.Generator().manual_seed(run.spec.seed)
-    found = [mutual_information(mean, logvar, _DRAWS, generator, size) for size in sizes]
+    estimates = [mutual_information(mean, logvar, _DRAWS, generator, size) for size in sizes]
     whole = mutual_information(mean, logvar, _DRAWS, generator).value.item()
-    values = np.array([one.value.item() for one in found])
-    return Bias(sizes, values, np.array([one.stderr.item() for one in found]), whole)
+    values, errors = (
+        np.array([getattr(one, name).item() for one in estimates]) for name in ("value", "stderr")
+    )
+    return Bias(sizes, values, errors, whole)
 
 
 def decide_decomposition(
-    scale: str, found: Mapping[str, Sequence[Decomposition]], biases: Sequence[Bias]
+    scale: str, results: Mapping[str, Sequence[Decomposition]], biases: Sequence[Bias]
 ) -> Finding:
     """Rule for equation 5: both sides agree, and the mini-batch form lies below."""
-    every = [one.apart for rows in found.values() for one in rows]
+    every = [one.apart for group in results.values() for one in group]
     excess = [float(np.max(b.estimate - np.log(b.sizes))) for b in biases]
+    short = [b.at(16) - b.exact for b in biases]
     checks = [
         below("difference of the two sides, standard errors", every, 5),
-        below("mini-batch MI (S = 16) minus MI of the whole set, nats", _short(biases), 0),
+        below("mini-batch MI (S = 16) minus MI of the whole set, nats", short, 0),
         below("mini-batch MI minus log S, largest over S, nats", excess, 1e-9),
     ]
     return decide("lagging-eq5", _reach(scale), checks)
-
-
-def _short(biases: Sequence[Bias]) -> list[float]:
-    return [b.at(16) - b.exact for b in biases]

@@ -8,7 +8,7 @@ each verdict.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,20 +21,6 @@ from companion.lagging.shared import least, scale_of, set_up
 from companion.numbers import spread
 from companion.show.figures import Panel
 from posterior_collapse.errors import BadInput
-
-__all__ = [
-    "Measures",
-    "decide_algorithm",
-    "decide_initialisation",
-    "decide_map",
-    "decide_mean_space",
-    "frames",
-    "four_states",
-    "measures",
-    "numbers",
-    "panels",
-    "space_at",
-]
 
 # Updates at which figure 2 shows basic and aggressive training.
 BASIC_STAGES = (0, 200, 1000, 10000)
@@ -60,127 +46,106 @@ def space_at(result: Result, iteration: int) -> Space:
     recorded = result.arrays.get("grid_iteration")
     if recorded is None or len(recorded) == 0:
         raise BadInput(f"{result.spec.label()} has no recorded posterior mean space")
-    place = int(np.searchsorted(recorded, iteration, side="right")) - 1
-    return Space(
-        int(recorded[max(place, 0)]),
-        result.arrays["grid_model_mean"][max(place, 0)],
-        result.arrays["grid_inference_mean"][max(place, 0)],
-    )
+    place = max(int(np.searchsorted(recorded, iteration, side="right")) - 1, 0)
+    means = (result.arrays[f"grid_{name}_mean"][place] for name in ("model", "inference"))
+    return Space(int(recorded[place]), *means)
 
 
 def _final(result: Result) -> Space:
-    arrays = result.arrays
-    updates = int(result.metrics["updates"])
-    return Space(updates, arrays["final_model_mean"], arrays["final_inference_mean"])
+    """The space under the best model."""
+    means = (result.arrays[f"final_{name}_mean"] for name in ("model", "inference"))
+    return Space(int(result.metrics["updates"]), *means)
 
 
 def panels(result: Result, iterations: Sequence[int]) -> list[Panel]:
     """Panels at the wanted updates, without repeats, and the best model at the end."""
     spaces = {(s := space_at(result, n)).iteration: s for n in iterations}
-    shown = [
-        Panel(f"update {s.iteration}", result.spec.method, s.model_mean, s.inference_mean)
-        for s in spaces.values()
-    ]
-    end = _final(result)
-    return [*shown, Panel("best model", result.spec.method, end.model_mean, end.inference_mean)]
+    named = {f"update {place}": space for place, space in spaces.items()}
+    named["best model"] = _final(result)
+    return [Panel(title, result.spec.method, *space[1:]) for title, space in named.items()]
 
 
 def frames(basic: Result, aggressive: Result) -> list[tuple[int, list[Panel]]]:
     """Both methods after the same updates, for a slider: (updates, two panels)."""
     both = np.intersect1d(basic.arrays["grid_iteration"], aggressive.arrays["grid_iteration"])
-    found = []
-    for iteration in both:
-        spaces = [(r, space_at(r, int(iteration))) for r in (basic, aggressive)]
-        names = ("basic", "aggressive")
-        row = [
-            Panel(name, r.spec.method, s.model_mean, s.inference_mean)
-            for name, (r, s) in zip(names, spaces, strict=True)
-        ]
-        found.append((int(iteration), row))
-    return found
-
-
-class Measures(NamedTuple):
-    """What one pair of figures in the posterior mean space comes down to."""
-
-    start_model: float  # spread (standard deviation) of model posterior means before training
-    start_inference: float  # of the approximate posterior's means
-    start_distance: float  # root mean square of the approximate posterior's means
-    lag_model: float  # spread after 1000 updates
-    lag_inference: float
-    end_model: float  # spread under the best model
-    end_inference: float
-    end_correlation: float  # of the two means, nan where one does not vary
-    end_distance: float
-    kl: float  # nats per sentence, test set
-    mutual_information: float  # nats, all test sentences aggregated
-    active_units: float
-    nll: float  # importance-weighted, nats per sentence
-    aggressive_epochs: float
+    named = {"basic": basic, "aggressive": aggressive}
+    return [
+        (n, [Panel(name, r.spec.method, *space_at(r, n)[1:]) for name, r in named.items()])
+        for n in map(int, both)
+    ]
 
 
 def _correlation(space: Space) -> float:
+    """Of the two means; NaN where one does not vary."""
     spreads = (float(space.model_mean.std()), float(space.inference_mean.std()))
     if min(spreads) == 0.0:
         return float("nan")
     return float(np.corrcoef(space.model_mean, space.inference_mean)[0, 1])
 
 
-def measures(result: Result) -> Measures:
-    """Measure one result."""
-    start, lag, end = space_at(result, 0), space_at(result, _LAG), _final(result)
-    metrics = result.metrics
-    return Measures(
-        float(start.model_mean.std()),
-        float(start.inference_mean.std()),
-        float(np.sqrt(np.square(start.inference_mean).mean())),
-        float(lag.model_mean.std()),
-        float(lag.inference_mean.std()),
-        float(end.model_mean.std()),
-        float(end.inference_mean.std()),
-        _correlation(end),
-        float(np.sqrt(np.square(end.inference_mean).mean())),
-        metrics["kl"],
-        metrics["mutual_information"],
-        float(metrics["active_units"]),
-        metrics["nll"],
-        float(result.history["aggressive"].sum()),
-    )
+def _distance(space: Space) -> float:
+    """Root mean square of the approximate posterior's means."""
+    return float(np.sqrt(np.square(space.inference_mean).mean()))
 
 
-_ROWS = {
-    "spread of p(z|x) means after 1000 updates": "lag_model",
-    "spread of q(z|x) means after 1000 updates": "lag_inference",
-    "spread of p(z|x) means, best model": "end_model",
-    "spread of q(z|x) means, best model": "end_inference",
-    "correlation of the two means, best model": "end_correlation",
-    "KL (nats per sentence)": "kl",
-    "MI (nats)": "mutual_information",
-    "active units": "active_units",
-    "NLL, importance-weighted (nats per sentence)": "nll",
-    "aggressive epochs": "aggressive_epochs",
+def _of(place: Callable[[Result], Space], mean: str) -> Callable[[Result], float]:
+    """The spread, that is the standard deviation, of one of the two means."""
+    return lambda result: float(getattr(place(result), mean).std())
+
+
+def _stored(name: str) -> Callable[[Result], float]:
+    return lambda result: float(result.metrics[name])
+
+
+def _start(result: Result) -> Space:
+    return space_at(result, 0)
+
+
+def _lag(result: Result) -> Space:
+    return space_at(result, _LAG)
+
+
+# Measures of one result, what a table says of them ("" where it has none) and with what digits.
+_MEASURES: dict[str, tuple[Callable[[Result], float], str, int]] = {
+    "start_model": (_of(_start, "model_mean"), "", 4),
+    "start_inference": (_of(_start, "inference_mean"), "", 4),
+    "start_distance": (lambda r: _distance(_start(r)), "", 4),
+    "lag_model": (_of(_lag, "model_mean"), "spread of p(z|x) means after 1000 updates", 4),
+    "lag_inference": (_of(_lag, "inference_mean"), "spread of q(z|x) means after 1000 updates", 4),
+    "end_model": (_of(_final, "model_mean"), "spread of p(z|x) means, best model", 4),
+    "end_inference": (_of(_final, "inference_mean"), "spread of q(z|x) means, best model", 4),
+    "end_correlation": (
+        lambda r: _correlation(_final(r)),
+        "correlation of the two means, best model",
+        3,
+    ),
+    "end_distance": (lambda r: _distance(_final(r)), "", 4),
+    "kl": (_stored("kl"), "KL (nats per sentence)", 4),
+    "mutual_information": (_stored("mutual_information"), "MI (nats)", 4),
+    "active_units": (_stored("active_units"), "active units", 1),
+    "nll": (_stored("nll"), "NLL, importance-weighted (nats per sentence)", 4),
+    "aggressive_epochs": (lambda r: float(r.history["aggressive"].sum()), "aggressive epochs", 1),
 }
 
 
 def _columns(results: Sequence[Result]) -> dict[str, list[float]]:
-    found = [measures(result) for result in results]
-    return {name: [float(getattr(m, name)) for m in found] for name in Measures._fields}
+    """Every measure, one value a seed."""
+    return {name: [of(r) for r in results] for name, (of, *_) in _MEASURES.items()}
 
 
 def numbers(groups: dict[str, Sequence[Result]]) -> pd.DataFrame:
     """Table of measures: mean (standard deviation over seeds), one column a group of results."""
-    table = {"measure": list(_ROWS)}
-    for title, results in groups.items():
+    rows = {name: (title, digits) for name, (_, title, digits) in _MEASURES.items() if title}
+    table = {"measure": [title for title, _ in rows.values()]}
+    for group, results in groups.items():
         columns = _columns(results)
-        digits = {"end_correlation": 3, "active_units": 1, "aggressive_epochs": 1}
-        table[title] = [spread(columns[name], digits.get(name, 4)) for name in _ROWS.values()]
+        table[group] = [spread(columns[name], digits) for name, (_, digits) in rows.items()]
     return pd.DataFrame(table)
 
 
-def _along(told: str, values: Sequence[float]) -> Check:
+def _along(quantity: str, values: Sequence[float]) -> Check:
     """Means lie along the diagonal; a correlation that does not exist counts as none."""
-    found = correlation([0.0 if np.isnan(value) else value for value in values])
-    return above(told, found, 0.9)
+    return above(quantity, correlation([0.0 if np.isnan(v) else v for v in values]), 0.9)
 
 
 def four_states(basic: Result, aggressive: Result) -> list[Panel]:
@@ -193,19 +158,21 @@ def four_states(basic: Result, aggressive: Result) -> list[Panel]:
     pair of networks needs no run of its own.
     """
     start, lag, end = space_at(aggressive, 0), space_at(basic, _LAG), _final(aggressive)
-    return [
-        Panel("origin: both collapsed", "origin", start.model_mean, start.inference_mean),
-        Panel("inference collapse", "lag", lag.model_mean, lag.inference_mean),
-        Panel("accurate inference", "diagonal", end.model_mean, end.inference_mean),
-        Panel("model collapse", "model", start.model_mean, end.inference_mean),
-    ]
+    means = {
+        "origin: both collapsed": ("origin", *start[1:]),
+        "inference collapse": ("lag", *lag[1:]),
+        "accurate inference": ("diagonal", *end[1:]),
+        "model collapse": ("model", start.model_mean, end.inference_mean),
+    }
+    return [Panel(title, *own) for title, own in means.items()]
 
 
 def decide_map(basic: Sequence[Result], aggressive: Sequence[Result]) -> Finding:
     """Rule for figure 1: each state lies where the figure says."""
     slow, fast = _columns(basic), _columns(aggressive)
+    larger = list(map(max, fast["start_model"], fast["start_inference"]))
     checks = [
-        below("origin: larger spread before training", _larger(fast), _SMALL),
+        below("origin: larger spread before training", larger, _SMALL),
         above("inference collapse: spread of p(z|x) means", slow["lag_model"], _SMALL),
         below("inference collapse: spread of q(z|x) means", slow["lag_inference"], _SMALL),
         below("model collapse: spread of p(z|x) means", fast["start_model"], _SMALL),
@@ -213,12 +180,6 @@ def decide_map(basic: Sequence[Result], aggressive: Sequence[Result]) -> Finding
         _along("accurate inference: correlation", fast["end_correlation"]),
     ]
     return decide("lagging-fig1", scale_of(basic), checks)
-
-
-def _larger(columns: dict[str, list[float]]) -> list[float]:
-    return [
-        max(pair) for pair in zip(columns["start_model"], columns["start_inference"], strict=True)
-    ]
 
 
 def decide_mean_space(basic: Sequence[Result], aggressive: Sequence[Result]) -> Finding:

@@ -15,28 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import sympy
 from hypothesis import strategies as st
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import expit, logsumexp
 
-from companion.claims import mixtures
-from companion.claims.mixtures import (
-    BITS,
-    DRAWS,
-    MEAN,
-    ROUNDING,
-    SD,
-    Array,
-    Bits,
-    Set,
-    apart,
-    gaussian_kl,
-    log_normal,
-    parts,
-    sets,
-    shown,
-    steps,
-)
-from companion.claims.statements import Evidence, Formulas, equal, exp, sampled, search, stated
+from companion.claims import formulas as f
+from companion.claims.formulas import ROUNDING, Array, Bits, apart, gaussian_kl, log_normal, parts
+from companion.claims.statements import Facts, Formulas, Means, exp, stated
+
+BITS, MEAN, SD = f.BITS, f.MEAN, f.SD
 
 # --- L1, the gap of the ELBO ----------------------------------------------------------------------
 
@@ -69,59 +55,51 @@ def linear_gap(
     return Gap(evidence, target, 1.0 / precision, reconstruction, kl, reconstruction - kl, gap)
 
 
-def _l1_symbolic(c: Formulas) -> Evidence:
+L1 = stated(
+    "L1",
+    Formulas(left="reconstruction - kl", right="evidence - gap"),
+    {"prior": ("- kl", "- kl / 2"), "gap": ("- gap", "- gap / 2")},
+)
+
+
+@L1.symbolic
+def _(c: Formulas) -> Facts:
+    """ELBO against log p(x) minus the gap, scalar linear decoder."""
     w, x, m = sympy.symbols("w x m", real=True)
     noise, v = sympy.symbols("t v", positive=True)  # variances
-    total = w**2 + noise
-    evidence = -(sympy.log(2 * sympy.pi) + sympy.log(total) + x**2 / total) / 2
-    error = ((x - w * m) ** 2 + w**2 * v) / noise
-    reconstruction = -(sympy.log(2 * sympy.pi) + sympy.log(noise) + error) / 2
-    gap = sympy.expand_log(gaussian_kl(m, v, w * x / total, noise / total), force=True)
+    total, level = w**2 + noise, sympy.log(2 * sympy.pi)
+    evidence = -(level + sympy.log(total) + x**2 / total) / 2
+    reconstruction = -(level + sympy.log(noise) + ((x - w * m) ** 2 + w**2 * v) / noise) / 2
+    gap = f.logs(gaussian_kl(m, v, w * x / total, noise / total))
     left = c.left(reconstruction=reconstruction, kl=gaussian_kl(m, v))
-    text = "ELBO against log p(x) minus the gap, scalar linear decoder"
-    return equal(text, (left, c.right(evidence=evidence, gap=gap)))
+    return [(left, c.right(evidence=evidence, gap=gap))]
 
 
-def _l1_sampled(c: Formulas) -> Evidence:
+@L1.sampled
+def _(c: Formulas) -> Means:
+    """mean of log p(x|z) + log p(z) − log q(z), three bits, nats"""
     mean, sd = 0.2, 1.3
-    z = mean + sd * np.random.default_rng(0).normal(size=DRAWS)
+    z = mean + sd * np.random.default_rng(0).normal(size=f.DRAWS)
     ratio = log_normal(z, mean, sd) - log_normal(z, 0.0, 1.0)
     exact = c.right(evidence=BITS.evidence, gap=BITS.gap(mean, sd))
-    draws = c.left(reconstruction=BITS.log_likelihood(z), kl=ratio)
-    return sampled("mean of log p(x|z) + log p(z) − log q(z), three bits, nats", (exact, draws))
+    return [(exact, c.left(reconstruction=BITS.log_likelihood(z), kl=ratio))]
 
 
 @st.composite
 def _decoders(draw: st.DrawFn) -> Bits:
     """One to four bits; weights and biases in quarters."""
     size = draw(st.integers(1, 4))
-    quarters = st.lists(st.integers(-8, 8), min_size=size, max_size=size)
-    bits = st.lists(st.integers(0, 1), min_size=size, max_size=size)
-    weight, bias = (np.asarray(draw(quarters)) / 4.0 for _ in range(2))
-    return Bits(weight, bias, np.asarray(draw(bits), dtype=float))
+    weight, bias = (f.integers(draw, -8, 8, (size,)) / 4.0 for _ in range(2))
+    return Bits(weight, bias, f.integers(draw, 0, 1, (size,)))
 
 
-def _l1_search(c: Formulas) -> Evidence:
-    """Three integrals by three rules, and a gap below zero."""
-
-    def violated(case: tuple[Bits, float, float]) -> bool:
-        decoder, mean, sd = case
-        kl, gap = float(mixtures.divergence(mean, sd, 0.0, 1.0)), decoder.gap(mean, sd)
-        left = c.left(reconstruction=decoder.reconstruction(mean, sd), kl=kl)
-        right = c.right(evidence=decoder.evidence, gap=gap)
-        return apart(left, right, 1e-7) or gap < -ROUNDING
-
-    cases = st.tuples(_decoders(), steps(-8, 8, 4), steps(1, 6, 4))
-    text = "ELBO against log p(x) minus the gap, decoders of bits"
-    return search(text, cases, violated, "{}; q = N({:g}, {:g}²)")
-
-
-L1 = stated(
-    "L1",
-    Formulas(left="reconstruction - kl", right="evidence - gap"),
-    {"prior": ("- kl", "- kl / 2"), "gap": ("- gap", "- gap / 2")},
-    (_l1_symbolic, _l1_sampled, _l1_search),
-)
+@L1.search(st.tuples(_decoders(), f.steps(-8, 8, 4), f.steps(1, 6, 4)), "{}; q = N({:g}, {:g}²)")
+def _(c: Formulas, decoder: Bits, mean: float, sd: float) -> bool:
+    """ELBO against log p(x) minus the gap, decoders of bits"""
+    # Four integrals by four rules; and the gap is never below zero.
+    kl, gap = float(f.quadrature_kl(mean, sd**2)), decoder.gap(mean, sd)
+    left = c.left(reconstruction=decoder.reconstruction(mean, sd), kl=kl)
+    return apart(left, c.right(evidence=decoder.evidence, gap=gap), 1e-7) or gap < -ROUNDING
 
 
 # --- L2, two forces on the decoder ----------------------------------------------------------------
@@ -147,38 +125,36 @@ def forces(weight: Any, noise: float, x: float, mean: Any, variance: Any) -> For
     return Forces(evidence, both - evidence)
 
 
-def _l2_symbolic(c: Formulas) -> Evidence:
-    w, x, z = sympy.symbols("w x z", real=True)
+L2 = stated(
+    "L2", Formulas(at_prior="-w / s**2", offset=0.0), {"offset": 0.25, "power": ("s**2", "s")}
+)
+
+
+@L2.symbolic
+def _(c: Formulas) -> Facts:
+    """gradient of the ELBO at the posterior against d log p(x)/dw; at the prior against −w/s²"""
+    w, x, z, m, v = sympy.symbols("w x z m v", real=True)
     s = sympy.Symbol("s", positive=True)
     total = w**2 + s**2
     evidence = sympy.diff(-(sympy.log(total) + x**2 / total) / 2, w)
-    m, v = sympy.symbols("m v", real=True)
-    normal = sympy.exp(-(z**2) / 2) / sympy.sqrt(2 * sympy.pi)
     slope = sympy.expand(sympy.diff(-((x - w * z) ** 2) / (2 * s**2), w))
     under_q = slope.subs(z**2, m**2 + v).subs(z, m)
     width = s**2 / total
     moved = w * x / total + sympy.Rational(c.offset) * sympy.sqrt(width)
-    at_prior = sympy.integrate(slope * normal, (z, -sympy.oo, sympy.oo))
-    return equal(
-        "gradient of the ELBO at the posterior against d log p(x)/dw; at the prior against −w/s²",
-        (under_q.subs({m: moved, v: width}), evidence),
-        (at_prior, c.at_prior(w=w, s=s)),
-    )
+    at_prior = f.integral(slope * f.bell(z), z)
+    return (under_q.subs({m: moved, v: width}), evidence), (at_prior, c.at_prior(w=w, s=s))
 
 
-def _l2_sampled(c: Formulas) -> Evidence:
+@L2.sampled
+def _(c: Formulas) -> Means:
+    """mean gradient in w under the posterior and under the prior, nats"""
     w, s, x = 1.3, 0.6, 0.9
-    noise = np.random.default_rng(1).normal(size=(2, DRAWS))
+    noise = np.random.default_rng(1).normal(size=(2, f.DRAWS))
     sd = s / math.hypot(w, s)
     at = [w * x / (w**2 + s**2) + sd * (noise[0] + c.offset), noise[1]]
     draws = [(x - w * z) * z / s**2 for z in at]
-    step = 1e-4
-    up, down = (float(log_normal(x, 0.0, math.hypot(w + h, s))) for h in (step, -step))
-    return sampled(
-        "mean gradient in w under the posterior and under the prior, nats",
-        ((up - down) / (2 * step), draws[0]),
-        (c.at_prior(w=w, s=s), draws[1]),
-    )
+    slope = f.derivative(lambda w: float(log_normal(x, 0.0, math.hypot(w, s))), w)
+    return (slope, draws[0]), (c.at_prior(w=w, s=s), draws[1])
 
 
 def _gradient(z: Array, decoder: Bits) -> Array:
@@ -187,81 +163,56 @@ def _gradient(z: Array, decoder: Bits) -> Array:
     return np.asarray(((decoder.x - expit(along + decoder.bias)) * along).sum(-1))
 
 
-def _posterior_slope(decoder: Bits, offset: float) -> float:
-    """E d log p(x|z) / dt under p(z|x), moved by an offset."""
-    z = mixtures.grid(0.0, 1.0, 4 * mixtures.PER_SD)
-    log_joint = decoder.log_likelihood(z) + log_normal(z, 0.0, 1.0)
-    return float(np.exp(log_joint - logsumexp(log_joint)) @ _gradient(z + offset, decoder))
-
-
-def _l2_search(c: Formulas) -> Evidence:
-    z = mixtures.grid(0.0, 1.0)
-    prior = np.exp(log_normal(z, 0.0, 1.0)) * (z[1] - z[0])
-
-    def violated(decoder: Bits) -> bool:
-        def evidence(t: float) -> float:
-            return decoder._replace(weight=t * decoder.weight).evidence
-
-        here, slope = _posterior_slope(decoder, c.offset), mixtures.derivative(evidence, 1.0)
-        return apart(slope, here, 1e-7) or float(prior @ _gradient(z, decoder)) > ROUNDING
-
-    text = "force left at q = p(z|x), and a force away from w = 0 at q = p, decoders of bits"
-    return search(text, _decoders(), violated, str)
-
-
-L2 = stated(
-    "L2",
-    Formulas(at_prior="-w / s**2", offset=0.0),
-    {"offset": 0.25, "power": ("s**2", "s")},
-    (_l2_symbolic, _l2_sampled, _l2_search),
-)
+@L2.search(_decoders(), str)
+def _(c: Formulas, decoder: Bits) -> bool:
+    """force left at q = p(z|x), and a force away from w = 0 at q = p, decoders of bits"""
+    z = f.grid(0.0, 1.0, 4 * f.PER_SD)
+    log_prior = log_normal(z, 0.0, 1.0)
+    log_joint = decoder.log_likelihood(z) + log_prior
+    slope = float(np.exp(log_joint - logsumexp(log_joint)) @ _gradient(z + c.offset, decoder))
+    here = f.derivative(lambda t: decoder._replace(weight=t * decoder.weight).evidence, 1.0)
+    at_prior = float(np.exp(log_prior) @ _gradient(z, decoder)) * (z[1] - z[0])
+    return apart(slope, here, 1e-7) or at_prior > ROUNDING
 
 
 # --- L3, the rate is information plus mismatch ----------------------------------------------------
-
-
-def _l3_symbolic(c: Formulas) -> Evidence:
-    states = range(3)
-    p, log_q = mixtures.outcomes(3, 3)
-    log_mixture, log_prior = sympy.symbols("a:3"), sympy.symbols("r:3")
-    mixture = [sum(p[i][k] for i in states) / 3 for k in states]
-    average = sum(p[i][k] * (log_q[i][k] - log_prior[k]) for i in states for k in states) / 3
-    inside = sum(p[i][k] * (log_q[i][k] - log_mixture[k]) for i in states for k in states) / 3
-    mismatch = sum(mixture[k] * (log_mixture[k] - log_prior[k]) for k in states)
-    text = "E KL against information plus mismatch, three points and states"
-    return equal(text, (average, c.rate(information=inside, mismatch=mismatch)))
-
-
-def _l3_sampled(c: Formulas) -> Evidence:
-    random = np.random.default_rng(2)
-    mean = np.array([[0.5, -1.25], [-0.75, 0.0], [1.5, 2.0]])
-    sd = np.array([[0.8, 1.2], [0.4, 0.7], [1.1, 0.6]])
-    x = random.integers(0, 3, DRAWS)
-    z = mean[x] + sd[x] * random.normal(size=(DRAWS, 2))
-    draws = (log_normal(z, mean[x], sd[x]) - log_normal(z, 0.0, 1.0)).sum(1)
-    terms = parts(mean, sd, per_sd=4)
-    exact = c.rate(information=terms.information, mismatch=terms.aggregate_kl)
-    return sampled("mean of log q(z|x) − log p(z), two dimensions, nats", (exact, draws))
-
-
-def _l3_search(c: Formulas) -> Evidence:
-    """The closed form of the rate against quadrature, and information above the rate."""
-
-    def violated(case: Set) -> bool:
-        mean, sd = case
-        closed, terms = float(gaussian_kl(mean, sd**2).mean()), parts(mean, sd)
-        both = c.rate(information=terms.information, mismatch=terms.aggregate_kl)
-        return apart(closed, both) or terms.information > closed + ROUNDING
-
-    return search("E KL against information plus mismatch", sets(), violated, shown)
-
 
 L3 = stated(
     "L3",
     Formulas(rate="information + mismatch"),
     {"information": ("information", "information / 2"), "mismatch": ("mismatch", "mismatch / 2")},
-    (_l3_symbolic, _l3_sampled, _l3_search),
 )
+
+
+@L3.symbolic
+def _(c: Formulas) -> Facts:
+    """E KL against information plus mismatch, three points and states"""
+    p, log_q = f.outcomes(3, 3)
+    log_mixture, log_prior = (np.array(sympy.symbols(f"{name}:3")) for name in "ar")
+    rate, inside = ((p * (log_q - other)).sum() / 3 for other in (log_prior, log_mixture))
+    mismatch = (p.sum(0) / 3 * (log_mixture - log_prior)).sum()
+    return [(rate, c.rate(information=inside, mismatch=mismatch))]
+
+
+@L3.sampled
+def _(c: Formulas) -> Means:
+    """mean of log q(z|x) − log p(z), two dimensions, nats"""
+    random = np.random.default_rng(2)
+    mean = np.array([[0.5, -1.25], [-0.75, 0.0], [1.5, 2.0]])
+    sd = np.array([[0.8, 1.2], [0.4, 0.7], [1.1, 0.6]])
+    x = random.integers(0, 3, f.DRAWS)
+    z = mean[x] + sd[x] * random.normal(size=(f.DRAWS, 2))
+    draws = (log_normal(z, mean[x], sd[x]) - log_normal(z, 0.0, 1.0)).sum(1)
+    terms = parts(mean, sd, 4)
+    return [(c.rate(information=terms.information, mismatch=terms.aggregate_kl), draws)]
+
+
+@L3.search(f.sets(), f.in_words)
+def _(c: Formulas, mean: Array, sd: Array) -> bool:
+    """the closed form of E KL against information plus mismatch; information above E KL"""
+    closed, terms = float(gaussian_kl(mean, sd**2).mean()), parts(mean, sd)
+    both = c.rate(information=terms.information, mismatch=terms.aggregate_kl)
+    return apart(closed, both) or terms.information > closed + ROUNDING
 
 
 # --- L4, mutual information from a mini-batch -----------------------------------------------------
@@ -275,19 +226,25 @@ class Posteriors(NamedTuple):
     own: Array  # (N, G), logarithms
     mass: Array  # (N, G), probability of each node
 
+    @property
+    def points(self) -> range:
+        """All of them."""
+        return range(len(self.own))
+
     def mixture(self, batch: Sequence[int]) -> Array:
         """Log density of a batch's mixture, (G,)."""
         return np.asarray(logsumexp(self.own[list(batch)], axis=0) - math.log(len(batch)))
 
-    def against(self, points: Sequence[int], log_density: Array) -> float:
-        """Average of KL(q_i || the density) over points."""
+    def against(self, points: Sequence[int], batch: Sequence[int]) -> float:
+        """Average of KL(q_i || the mixture of a batch) over points."""
         chosen = list(points)
-        return float((self.mass[chosen] * (self.own[chosen] - log_density)).sum(1).mean())
+        return float((self.mass[chosen] * (self.own[chosen] - self.mixture(batch))).sum(1).mean())
 
 
+@f.cached
 def posteriors(mean: ArrayLike, sd: ArrayLike) -> Posteriors:
     """Scalar posteriors (N,) on one grid."""
-    own, _, cell = mixtures.densities(mean, sd)
+    own, _, cell = f.densities(mean, sd)
     return Posteriors(own, np.exp(own) * cell)
 
 
@@ -301,135 +258,44 @@ def _batches(points: Iterable[int], size: int, replace: bool) -> list[tuple[Batc
 
 def of_batch(mean: ArrayLike, sd: ArrayLike, batch: Sequence[int]) -> float:
     """The estimate within one batch of points, nats."""
-    q = posteriors(mean, sd)
-    return q.against(batch, q.mixture(batch))
+    return posteriors(mean, sd).against(batch, batch)
 
 
+@f.cached
 def within(mean: ArrayLike, sd: ArrayLike, size: int, replace: bool = False) -> float:
     """The estimate with the own x in the mini-batch: its expectation over all batches, nats."""
     q = posteriors(mean, sd)
-    batches = _batches(range(len(q.own)), size, replace)
-    return sum(share * q.against(batch, q.mixture(batch)) for batch, share in batches)
+    return sum(share * q.against(b, b) for b, share in _batches(q.points, size, replace))
 
 
+@f.cached
 def independent(mean: ArrayLike, sd: ArrayLike, size: int) -> float:
     """The estimate with a mini-batch drawn without regard to the own x; its expectation, nats."""
     q = posteriors(mean, sd)
-    every = range(len(q.own))
-    batches = _batches(every, size, True)
-    return sum(share * q.against(every, q.mixture(batch)) for batch, share in batches)
+    return sum(share * q.against(q.points, b) for b, share in _batches(q.points, size, True))
 
 
+@f.cached
 def excluded(mean: ArrayLike, sd: ArrayLike, size: int) -> float:
     """The estimate with a mini-batch of other points only; its expectation, nats."""
-    q = posteriors(mean, sd)
-    points = range(len(q.own))
-    values = []
-    for point in points:
-        batches = _batches((other for other in points if other != point), size, False)
-        values.append(sum(share * q.against([point], q.mixture(b)) for b, share in batches))
+    q, values = posteriors(mean, sd), []
+    for point in q.points:
+        batches = _batches(set(q.points) - {point}, size, False)
+        values.append(sum(share * q.against([point], b) for b, share in batches))
     return float(np.mean(values))
 
 
+@f.cached
 def bias(mean: ArrayLike, sd: ArrayLike, size: int) -> tuple[float, float]:
     """E KL(q_B || q_agg) of different points and E KL(q_agg || q_B) of independent ones, nats."""
     q = posteriors(mean, sd)
-    every = range(len(q.own))
-    log_all, mass_all = q.mixture(every), q.mass.mean(0)
+    log_all, mass_all = q.mixture(q.points), q.mass.mean(0)
     below = above = 0.0
-    for batch, share in _batches(every, size, False):
+    for batch, share in _batches(q.points, size, False):
         below += share * float(q.mass[list(batch)].mean(0) @ (q.mixture(batch) - log_all))
-    for batch, share in _batches(every, size, True):
+    for batch, share in _batches(q.points, size, True):
         above += share * float(mass_all @ (log_all - q.mixture(batch)))
     return below, above
-
-
-def _l4_symbolic(c: Formulas) -> Evidence:
-    """Three points on two states, batches of two: free logarithms. Then S separated points."""
-    points, states = range(3), range(2)
-    p, log_q = mixtures.outcomes(3, 2)
-    log_all = sympy.symbols("a:2")
-    mixture = [sum(p[i][k] for i in points) / 3 for k in states]
-
-    def against(chosen: Sequence[int], target: Sequence[sympy.Expr]) -> sympy.Expr:
-        terms = (p[i][k] * (log_q[i][k] - target[k]) for i in chosen for k in states)
-        return sum(terms) / len(chosen)
-
-    def average(values: list[sympy.Expr]) -> sympy.Expr:
-        return sum(values) / len(values)
-
-    def batch_log(batch: Batch) -> list[sympy.Symbol]:
-        return [sympy.Symbol(f"b{min(batch)}{max(batch)}{k}") for k in states]
-
-    pairs, drawn = list(itertools.combinations(points, 2)), list(itertools.product(points, points))
-    information = against(points, log_all)
-    lower = average([against(b, batch_log(b)) for b in pairs])
-    upper = average([against(points, batch_log(b)) for b in drawn])
-    missed = [
-        sum((p[b[0]][k] + p[b[1]][k]) / 2 * (batch_log(b)[k] - log_all[k]) for k in states)
-        for b in pairs
-    ]
-    added = [sum(mixture[k] * (log_all[k] - batch_log(b)[k]) for k in states) for b in drawn]
-    size = sympy.Symbol("S", positive=True)
-    own = sympy.log(1 / (1 / size))  # of a point's share in a mixture of separated points
-    return equal(
-        "I minus and plus the average KLs of batches; the value for S separated points",
-        (lower, c.own(information=information, below=average(missed))),
-        (upper, c.independent(information=information, above=average(added))),
-        (own, c.ceiling(size=size)),
-    )
-
-
-def _l4_sampled(c: Formulas) -> Evidence:
-    random = np.random.default_rng(3)
-    every = np.arange(len(MEAN))
-
-    def ratio(x: NDArray[np.int64], batch: NDArray[np.int64]) -> Array:
-        z = MEAN[x] + SD[x] * random.normal(size=len(x))
-        mixed = logsumexp(log_normal(z[:, None], MEAN[batch], SD[batch]), axis=1)
-        return np.asarray(log_normal(z, MEAN[x], SD[x]) - mixed + math.log(batch.shape[1]))
-
-    ordered = random.permuted(np.broadcast_to(every, (DRAWS, len(every))), axis=1)[:, :2]
-    drawn = random.integers(0, len(every), (DRAWS, 2))
-    information, (below, above) = parts(MEAN, SD).information, bias(MEAN, SD, 2)
-    with_own = ratio(ordered[:, 0], ordered)
-    without = ratio(random.integers(0, len(every), DRAWS), drawn)
-    return sampled(
-        "mean log-ratio to a batch of two with the own x, and without regard to it, nats",
-        (c.own(information=information, below=below), with_own),
-        (c.independent(information=information, above=above), without),
-    )
-
-
-def _l4_search(c: Formulas) -> Evidence:
-    """All batches of two of three or four points."""
-
-    def violated(case: Set) -> bool:
-        information, size = parts(*case).information, 2
-        low, high = within(*case, size), independent(*case, size)
-        below, above = bias(*case, size)
-        return (
-            apart(c.own(information=information, below=below), low)
-            or apart(c.independent(information=information, above=above), high)
-            or low > min(information, c.ceiling(size=size)) + ROUNDING
-            or min(high, excluded(*case, size)) < information - ROUNDING
-        )
-
-    text = "lower form ≤ I and ≤ log S, upper forms ≥ I, and what they miss"
-    return search(text, sets(3, 4), violated, shown, 150)
-
-
-def _l4_printed() -> Evidence:
-    """Is the estimate with the own x in the batch, as the released code has it, above I?"""
-
-    def violated(case: Set) -> bool:
-        return within(*case, 2) < parts(*case).information - 0.01
-
-    def words(case: Set) -> str:
-        low, information = within(*case, 2), parts(*case).information
-        return f"{shown(case)}: batches of two give {low:.4f} nats, I_q is {information:.4f}"
-
-    return search("the estimate is an upper bound of I_q", sets(3, 4), violated, words, 150)
 
 
 L4 = stated(
@@ -440,9 +306,81 @@ L4 = stated(
         "above": ("+ above", "+ above / 2"),
         "ceiling": ("log(size)", "log(size) / 2"),
     },
-    (_l4_symbolic, _l4_sampled, _l4_search),
-    _l4_printed,
 )
+
+
+@L4.symbolic
+def _(c: Formulas) -> Facts:
+    """I minus and plus the average KLs of batches; the value for S separated points"""
+    # Three points on two states, batches of two; logarithms are free symbols.
+    p, log_q = f.outcomes(3, 2)
+    log_all, points = np.array(sympy.symbols("a:2")), range(3)
+    pairs, drawn = list(itertools.combinations(points, 2)), list(itertools.product(points, points))
+
+    def log_of(batch: Batch) -> Array:
+        return np.array([sympy.Symbol(f"b{min(batch)}{max(batch)}{k}") for k in range(2)])
+
+    def against(chosen: Sequence[int], target: Array) -> Any:
+        return (p[list(chosen)] * (log_q[list(chosen)] - target)).sum() / len(chosen)
+
+    information = against(points, log_all)
+    lower = sum(against(b, log_of(b)) for b in pairs) / 3
+    upper = sum(against(points, log_of(b)) for b in drawn) / 9
+    below = sum((p[list(b)].sum(0) / 2 * (log_of(b) - log_all)).sum() for b in pairs) / 3
+    above = sum((p.sum(0) / 3 * (log_all - log_of(b))).sum() for b in drawn) / 9
+    size = sympy.Symbol("S", positive=True)
+    return (
+        (lower, c.own(information=information, below=below)),
+        (upper, c.independent(information=information, above=above)),
+        # A point's share in a mixture of separated points is 1/S.
+        (sympy.log(1 / (1 / size)), c.ceiling(size=size)),
+    )
+
+
+@L4.sampled
+def _(c: Formulas) -> Means:
+    """mean log-ratio to a batch of two with the own x, and without regard to it, nats"""
+    random, every = np.random.default_rng(3), np.arange(len(MEAN))
+
+    def ratio(x: Array, batch: Array) -> Array:
+        z = MEAN[x] + SD[x] * random.normal(size=len(x))
+        mixed = logsumexp(log_normal(z[:, None], MEAN[batch], SD[batch]), axis=1)
+        return np.asarray(log_normal(z, MEAN[x], SD[x]) - mixed + math.log(batch.shape[1]))
+
+    ordered = random.permuted(np.broadcast_to(every, (f.DRAWS, len(every))), axis=1)[:, :2]
+    drawn = random.integers(0, len(every), (f.DRAWS, 2))
+    information, (below, above) = parts(MEAN, SD).information, bias(MEAN, SD, 2)
+    with_own = ratio(ordered[:, 0], ordered)
+    without = ratio(random.integers(0, len(every), f.DRAWS), drawn)
+    return (
+        (c.own(information=information, below=below), with_own),
+        (c.independent(information=information, above=above), without),
+    )
+
+
+@L4.search(f.sets(3, 4), f.in_words, 150)
+def _(c: Formulas, mean: Array, sd: Array) -> bool:
+    """lower form ≤ I and ≤ log S, upper forms ≥ I, and what they miss; all batches of two"""
+    information, size = parts(mean, sd).information, 2
+    low, high = within(mean, sd, size), independent(mean, sd, size)
+    below, above = bias(mean, sd, size)
+    return (
+        apart(c.own(information=information, below=below), low)
+        or apart(c.independent(information=information, above=above), high)
+        or low > min(information, c.ceiling(size=size)) + ROUNDING
+        or min(high, excluded(mean, sd, size)) < information - ROUNDING
+    )
+
+
+def _estimate_words(mean: Array, sd: Array) -> str:
+    low, information = within(mean, sd, 2), parts(mean, sd).information
+    return f"{f.in_words(mean, sd)}: batches of two give {low:.4f} nats, I_q is {information:.4f}"
+
+
+@L4.search_printed(f.sets(3, 4), _estimate_words, 150)
+def _(mean: Array, sd: Array) -> bool:
+    """the estimate with the own x in the batch, as the released code has it, as an upper bound"""
+    return within(mean, sd, 2) < parts(mean, sd).information - 0.01
 
 
 # --- L5, the mean from a grid ---------------------------------------------------------------------
@@ -486,73 +424,62 @@ def stride_error(place: ArrayLike, ratio: ArrayLike) -> Array:
     return np.asarray(-top.sum(-1) / (1.0 + bottom.sum(-1)))
 
 
-def _l5_symbolic(c: Formulas) -> Evidence:
-    """The Fourier transforms behind Poisson's sum, by integration, at the frequency 2 pi n / h."""
+L5 = stated(
+    "L5",
+    Formulas(damped, wave, stride_error, reach=9.0, least=1.0),
+    {"amplitude": ("4 *", "2 *"), "exponent": ("-2 *", "-1 *"), "reach": 1.0, "least": 0.5},
+)
+
+
+@L5.symbolic
+def _(c: Formulas) -> Facts:
+    """terms of Poisson’s sum for the mass and for the mean of a Gaussian"""
     z, n = sympy.symbols("z n", real=True)
-    s, h = sympy.symbols("s h", positive=True)
-    normal = sympy.exp(-(z**2) / (2 * s**2)) / (s * sympy.sqrt(2 * sympy.pi))
-    omega = sympy.Symbol("omega", positive=True)
-    whole = (z, -sympy.oo, sympy.oo)
-    level = sympy.integrate(normal * sympy.cos(omega * z), whole)
-    first = sympy.integrate(normal * z * sympy.sin(omega * z), whole)
+    s, h, omega = sympy.symbols("s h omega", positive=True)
+    level = f.integral(f.bell(z, 0, s**2) * sympy.cos(omega * z), z)
+    first = f.integral(f.bell(z, 0, s**2) * z * sympy.sin(omega * z), z)
     at = {omega: 2 * sympy.pi * n / h}
-    return equal(
-        "terms of Poisson’s sum for the mass and for the mean of a Gaussian",
+    return (
         (level.subs(at), c.damped(sympy.pi * n, s / h)),
         (2 * first.subs(at), h * c.wave(sympy.pi * n, s / h)),
     )
 
 
-def _l5_sampled(c: Formulas) -> Evidence:
-    """Grids at random places: the mean square error of the unnormalised mean (Parseval)."""
+@L5.sampled
+def _(c: Formulas) -> Means:
+    """squared error of the unnormalised mean for random grids, sd 0.4 strides, in strides²"""
     ratio = 0.4
-    u = np.random.default_rng(4).uniform(size=DRAWS)
+    u = np.random.default_rng(4).uniform(size=f.DRAWS)
     z = np.arange(-8, 9) - u[:, None]  # in strides, around the mean
     top = (np.exp(log_normal(z, 0.0, ratio)) * z).sum(1)
     waves = c.wave(math.pi * np.arange(1, _TERMS + 1), ratio)
-    exact = 0.5 * float((waves**2).sum())
-    return sampled("squared error for random grids, sd 0.4 strides, in strides²", (exact, top**2))
+    return [(0.5 * float((waves**2).sum()), top**2)]  # by Parseval
 
 
-def _l5_search(c: Formulas) -> Evidence:
-    """Sums over grids against the formula, and an error beyond 1e-7 strides for wide ones."""
-    strides = 64
-
-    def violated(case: tuple[float, float]) -> bool:
-        ratio, place = case[1], c.reach * case[1] + case[0]  # from the lower end, in strides
-        if place > strides - c.reach * ratio:
-            return False
-        error = grid_mean(place, ratio, 0.0, strides, 1.0) - place
-        wide = ratio >= c.least and abs(error) > 1e-7
-        return abs(error - float(c.stride_error(place, ratio))) > ROUNDING or wide
-
-    text, cases = (
-        "error of the sum against the formula, in strides",
-        (steps(0, 1024, 32), steps(4, 48, 16)),
-    )
-    return search(text, st.tuples(*cases), violated, "sd {1:g} strides, {0:g} inside the reach")
-
-
-def _l5_printed() -> Evidence:
-    """The paper's own grid, for posteriors well inside its interval."""
-
-    def violated(case: tuple[float, float]) -> bool:
-        return abs(grid_mean(*case, *INTERVAL, STRIDE) - case[0]) > 1e-4
-
-    def words(case: tuple[float, float]) -> str:
-        total = grid_mean(*case, *INTERVAL, STRIDE)
-        return f"posterior N({case[0]:g}, {case[1]:g}²): the sum gives {total:.5f}"
-
-    cases = st.tuples(steps(-5000, 5000, 1000), st.integers(0, 12).map(lambda n: 2.0**-n))
-    return search("stride 0.01 on [−20, 20] gives the mean to 1e-4", cases, violated, words)
-
-
-L5 = stated(
-    "L5",
-    Formulas(damped, wave, stride_error, reach=9.0, least=1.0),
-    {"amplitude": ("4 *", "2 *"), "exponent": ("-2 *", "-1 *"), "reach": 1.0, "least": 0.5},
-    (_l5_symbolic, _l5_sampled, _l5_search),
-    _l5_printed,
+@L5.search(
+    st.tuples(f.steps(0, 1024, 32), f.steps(4, 48, 16)), "sd {1:g} strides, {0:g} inside the reach"
 )
+def _(c: Formulas, inside: float, ratio: float) -> bool:
+    """error of the sum against the formula, in strides; beyond 1e-7 for wide posteriors"""
+    strides, place = 64, c.reach * ratio + inside  # from the lower end
+    if place > strides - c.reach * ratio:
+        return False
+    error = grid_mean(place, ratio, 0.0, strides, 1.0) - place
+    wide = ratio >= c.least and abs(error) > 1e-7
+    return abs(error - float(c.stride_error(place, ratio))) > ROUNDING or wide
+
+
+def _grid_words(mean: float, sd: float) -> str:
+    total = grid_mean(mean, sd, *INTERVAL, STRIDE)
+    return f"posterior N({mean:g}, {sd:g}²): the sum gives {total:.5f}"
+
+
+@L5.search_printed(
+    st.tuples(f.steps(-5000, 5000, 1000), st.integers(0, 12).map(lambda n: 2.0**-n)), _grid_words
+)
+def _(mean: float, sd: float) -> bool:
+    """stride 0.01 on [−20, 20] gives the mean to 1e-4, posteriors well inside"""
+    return abs(grid_mean(mean, sd, *INTERVAL, STRIDE) - mean) > 1e-4
+
 
 STATEMENTS = (L1, L2, L3, L4, L5)

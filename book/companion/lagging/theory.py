@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from companion.claims.mixtures import Array, parts
+from companion.claims.formulas import Array, parts
 from companion.lagging import statements as lagging
 from companion.show.figures import COLOURS
 from companion.show.theory import Frames, canvas

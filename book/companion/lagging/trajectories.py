@@ -17,8 +17,6 @@ from companion.claims.reference import Result
 from companion.claims.verdicts import Finding, decide
 from companion.lagging.shared import least, scale_of, set_up
 
-__all__ = ["Moves", "decide_trajectories", "moves"]
-
 
 class Moves(NamedTuple):
     """Moves of P instances in the posterior mean space, move by move."""
@@ -30,12 +28,8 @@ class Moves(NamedTuple):
 
 def moves(result: Result) -> Moves:
     """The recorded trajectory of a result."""
-    arrays = result.arrays
-    return Moves(
-        arrays["trajectory_inner"].astype(bool),
-        arrays["trajectory_model_mean"],
-        arrays["trajectory_inference_mean"],
-    )
+    inner, *means = (result.arrays[f"trajectory_{name}"] for name in Moves._fields)
+    return Moves(inner.astype(bool), *means)
 
 
 class _Step(NamedTuple):
@@ -46,12 +40,12 @@ class _Step(NamedTuple):
 
 def _step(result: Result) -> _Step:
     """Size of the moves; the distance counts once means have left the origin."""
-    found = moves(result)
-    inner = found.inner[1:]
-    model = np.diff(found.model_mean, axis=0)
-    inference = np.diff(found.inference_mean, axis=0)
-    distance = np.abs(found.inference_mean - found.model_mean).mean(1)
-    moved = inner & (np.abs(found.model_mean[1:]).mean(1) > 0.05)
+    recorded = moves(result)
+    inner = recorded.inner[1:]
+    model = np.diff(recorded.model_mean, axis=0)
+    inference = np.diff(recorded.inference_mean, axis=0)
+    distance = np.abs(recorded.inference_mean - recorded.model_mean).mean(1)
+    moved = inner & (np.abs(recorded.model_mean[1:]).mean(1) > 0.05)
     ratio = float(distance[1:][moved].mean() / distance[:-1][moved].mean()) if moved.any() else 1.0
     return _Step(
         float(np.sqrt(np.square(model[inner]).mean())),
@@ -68,12 +62,10 @@ def decide_trajectories(aggressive: Sequence[Result]) -> Finding:
     whether the loops bring instances nearer to the diagonal.
     """
     steps = [_step(result) for result in aggressive]
-    inner, outer = ([getattr(s, name) for s in steps] for name in _Step._fields[:2])
+    inner, outer, closer = ([getattr(s, name) for s in steps] for name in _Step._fields)
     checks = [
         set_up("inner loop: change of p(z|x) means", inner, 0.0, 1e-3),
         set_up("outer step: change of q(z|x) means", outer, 0.0, 1e-6),
-        least(
-            "distance to the diagonal, after inner loops over before", [s.closer for s in steps], 1
-        ),
+        least("distance to the diagonal, after inner loops over before", closer, 1),
     ]
     return decide("lagging-fig3", scale_of(aggressive), checks)

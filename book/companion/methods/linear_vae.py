@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from companion.claims.mixtures import Array, gaussian_kl
+from companion.claims.formulas import Array, gaussian_kl
+from companion.claims.linear import fit
 from companion.methods import statements as linear
 from companion.methods.statements import EIGENVALUES, NOISE_VAR, WEIGHTED, Weighted
 from companion.numbers import number
@@ -191,7 +192,7 @@ def _trained_threshold(eigenvalue: float, steps: int = 22) -> float:
     low, high = 0.5 * eigenvalue / NOISE_VAR, 1.5 * eigenvalue / NOISE_VAR
     for _ in range(steps):
         middle = 0.5 * (low + high)
-        model = linear.fit([[eigenvalue]], 1, NOISE_VAR, middle)
+        model = fit([[eigenvalue]], 1, NOISE_VAR, middle)
         if model.variance_of_means[0] >= _THRESHOLD:
             low = middle
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -9,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from companion.claims import evidence, premises
 from companion.claims import groups as benchmarks
@@ -18,8 +18,8 @@ from companion.claims.comparison import called
 from companion.claims.premises import CARRIED, Premise, premise_of
 from companion.claims.reference import Result
 from companion.claims.table import Column, frame, values
+from companion.show.figures import canvas, heat
 from posterior_collapse import recipes
-from posterior_collapse.recipes import Setup
 
 SWEEPS = {"sweep-yelp": "Short Yelp", "sweep-yahoo": "Yahoo, first 20 words"}
 
@@ -38,38 +38,37 @@ class Cell(NamedTuple):
     premise: Premise
     results: tuple[Result, ...]
 
+    @property
+    def trained(self) -> str:
+        """The optimiser's name for readers."""
+        return "SGD" if self.optimiser == "sgd" else "Adam"
 
-def _best(group: Sequence[Result]) -> float:
-    """Lowest validation loss of a run, mean over seeds, nats per sentence."""
-    losses = [float(r.history["valid_loss"].min()) for r in group]
-    return float(np.mean(losses)) if losses else float("nan")
+
+def _best(result: Result) -> float:
+    """Lowest validation loss of a run, nats per sentence."""
+    return float(result.history["valid_loss"].min())
 
 
 def _cell(recipe: str, scale: str) -> Cell:
     setup = recipes.get(recipe, scale)
     runs = {m: evidence.results(recipe, m, scale) for m in benchmarks.PREMISE}
-    data = frame(runs)
+    data, (model, coder, plain, control) = frame(runs, {"best": _best}), benchmarks.PREMISE
 
     def mean(method: str, name: str) -> float:
         return float(values(data, method, name).mean())
 
-    coder, model = benchmarks.AUTOENCODER, benchmarks.LANGUAGE_MODEL
     return Cell(
-        _width(setup),
+        float(setup.network.init_parameters[1]),  # type: ignore[attr-defined]
         setup.optimisation.optimiser,
         setup.train,
         mean(model, "nll") - mean(coder, "reconstruction"),
         mean(coder, "active_units"),
-        mean(benchmarks.VAE, "mutual_information"),
-        mean(benchmarks.LOW_BETA, "mutual_information"),
-        _best(runs[model]),
+        mean(plain, "mutual_information"),
+        mean(control, "mutual_information"),
+        mean(model, "best"),
         premise_of(runs, recipe, scale),
         tuple(evidence.every(runs)),
     )
-
-
-def _width(setup: Setup) -> float:
-    return float(setup.network.init_parameters[1])  # type: ignore[attr-defined]
 
 
 def cells(recipe: str) -> list[Cell]:
@@ -80,21 +79,16 @@ def cells(recipe: str) -> list[Cell]:
 
 def finding(sweeps: Mapping[str, Sequence[Cell]]) -> str:
     """What the sweeps show, in one sentence."""
-    complete = [
-        cell
-        for sweep in sweeps.values()
-        for cell in sweep
-        if all(part.holds is not None for part in cell.premise.parts)
-    ]
+    every = [cell for sweep in sweeps.values() for cell in sweep]
+    complete = [c for c in every if all(part.holds is not None for part in c.premise.parts)]
     if not complete:
         return "No set-up has been run with all four models."
-    met = [cell for cell in complete if cell.premise.holds]
-    narrow = min(cell.width for cell in complete)
-    dead = [cell for cell in complete if cell.width == narrow and not cell.premise.holds]
-    of_narrow = sum(cell.width == narrow for cell in complete)
+    least = min(cell.width for cell in complete)
+    narrow = [cell.premise.holds for cell in complete if cell.width == least]
     return (
-        f"{len(met)} of {len(complete)} set-ups can tell methods apart; with first weights of "
-        f"±{narrow:g} {len(dead)} of {of_narrow} cannot."
+        f"{sum(cell.premise.holds for cell in complete)} of {len(complete)} set-ups can tell "
+        f"methods apart; with first weights of ±{least:g} {narrow.count(False)} of {len(narrow)} "
+        "cannot."
     )
 
 
@@ -108,41 +102,21 @@ _PANELS = (
 )
 
 
-def _grid(sweep: Sequence[Cell], name: str) -> tuple[list[str], list[str], NDArray[np.floating]]:
-    """Rows (optimiser and sentences), columns (width of first weights) and values."""
-    rows = sorted({(c.optimiser, c.sentences) for c in sweep})
-    columns = sorted({c.width for c in sweep})
-    values = np.full((len(rows), len(columns)), np.nan)
-    for c in sweep:
-        place = rows.index((c.optimiser, c.sentences)), columns.index(c.width)
-        values[place] = getattr(c, name)
-    labels = [f"{kind.upper() if kind == 'sgd' else 'Adam'}, {count:,}" for kind, count in rows]
-    return labels, [f"±{width:.2g}" for width in columns], values
-
-
 def figure(sweep: Sequence[Cell]) -> Figure:
     """A sweep over first weights, optimiser and sentences, one panel a measure.
 
     Args:
         sweep: its cells, at least one.
     """
-    rows, columns, _ = _grid(sweep, "gain")
-    drawn = Figure(figsize=(8.2, 1.6 + 0.9 * len(rows)), layout="constrained")
-    axes = drawn.subplots(2, 2).flatten()
-    for (measure, name), panel in zip(_PANELS, axes, strict=True):
-        values = _grid(sweep, name)[2]
-        low, high = np.nanmin(values), np.nanmax(values)
+    data = pd.DataFrame(sweep).pivot(index=["optimiser", "sentences"], columns="width")
+    rows = [f"{'SGD' if kind == 'sgd' else 'Adam'}, {count:,}" for kind, count in data.index]
+    drawn, grid = canvas(8.2, 1.6 + 0.9 * len(rows), 2, 2)
+    for (measure, name), panel in zip(_PANELS, grid.flatten(), strict=True):
+        shades = data[name].to_numpy(dtype=float)
+        low, high = np.nanmin(shades), np.nanmax(shades)
         if name in _INFORMATION:  # hundredths of a nat are no information, whatever they look like
             low, high = 0.0, max(CARRIED, high)
-        panel.imshow(values, cmap="cividis_r", aspect="auto", vmin=low, vmax=high)
-        middle = (low + high) / 2
-        for (row, column), value in np.ndenumerate(values):
-            if np.isfinite(value):
-                colour = "white" if value > middle else "black"
-                shown = f"{round(float(value), 2) + 0.0:.2f}"  # no minus before 0.00
-                panel.text(column, row, shown, ha="center", va="center", color=colour)
-        panel.set_xticks(range(len(columns)), columns)
-        panel.set_yticks(range(len(rows)), rows)
+        heat(panel, rows, [f"±{width:.2g}" for width in data[name].columns], shades, low, high)
         panel.set_title(measure, fontsize=9)
         panel.set_xlabel("first weights, uniform", fontsize=8)
     return drawn
@@ -153,7 +127,7 @@ def table(sweep: Sequence[Cell]) -> pd.DataFrame:
     rows = [
         {
             "first weights": f"±{c.width:.2g}",
-            "optimiser": "SGD" if c.optimiser == "sgd" else "Adam",
+            "optimiser": c.trained,
             "sentences": f"{c.sentences:,}",
             "autoencoder: nats saved": c.gain,
             "its active units": c.units,
@@ -169,17 +143,13 @@ def table(sweep: Sequence[Cell]) -> pd.DataFrame:
 def recipes_table() -> tuple[pd.DataFrame, list[Result]]:
     """Every recipe on text with reference results: whether its premise is met, and why not."""
     rows, used = [], []
-    for name in recipes.names():
-        if name.startswith("sweep-") or name == benchmarks.FLOAT32:
-            continue
-        for scale in recipes.scales(name):
-            runs = evidence.stored(name, _used(name, scale), scale)
-            if not runs or scale == "smoke":
-                continue
+    names = [n for n in recipes.names() if n != benchmarks.FLOAT32 and not n.startswith("sweep-")]
+    for name, scale in ((own, scale) for own in names for scale in recipes.scales(own)):
+        if scale != "smoke" and (runs := evidence.stored(name, _used(name, scale), scale)):
             premise = premise_of(runs, name, scale)
             used += evidence.every(runs)
-            parts = {p.name: p.numbers for p in premise.parts}
-            rows.append({"recipe": name, "scale": scale, **parts, "premise": _word(premise)})
+            parts = {part.name: part.numbers for part in premise.parts}
+            rows.append({"recipe": name, "scale": scale, **parts, "premise": premise.word})
     return pd.DataFrame(rows), used
 
 
@@ -190,13 +160,13 @@ def optimisers() -> tuple[pd.DataFrame, list[Result]]:
     """The rows that were trained by SGD as well, beside the same by Adam: NLL, MI and units."""
     rows, used = [], []
     for method in benchmarks.OPTIMISED:
-        shown = {"method": called(method)}
+        row = {"method": called(method)}
         for title, recipe in (("Adam", "text-yelp"), ("SGD", "text-yelp-sgd")):
             group = evidence.results(recipe, method, "medium")
             used += group
             own = tidy.cells(frame(group), _BOTH)
-            shown |= {f"{name}, {title}": cell for name, cell in own.items()}
-        rows.append(shown)
+            row |= {f"{name}, {title}": cell for name, cell in own.items()}
+        rows.append(row)
     return pd.DataFrame(rows), used
 
 
@@ -206,12 +176,6 @@ def _used(name: str, scale: str) -> list[str]:
     if benchmarks.LANGUAGE_MODEL not in planned:  # no premise is asked of images and of the plane
         return []
     return [m for m in sorted(planned) if m in premises.METHODS or premises.is_control(m)]
-
-
-def _word(premise: Premise) -> str:
-    if premise.holds:
-        return "met"
-    return "not met" if any(part.holds is False for part in premise.parts) else "not shown"
 
 
 def sources(sweeps: Mapping[str, Sequence[Cell]]) -> list[dict[str, object]]:
@@ -239,13 +203,11 @@ class Pairs(NamedTuple):
 
     def difference(self, measure: str) -> float:
         """Mean of the paired differences: with bfloat16 products less in float32."""
-        plain, mixed = self.values(measure)
-        return statistics.mean(b - a for a, b in zip(plain, mixed, strict=True))
+        return statistics.mean(b - a for a, b in zip(*self.values(measure), strict=True))
 
     def spread(self, measure: str) -> float:
         """Distance of the largest from the smallest value over the seeds of float32."""
-        plain, _ = self.values(measure)
-        return max(plain) - min(plain)
+        return max(self.values(measure)[0]) - min(self.values(measure)[0])
 
     def agrees(self, measure: str) -> bool:
         """Whether the precision changes a measure by no more than another seed does."""
@@ -254,29 +216,22 @@ class Pairs(NamedTuple):
     @property
     def time(self) -> float:
         """Processor time with bfloat16 products over that in float32, median over the seeds."""
-        taken = (
-            (m.provenance["cpu_seconds"], p.provenance["cpu_seconds"])
-            for p, m in zip(self.plain, self.mixed, strict=True)
-        )
-        return statistics.median(mixed / plain for mixed, plain in taken)
+        plain, mixed = ([r.provenance["cpu_seconds"] for r in group] for group in self[1:])
+        return statistics.median(b / a for a, b in zip(plain, mixed, strict=True))
 
 
 def paired(method: str, plain: Sequence[Result], mixed: Sequence[Result]) -> Pairs:
     """The runs whose seed is there in both precisions."""
-    by_seed = {r.spec.seed: r for r in mixed}
-    seeds = sorted(r.spec.seed for r in plain if r.spec.seed in by_seed)
-    first = {r.spec.seed: r for r in plain}
-    return Pairs(method, tuple(first[s] for s in seeds), tuple(by_seed[s] for s in seeds))
+    first, second = ({r.spec.seed: r for r in group} for group in (plain, mixed))
+    seeds = sorted(first.keys() & second.keys())
+    return Pairs(method, tuple(first[s] for s in seeds), tuple(second[s] for s in seeds))
 
 
 def precision_pairs(scale: str = "medium") -> list[Pairs]:
     """What was run of every method that is compared; at least two seeds."""
+    precisions = (benchmarks.FLOAT32, benchmarks.BFLOAT16)
     both = [
-        paired(
-            method,
-            evidence.results(benchmarks.FLOAT32, method, scale),
-            evidence.results(benchmarks.BFLOAT16, method, scale),
-        )
+        paired(method, *(evidence.results(recipe, method, scale) for recipe in precisions))
         for method in benchmarks.PRECISION_METHODS
     ]
     return [one for one in both if len(one.plain) > 1]
@@ -284,26 +239,23 @@ def precision_pairs(scale: str = "medium") -> list[Pairs]:
 
 def precision_table(both: Sequence[Pairs]) -> pd.DataFrame:
     """One row a method and measure, with the values of every seed."""
-
-    def shown(values: Sequence[float]) -> str:
-        return ", ".join(f"{value:.3f}" for value in values)
-
     rows = []
-    for one in both:
-        for measure, title in MEASURES.items():
-            plain, mixed = one.values(measure)
-            rows.append(
-                {
-                    "method": one.method,
-                    "measure": title,
-                    "float32, by seed": shown(plain),
-                    "bfloat16 products": shown(mixed),
-                    "mean difference": f"{one.difference(measure):+.3f}",
-                    "seeds differ by": one.spread(measure),
-                    "agrees": "yes" if one.agrees(measure) else "no",
-                    "time": f"{one.time:.2f}",
-                }
-            )
+    for one, measure in itertools.product(both, MEASURES):
+        plain, mixed = (
+            ", ".join(f"{value:.3f}" for value in group) for group in one.values(measure)
+        )
+        rows.append(
+            {
+                "method": one.method,
+                "measure": MEASURES[measure],
+                "float32, by seed": plain,
+                "bfloat16 products": mixed,
+                "mean difference": f"{one.difference(measure):+.3f}",
+                "seeds differ by": one.spread(measure),
+                "agrees": "yes" if one.agrees(measure) else "no",
+                "time": f"{one.time:.2f}",
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -322,4 +274,4 @@ def precision_finding(both: Sequence[Pairs]) -> str:
 
 def precision_sources(both: Sequence[Pairs]) -> list[dict[str, object]]:
     """Provenance of every run that is compared."""
-    return [r.provenance for one in both for group in (one.plain, one.mixed) for r in group]
+    return [r.provenance for one in both for r in (*one.plain, *one.mixed)]

@@ -11,31 +11,13 @@ import pandas as pd
 from IPython.display import HTML
 
 from companion import audit, show
-from companion.audit import Found, Judged, Kind, Report
+from companion.audit import Judged, Kind, Report
 from companion.claims import printed as papers
 from companion.claims.verdicts import Outcome
 from posterior_collapse.errors import BadInput, nearest
 
-__all__ = [
-    "claims",
-    "claims_table",
-    "digests",
-    "findings",
-    "provenance",
-    "reports",
-    "result",
-    "section",
-    "silent",
-    "summary",
-]
-
-_PAPERS = {
-    "lagging": "Lagging",
-    "autogen": "AutoGen",
-    "igp": "IGP",
-    "du": "DU-VAE",
-    "scale": "Scale-VAE",
-}
+_PAPERS = {"lagging": "Lagging", "autogen": "AutoGen", "igp": "IGP", "du": "DU-VAE"}
+_PAPERS["scale"] = "Scale-VAE"
 
 
 def reports() -> list[Report]:
@@ -50,47 +32,32 @@ def _table(name: str) -> str:
     return f"{_PAPERS[paper]}, {place.removesuffix(number)} {number}"
 
 
-def _told(text: str) -> str:
+def _worded(text: str) -> str:
     """A text of the audit with its tables' names for a reader."""
     return re.sub(rf"(?:{'|'.join(_PAPERS)})/(?:table|figure)\d+", lambda m: _table(m[0]), text)
 
 
-def _excess(value: float) -> str:
-    return f"{value:.3g}"
-
-
-def result(found: Sequence[Report]) -> HTML:
-    """One sentence: how much was compared, and how much was found of each kind."""
-    checked = sum(report.checked for report in found)
-    counts = {kind: 0 for kind in Kind}
-    for report in found:
-        counts[report.rule.kind] += len(report.found)
-    told = ", ".join(f"{count} of the kind <em>{kind.value}</em>" for kind, count in counts.items())
+def result(results: Sequence[Report]) -> HTML:
+    """One sentence: how much was compared, and how many findings there are of each kind."""
+    counts = {
+        kind: sum(len(report.found) for report in results if report.rule.kind is kind)
+        for kind in Kind
+    }
+    words = ", ".join(
+        f"{count} of the kind <em>{kind.value}</em>" for kind, count in counts.items()
+    )
+    checked = sum(report.checked for report in results)
     return HTML(
-        f"<p class='pc-text'>{len(found)} rules made {checked:,} comparisons. "
-        f"They report {sum(counts.values())} findings: {told}.</p>"
+        f"<p class='pc-text'>{len(results)} rules made {checked:,} comparisons. "
+        f"They report {sum(counts.values())} findings: {words}.</p>"
     )
 
 
-def summary(found: Sequence[Report]) -> pd.DataFrame:
+def summary(results: Sequence[Report]) -> pd.DataFrame:
     """Every rule with its number of comparisons and of findings."""
-    rows = [
-        {
-            "rule": report.rule.title,
-            "kind": report.rule.kind.value,
-            "comparisons": report.checked,
-            "findings": len(report.found),
-        }
-        for report in found
-    ]
-    return pd.DataFrame(rows)
-
-
-def _report(found: Sequence[Report], rule: str) -> Report:
-    known = {report.rule.id: report for report in found}
-    if rule not in known:
-        raise BadInput(nearest(rule, known, "rule of the audit"))
-    return known[rule]
+    heads = ["rule", "kind", "comparisons", "findings"]
+    rows = [(r.rule.title, r.rule.kind.value, r.checked, len(r.found)) for r in results]
+    return pd.DataFrame(rows, columns=heads)
 
 
 def _shared(values: Sequence[str]) -> str:
@@ -100,60 +67,55 @@ def _shared(values: Sequence[str]) -> str:
 
 def findings(report: Report) -> pd.DataFrame:
     """The findings of a rule; causes and meanings only where they differ."""
-
-    def row(one: Found) -> dict[str, str]:
-        return {
-            "table": _table(one.table),
-            "row": one.row,
-            "data set": one.dataset,
-            "printed": _told(one.printed),
-            f"excess ({report.rule.unit})": _excess(one.excess),
-            "likeliest cause": _told(one.cause),
-            "for a reader": one.meaning,
-        }
-
-    frame = pd.DataFrame([row(one) for one in report.found])
-    told = [name for name in ("likeliest cause", "for a reader") if _shared(list(frame[name]))]
-    return frame.drop(columns=told)
+    excess = f"excess ({report.rule.unit})"
+    heads = ["table", "row", "data set", "printed", excess, "likeliest cause", "for a reader"]
+    rows = [
+        (
+            *(_table(one.table), one.row, one.dataset, _worded(one.printed), f"{one.excess:.3g}"),
+            *(_worded(one.cause), one.meaning),
+        )
+        for one in report.found
+    ]
+    frame = pd.DataFrame(rows, columns=heads)
+    return frame.drop(columns=[name for name in heads[-2:] if _shared(list(frame[name]))])
 
 
 def _sentence(text: str) -> str:
     return html.escape(text[:1].upper() + text[1:].rstrip(".") + ".")
 
 
-def section(found: Sequence[Report], rule: str) -> HTML:
-    """A rule, what it allows, and what it found.
+def section(results: Sequence[Report], rule: str) -> HTML:
+    """A rule, what it allows, and its findings.
 
     Raises:
         BadInput: unknown rule, with the nearest one.
     """
-    report = _report(found, rule)
-    parts = [f"<p>{html.escape(report.rule.states)}</p>"]
-    parts.append(
-        f"<p><strong>Allowed:</strong> {html.escape(report.rule.tolerance)}. "
-        f"<strong>Kind:</strong> {report.rule.kind.value}.</p>"
-    )
+    known = {report.rule.id: report for report in results}
+    if rule not in known:
+        raise BadInput(nearest(rule, known, "rule of the audit"))
+    report, words = known[rule], known[rule].rule
+    parts = [
+        f"<p>{html.escape(words.states)}</p>",
+        f"<p><strong>Allowed:</strong> {html.escape(words.tolerance)}. ",
+        f"<strong>Kind:</strong> {words.kind.value}.</p>",
+    ]
     if not report.found:
         parts.append(f"<p>Nothing is found in {report.checked} comparisons.</p>")
         return HTML("".join(parts))
     if cause := _shared([one.cause for one in report.found]):
-        parts.append(f"<p><strong>Likeliest cause:</strong> {_sentence(_told(cause))}</p>")
+        parts.append(f"<p><strong>Likeliest cause:</strong> {_sentence(_worded(cause))}</p>")
     if meaning := _shared([one.meaning for one in report.found]):
         parts.append(f"<p><strong>For a reader:</strong> {_sentence(meaning)}</p>")
     caption = (
-        f"{html.escape(report.rule.title)}: {len(report.found)} of {report.checked} comparisons. "
+        f"{html.escape(words.title)}: {len(report.found)} of {report.checked} comparisons. "
         "The excess is what is left after what the rule allows."
     )
     return HTML("".join(parts) + str(show.table(findings(report), caption).data))
 
 
-def silent(found: Sequence[Report]) -> pd.DataFrame:
-    """The rules that found nothing, with what they compared."""
-    rows = [
-        {"rule": r.rule.title, "statement": r.rule.states, "comparisons": r.checked}
-        for r in found
-        if not r.found
-    ]
+def silent(results: Sequence[Report]) -> pd.DataFrame:
+    """The rules without a finding, with what they compared."""
+    rows = [(r.rule.title, r.rule.states, r.checked) for r in results if not r.found]
     return pd.DataFrame(rows, columns=["rule", "statement", "comparisons"])
 
 
@@ -165,15 +127,14 @@ def claims() -> list[Judged]:
 
 def claims_table(judged: Sequence[Judged]) -> pd.DataFrame:
     """Claims with what the printed numbers say of them."""
+    kinds = {"hold": Outcome.HOLDS, "fail": Outcome.FAILS, "tie": Outcome.OPEN}
     rows = [
         {
             "claim": one.claim.words,
             "table": ", ".join(dict.fromkeys(_table(c.table) for c in one.claim.comparisons)),
             "as printed": one.outcome.value,
             "comparisons": len(one.sides),
-            "hold": one.count(Outcome.HOLDS),
-            "fail": one.count(Outcome.FAILS),
-            "tie": one.count(Outcome.OPEN),
+            **{name: one.count(outcome) for name, outcome in kinds.items()},
         }
         for one in judged
     ]

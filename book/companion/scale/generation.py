@@ -21,7 +21,7 @@ from companion.claims.printed import printed
 from companion.claims.table import Column, Runs, cells, differences, frame, only, paired, values
 from companion.claims.verdicts import Check, Finding, above, below, decide
 from companion.numbers import number
-from companion.show.figures import COLOURS
+from companion.show.figures import COLOURS, canvas, legend
 from posterior_collapse import methods
 from posterior_collapse.errors import BadInput, nearest
 
@@ -96,11 +96,9 @@ def printed_table(shown: Mapping[str, Runs], way: str) -> pd.DataFrame:
     rows, pair = _printed(), (BATCH_NORM, WIDE_SCALE)
     table: dict[str, list[str]] = {"measure": [column.title for column in COLUMNS]}
     for place, method in enumerate(pair):
-        numbers = []
-        for column in COLUMNS:
-            value = number(float(rows[column.printed][place]), 2)
-            numbers.append(f"{value} {_FACTORS.get(column.printed, '')}".strip())
-        table[f"{called(method)}, printed"] = numbers
+        numbers = {c.printed: number(float(rows[c.printed][place]), 2) for c in COLUMNS}
+        cells_ = [f"{value} {_FACTORS.get(name, '')}".strip() for name, value in numbers.items()]
+        table[f"{called(method)}, printed"] = cells_
     for title, runs in shown.items():
         data, short = frame(only(runs, pair)), title.rpartition(", ")[2]
         for method in pair:
@@ -256,11 +254,11 @@ _LOOKS = {
 
 def plane_figure(runs: Runs) -> Figure:
     """Diversity against quality: different 2-grams and known 4-grams, a point a seed and a way."""
-    figure = Figure(figsize=(8.0, 3.6), layout="constrained")
+    figure, panels = canvas(8.0, 3.6, 2)
     plane = [c for c in COLUMNS if c.printed in ("dist_2", "gram_4")]
     data = frame(runs)
     real = {c.printed: data.loc[data["metric"] == f"real_{c.metric}", "value"] for c in plane}
-    for axes, (way, words) in zip(figure.subplots(1, 2), WAYS.items(), strict=True):
+    for axes, (way, words) in zip(panels, WAYS.items(), strict=True):
         columns = {column.printed: column for column in _decoded(plane, way)}
         for method in runs:
             colour, marker = _LOOKS[method]
@@ -275,6 +273,5 @@ def plane_figure(runs: Runs) -> Figure:
             title=words, xlabel="different 2-grams (Dist-2), %", ylabel="known 4-grams (Gram-4), %"
         )
         axes.margins(0.15)
-    handles = {str(h.get_label()): h for axes in figure.axes for h in axes.lines}
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=3, fontsize=8)
+    legend(figure, 3)
     return figure

@@ -19,125 +19,61 @@ import torch
 from hypothesis import strategies as st
 from scipy.special import gammaln, logsumexp
 
-from companion.claims import mixtures
-from companion.claims.mixtures import (
-    DRAWS,
-    MEAN,
-    ROUNDING,
-    SD,
-    Array,
-    Set,
-    apart,
-    gaussian_kl,
-    log_normal,
-    parts,
-    sets,
-    shown,
-    steps,
-)
-from companion.claims.statements import Evidence, Formulas, equal, log, sampled, search, stated
+from companion.claims import formulas as forms
+from companion.claims.formulas import ROUNDING, Array, apart, gaussian_kl, log_normal, parts, steps
+from companion.claims.statements import Facts, Formulas, Means, log, stated
 from posterior_collapse.layers import Progress
 from posterior_collapse.posteriors import MeanOfFactors, Scaled, ScaledHead
+
+DRAWS, MEAN, SD = forms.DRAWS, forms.MEAN, forms.SD
 
 
 def _pairs(mean: Array, sd: Array, seed: int) -> Array:
     """log q(z|x) - log q(z|x') over random pairs, z from the first; its mean is MPD."""
-    x, z = mixtures.drawn(mean, sd, seed)
+    x, z = forms.drawn(mean, sd, seed)
     other = np.random.default_rng(seed + 1).integers(0, len(mean), DRAWS)
     return log_normal(z, mean[x], sd[x]) - log_normal(z, mean[other], sd[other])
 
 
 # --- S2, MPD as two divergences -------------------------------------------------------------------
 
-
-def _s2_symbolic(c: Formulas) -> Evidence:
-    p, log_p = mixtures.outcomes(3, 2)
-    log_mixture, points, states = sympy.symbols("a:2"), range(3), range(2)
-    mixture = [sum(row[k] for row in p) / 3 for k in states]
-    sums = sum(
-        p[i][k] * (log_p[i][k] - log_p[j][k]) for i in points for j in points for k in states
-    )
-    forward = sum(p[i][k] * (log_p[i][k] - log_mixture[k]) for i in points for k in states) / 3
-    back = sum(mixture[k] * (log_mixture[k] - log_p[i][k]) for i in points for k in states) / 3
-    both = c.mpd(forward=forward, reverse=back)
-    text = "average over pairs against the two divergences, three points"
-    return equal(text, (sums / c.pairs(n=3), both))
-
-
-def _s2_sampled(c: Formulas) -> Evidence:
-    terms, n = parts(MEAN, SD), len(MEAN)
-    both = c.mpd(forward=terms.information, reverse=terms.reverse)
-    draws = _pairs(MEAN, SD, 1) * n**2 / c.pairs(n=n)
-    return sampled("mean log-ratio over random pairs, nats", (both, draws))
-
-
-def _s2_search(c: Formulas) -> Evidence:
-    """Pairs in closed form against quadrature of both divergences, and MI against MPD."""
-
-    def violated(case: Set) -> bool:
-        (mean, sd), n, terms = case, len(case[0]), parts(*case)
-        table = gaussian_kl(mean[:, None], sd[:, None] ** 2, mean, sd**2)
-        mpd = float(table.sum()) / c.pairs(n=n) if n > 1 else 0.0
-        both = c.mpd(forward=terms.information, reverse=terms.reverse)
-        return apart(mpd, both) or terms.information > c.share * mpd + ROUNDING
-
-    return search("MPD equals the sum, and MI is not above MPD", sets(), violated, shown)
-
-
 S2 = stated(
     "S2",
     Formulas(mpd="forward + reverse", pairs="n**2", share=1.0),
     {"reverse": ("+ reverse", "+ reverse / 2"), "distinct": ("n**2", "(n**2 - n)"), "share": 0.25},
-    (_s2_symbolic, _s2_sampled, _s2_search),
 )
 
 
+@S2.symbolic
+def _(c: Formulas) -> Facts:
+    """average over pairs against the two divergences, three points"""
+    p, log_p = forms.outcomes(3, 2)
+    log_mixture, mixture = np.array(sympy.symbols("a:2")), p.sum(0) / 3
+    sums = (p[:, None] * (log_p[:, None] - log_p)).sum()
+    forward = (p * (log_p - log_mixture)).sum() / 3
+    back = (mixture * (log_mixture - log_p)).sum() / 3
+    return [(sums / c.pairs(n=3), c.mpd(forward=forward, reverse=back))]
+
+
+@S2.sampled
+def _(c: Formulas) -> Means:
+    """mean log-ratio over random pairs, nats"""
+    terms, n = parts(MEAN, SD), len(MEAN)
+    draws = _pairs(MEAN, SD, 1) * n**2 / c.pairs(n=n)
+    return [(c.mpd(forward=terms.information, reverse=terms.reverse), draws)]
+
+
+@S2.search(forms.sets(), forms.in_words)
+def _(c: Formulas, mean: Array, sd: Array) -> bool:
+    """MPD of pairs in closed form equals the sum by quadrature, and MI is not above MPD"""
+    n, terms = len(mean), parts(mean, sd)
+    table = gaussian_kl(mean[:, None], sd[:, None] ** 2, mean, sd**2)
+    mpd = float(table.sum()) / c.pairs(n=n) if n > 1 else 0.0
+    both = c.mpd(forward=terms.information, reverse=terms.reverse)
+    return apart(mpd, both) or terms.information > c.share * mpd + ROUNDING
+
+
 # --- S3, MI as a difference of two KLs ------------------------------------------------------------
-
-
-def _s3_symbolic(c: Formulas) -> Evidence:
-    """Two Gaussians; the entropy of their mixture has no closed form and is a free symbol.
-
-    Expectations under the mixture need only its second moment, which is integrated.
-    """
-    z, entropy = sympy.symbols("z H", real=True)
-    m, s = sympy.symbols("m:2", real=True), sympy.symbols("s:2", positive=True)
-
-    def average(term: Callable[[int], Any]) -> Any:
-        return (term(0) + term(1)) / 2
-
-    def second(i: int) -> Any:
-        bell = sympy.exp(-((z - m[i]) ** 2) / (2 * s[i] ** 2)) / (s[i] * sympy.sqrt(2 * sympy.pi))
-        return sympy.integrate(z**2 * bell, (z, -sympy.oo, sympy.oo))
-
-    mismatch = -entropy + sympy.log(2 * sympy.pi) / 2 + average(second) / 2
-    noise = average(lambda i: sympy.log(2 * sympy.pi) / 2 + sympy.Rational(1, 2) + sympy.log(s[i]))
-    rate = average(lambda i: c.kl(mean=m[i], variance=s[i] ** 2))
-    claimed = sympy.expand_log(sympy.expand(c.information(rate=rate, mismatch=mismatch)))
-    text = "entropy of the mixture minus the average entropy, against E KL minus the mismatch"
-    return equal(text, (sympy.expand(entropy - noise), claimed))
-
-
-def _information(c: Formulas, mean: Array, sd: Array) -> float:
-    """The right side of S3: E KL in closed form, the mismatch by quadrature."""
-    rate = float(c.kl(mean=mean, variance=sd**2).mean())
-    return float(c.information(rate=rate, mismatch=parts(mean, sd).aggregate_kl))
-
-
-def _s3_sampled(c: Formulas) -> Evidence:
-    x, z = mixtures.drawn(MEAN, SD, 3)
-    mixture = logsumexp(log_normal(z[:, None], MEAN, SD), axis=1) - math.log(len(MEAN))
-    draws = log_normal(z, MEAN[x], SD[x]) - mixture
-    text = "mean of log q(z|x) − log q_agg(z), nats"
-    return sampled(text, (_information(c, MEAN, SD), draws))
-
-
-def _s3_search(c: Formulas) -> Evidence:
-    def violated(case: Set) -> bool:
-        return apart(parts(*case).information, _information(c, *case))
-
-    return search("MI against E KL minus the mismatch", sets(), violated, shown)
-
 
 S3 = stated(
     "S3",
@@ -147,24 +83,65 @@ S3 = stated(
         "one": ("- 1", "- 0"),
         "mismatch": ("- mismatch", "- 0 * mismatch"),
     },
-    (_s3_symbolic, _s3_sampled, _s3_search),
 )
+
+
+@S3.symbolic
+def _(c: Formulas) -> Facts:
+    """entropy of the mixture minus the average entropy, against E KL minus the mismatch"""
+    # Two Gaussians; the entropy of their mixture has no closed form and is a free symbol.
+    # Expectations under the mixture need only its second moment, which is integrated.
+    z, entropy = sympy.symbols("z H", real=True)
+    m, s = sympy.symbols("m:2", real=True), sympy.symbols("s:2", positive=True)
+    half, level = sympy.Rational(1, 2), sympy.log(2 * sympy.pi) / 2
+    pairs = list(zip(m, s, strict=True))
+    second = sum(forms.integral(z**2 * forms.bell(z, a, b**2), z) for a, b in pairs) / 2
+    mismatch = -entropy + level + second / 2
+    noise = sum(level + half + sympy.log(b) for b in s) / 2
+    rate = sum(c.kl(mean=a, variance=b**2) for a, b in pairs) / 2
+    claimed = sympy.expand_log(sympy.expand(c.information(rate=rate, mismatch=mismatch)))
+    return [(sympy.expand(entropy - noise), claimed)]
+
+
+def _information(c: Formulas, mean: Array, sd: Array) -> float:
+    """The right side of S3: E KL in closed form, the mismatch by quadrature."""
+    rate = float(c.kl(mean=mean, variance=sd**2).mean())
+    return float(c.information(rate=rate, mismatch=parts(mean, sd).aggregate_kl))
+
+
+@S3.sampled
+def _(c: Formulas) -> Means:
+    """mean of log q(z|x) − log q_agg(z), nats"""
+    x, z = forms.drawn(MEAN, SD, 3)
+    mixture = logsumexp(log_normal(z[:, None], MEAN, SD), axis=1) - math.log(len(MEAN))
+    return [(_information(c, MEAN, SD), log_normal(z, MEAN[x], SD[x]) - mixture)]
+
+
+@S3.search(forms.sets(), forms.in_words)
+def _(c: Formulas, mean: Array, sd: Array) -> bool:
+    """MI against E KL minus the mismatch"""
+    return apart(parts(mean, sd).information, _information(c, mean, sd))
 
 
 # --- S4, scaling up raises MPD --------------------------------------------------------------------
 
-_S4 = Formulas(mpd="(f**2 * distance + crossed - 1) / 2", least=1.0)  # of factors that raise MPD
+S4 = stated(
+    "S4",
+    Formulas(mpd="(f**2 * distance + crossed - 1) / 2", least=1.0),  # of factors that raise MPD
+    {"half": ("/ 2", "/ 4"), "power": ("f**2", "f"), "inside": ("- 1", "- 0"), "least": 0.5},
+)
 
 
-def scaled_mpd(mean: Array, sd: Array, factor: float, c: Formulas = _S4) -> float:
+def scaled_mpd(mean: Array, sd: Array, factor: float, c: Formulas = S4.constants) -> float:
     """MPD of posteriors N(f mu, sigma^2) in closed form; scalar, nats."""
     distance = (((mean[:, None] - mean) / sd) ** 2).mean()
     crossed = (sd**2).mean() * (sd**-2.0).mean()
     return float(c.mpd(f=factor, distance=distance, crossed=crossed))
 
 
-def _s4_symbolic(c: Formulas) -> Evidence:
-    """Two points: the average of the four KLs, and its derivative in f."""
+@S4.symbolic
+def _(c: Formulas) -> Facts:
+    """average KL of two points' pairs, and its slope in f"""
     m, v = sympy.symbols("m:2", real=True), sympy.symbols("v:2", positive=True)
     f, pairs = sympy.Symbol("f", positive=True), [(i, j) for i in range(2) for j in range(2)]
     four = [gaussian_kl(f * m[i], v[i], f * m[j], v[j]) for i, j in pairs]
@@ -172,15 +149,13 @@ def _s4_symbolic(c: Formulas) -> Evidence:
     distance = sum((m[i] - m[j]) ** 2 / v[j] for i, j in pairs) / 4
     crossed = (v[0] + v[1]) * (1 / v[0] + 1 / v[1]) / 4
     claimed = c.mpd(f=f, distance=distance, crossed=crossed)
-    slope = sympy.diff(definition, f), sympy.diff(claimed, f)
-    text = "average KL of two points' pairs, and its slope in f"
-    return equal(text, (definition, claimed), slope)
+    return (definition, claimed), (sympy.diff(definition, f), sympy.diff(claimed, f))
 
 
-def _s4_sampled(c: Formulas) -> Evidence:
-    draws = _pairs(1.7 * MEAN, SD, 4)
-    text = "mean log-ratio over random pairs, f = 1.7, nats"
-    return sampled(text, (scaled_mpd(MEAN, SD, 1.7, c), draws))
+@S4.sampled
+def _(c: Formulas) -> Means:
+    """mean log-ratio over random pairs, f = 1.7, nats"""
+    return [(scaled_mpd(MEAN, SD, 1.7, c), _pairs(1.7 * MEAN, SD, 4))]
 
 
 def _factors(least: float = 0.0) -> st.SearchStrategy[float]:
@@ -188,30 +163,17 @@ def _factors(least: float = 0.0) -> st.SearchStrategy[float]:
     return steps(0, 64, 8).map(lambda more: least + more)
 
 
-def _with_factor(case: tuple[Set, float, float]) -> str:
-    return f"{shown(case[0])}; f from {case[1]:g} to {case[1] * case[2]:g}"
+def _with_factor(q: forms.Set, start: float, more: float) -> str:
+    return f"{forms.in_words(*q)}; f from {start:g} to {start * more:g}"
 
 
-def _s4_search(c: Formulas) -> Evidence:
-    """Closed form against all pairs by quadrature, and larger f against smaller f."""
-
-    def violated(case: tuple[Set, float, float]) -> bool:
-        (mean, sd), start, more = case
-        before, after = (
-            float(mixtures.divergences(f * mean, sd).mean()) for f in (start, start * more)
-        )
-        return apart(scaled_mpd(mean, sd, start, c), before) or after < before * (1 - ROUNDING)
-
-    cases = st.tuples(sets(), _factors(0.125), _factors(c.least))
-    return search("closed form, and growth with f", cases, violated, _with_factor)
-
-
-S4 = stated(
-    "S4",
-    _S4,
-    {"half": ("/ 2", "/ 4"), "power": ("f**2", "f"), "inside": ("- 1", "- 0"), "least": 0.5},
-    (_s4_symbolic, _s4_sampled, _s4_search),
-)
+@S4.search(lambda c: st.tuples(forms.sets(), _factors(0.125), _factors(c.least)), _with_factor)
+def _(c: Formulas, q: forms.Set, start: float, more: float) -> bool:
+    """closed form against all pairs by quadrature, and growth with f"""
+    mean, sd = q
+    ends = start, start * more
+    before, after = (float(forms.divergences(f * mean, sd).mean()) for f in ends)
+    return apart(scaled_mpd(mean, sd, start, c), before) or after < before * (1 - ROUNDING)
 
 
 # --- S5a, intervals that move apart ---------------------------------------------------------------
@@ -236,66 +198,65 @@ def families(largest: int = 6) -> st.SearchStrategy[Intervals]:
     return st.lists(st.tuples(st.integers(-9, 9), st.integers(1, 12)), min_size=1, max_size=largest)
 
 
-def _s5a_symbolic(c: Formulas) -> Evidence:
-    """A function on 0, 1, ..., 5 with phi(0) = 0 from its first value and second differences."""
-    phi = [sympy.S.Zero, *sympy.symbols("phi1:7")]
+S5A = stated(
+    "S5a",
+    Formulas(phi="first * n + bent", least=1.0),
+    {"straight": ("first * n", "first * n / 2"), "least": 0.5},
+)
+
+
+@S5A.symbolic
+def _(c: Formulas) -> Facts:
+    """φ(n) against φ(1) n plus its second differences times (n − k)₊"""
+    phi = [sympy.S.Zero, *sympy.symbols("phi1:7")]  # on 0, 1, ..., 5, with phi(0) = 0
     second = [phi[k + 1] - 2 * phi[k] + phi[k - 1] for k in range(1, 6)]
     bent = [sum(second[k - 1] * max(n - k, 0) for k in range(1, 6)) for n in range(6)]
-    pairs = [(phi[n], c.phi(first=phi[1], n=n, bent=bent[n])) for n in range(6)]
-    return equal("φ(n) against φ(1) n plus its second differences times (n − k)₊", *pairs)
+    return [(phi[n], c.phi(first=phi[1], n=n, bent=bent[n])) for n in range(6)]
 
 
-def _s5a_sampled(c: Formulas) -> Evidence:
-    """n^2 is n + 2 sum of (n - k)_+; both at random x, and the sums in exact arithmetic."""
+@S5A.sampled
+def _(c: Formulas) -> Means:
+    """integral of n² = n + 2 Σ (n − k)₊ at random places, f = 1.5, against exact sums"""
     family: Intervals = [(-3, 4), (-1, 2), (0, 6), (2, 3), (5, 1)]
     x = np.random.default_rng(6).uniform(-12.0, 12.0, DRAWS)
     count = sum((np.abs(x - 1.5 * m) <= r).astype(float) for m, r in family)
     length = 2.0 * sum(r for _, r in family)
     bent = sum(float(excess(family, Fraction(3, 2), k)) for k in range(1, len(family)))
-    exact = c.phi(first=1.0, n=length, bent=2.0 * bent)
-    return sampled("integral of n² at random places, f = 1.5", (exact, 24.0 * np.square(count)))
+    return [(c.phi(first=1.0, n=length, bent=2.0 * bent), 24.0 * np.square(count))]
 
 
-def _s5a_search(c: Formulas) -> Evidence:
-    """Exact arithmetic: no sum of any level grows when the centres are scaled up."""
-
-    def violated(case: tuple[Intervals, float, float]) -> bool:
-        family, start, more = case
-        before = Fraction(start)
-        after = before * (Fraction(c.least) + Fraction(more))
-        levels = range(len(family))
-        return any(excess(family, after, k) > excess(family, before, k) for k in levels)
-
-    cases = st.tuples(families(), steps(1, 32, 8), steps(0, 32, 8))
-    text, words = "growth of a level’s excess with f, exact fractions", "(m, r) {}, f from {:g}"
-    return search(text, cases, violated, words, 200)
+_WIDER = st.tuples(families(), steps(1, 32, 8), steps(0, 32, 8))
 
 
-S5A = stated(
-    "S5a",
-    Formulas(phi="first * n + bent", least=1.0),
-    {"straight": ("first * n", "first * n / 2"), "least": 0.5},
-    (_s5a_symbolic, _s5a_sampled, _s5a_search),
-)
+@S5A.search(_WIDER, "(m, r) {}, f from {:g}", 200)
+def _(c: Formulas, family: Intervals, start: float, more: float) -> bool:
+    """growth of a level’s excess with f, exact fractions"""
+    before = Fraction(start)
+    after = before * (Fraction(c.least) + Fraction(more))
+    return any(excess(family, after, k) > excess(family, before, k) for k in range(len(family)))
 
 
 # --- S5, scaling up raises MI ---------------------------------------------------------------------
 
+S5 = stated(
+    "S5",
+    Formulas(pull="(f * mu - z) / sd**2", least=1.0),
+    {"power": ("sd**2", "sd"), "least": 0.5},
+)
 
-_S5 = Formulas(pull="(f * mu - z) / sd**2", least=1.0)
 
-
-def _s5_symbolic(c: Formulas) -> Evidence:
-    """The slope of -q log q in f, up to a derivative in z, and its sign for one sigma.
-
-    The two densities are symbols u; their derivatives are taken from the Gaussian first.
-    """
+@S5.symbolic
+def _(c: Formulas) -> Facts:
+    """slope of −q log q in f against q Cov(μ, (fμ − z)/σ² | z), two points; for one σ"""
+    # Up to a derivative in z.  The densities are symbols u with derivatives of Gaussians.
     z, f = sympy.symbols("z f", real=True)
     m = sympy.symbols("m:2", real=True)
     s, u = sympy.symbols("s:2", positive=True), sympy.symbols("u:2", positive=True)
     gaussian = [sympy.exp(-((z - f * m[i]) ** 2) / (2 * s[i] ** 2)) for i in range(2)]
-    by_z = [u[i] * sympy.simplify(sympy.diff(gaussian[i], z) / gaussian[i]) for i in range(2)]
-    by_f = [u[i] * sympy.simplify(sympy.diff(gaussian[i], f) / gaussian[i]) for i in range(2)]
+    by_z, by_f = (
+        [u[i] * sympy.simplify(sympy.diff(gaussian[i], by) / gaussian[i]) for i in range(2)]
+        for by in (z, f)
+    )
 
     def along(expression: sympy.Expr, slopes: list[sympy.Expr]) -> sympy.Expr:
         return sum(sympy.diff(expression, u[i]) * slopes[i] for i in range(2))
@@ -305,14 +266,15 @@ def _s5_symbolic(c: Formulas) -> Evidence:
     covariance = u[0] * u[1] * (m[0] - m[1]) * (pull[0] - pull[1]) / q
     slope = -along(q * sympy.log(q), by_f) - along(moment * sympy.log(q), by_z)
     one_sd = u[0] * u[1] * f * (m[0] - m[1]) ** 2 / (q * s[0] ** 2)
-    return equal(
-        "slope of −q log q in f against q Cov(μ, (fμ − z)/σ² | z), two points; for one σ",
+    return (
         (sympy.expand(sympy.expand(slope) * q), sympy.expand(covariance * q)),
         (covariance.subs(s[1], s[0]), one_sd),
     )
 
 
-def covariance(z: Array, mean: Array, sd: Array, factor: float, c: Formulas = _S5) -> Array:
+def covariance(
+    z: Array, mean: Array, sd: Array, factor: float, c: Formulas = S5.constants
+) -> Array:
     """Cov(mu, (f mu - z) / sigma^2 | z) at each z (M,)."""
     own = log_normal(z[:, None], factor * mean, sd)
     share = np.exp(own - logsumexp(own, axis=1)[:, None])
@@ -321,35 +283,29 @@ def covariance(z: Array, mean: Array, sd: Array, factor: float, c: Formulas = _S
     return np.asarray(both - (share * mean).sum(1) * (share * pull).sum(1))
 
 
-def _s5_sampled(c: Formulas) -> Evidence:
-    """The slope as an expectation over z, for one sigma and for sigma(x)."""
+def _information_of(sd: Array) -> Callable[[float], float]:
+    return lambda f: float(parts(f * MEAN, sd).information)
+
+
+@S5.sampled
+def _(c: Formulas) -> Means:
+    """dI/df as an expectation over z at f = 1.3 for equal σ and for σ(x), nats"""
     cases = []
     for seed, sd in ((7, np.full(4, 0.6)), (8, SD)):
-
-        def information(f: float, sd: Array = sd) -> float:
-            return parts(f * MEAN, sd).information
-
-        _, z = mixtures.drawn(1.3 * MEAN, sd, seed)
-        cases.append((mixtures.derivative(information, 1.3), covariance(z, MEAN, sd, 1.3, c)))
-    return sampled("dI/df at f = 1.3 for equal σ and for σ(x), nats", *cases)
+        _, z = forms.drawn(1.3 * MEAN, sd, seed)
+        slope = forms.derivative(_information_of(sd), 1.3)
+        cases.append((slope, covariance(z, MEAN, sd, 1.3, c)))
+    return cases
 
 
-def _s5_search(c: Formulas) -> Evidence:
-    """MI by quadrature at a smaller and a larger f; sigma depends on x in half of the draws."""
-
-    def violated(case: tuple[Set, float, float]) -> bool:
-        (mean, sd), start, more = case
-        before, after = (parts(f * mean, sd).information for f in (start, start * more))
-        return after < before - ROUNDING
-
-    either = st.one_of(sets(2), sets(2, equal=True))
-    cases = st.tuples(either, _factors(0.125), _factors(c.least))
-    return search("a larger f with less MI", cases, violated, _with_factor)
+_EITHER = st.one_of(forms.sets(2), forms.sets(2, equal=True))
 
 
-S5 = stated(
-    "S5", _S5, {"power": ("sd**2", "sd"), "least": 0.5}, (_s5_symbolic, _s5_sampled, _s5_search)
-)
+@S5.search(lambda c: st.tuples(_EITHER, _factors(0.125), _factors(c.least)), _with_factor)
+def _(c: Formulas, q: forms.Set, start: float, more: float) -> bool:
+    """a larger f with less MI; σ depends on x in half of the draws"""
+    before, after = (parts(f * q[0], q[1]).information for f in (start, start * more))
+    return after < before - ROUNDING
 
 
 # --- S6, the objective is no bound ----------------------------------------------------------------
@@ -392,78 +348,6 @@ def linear(
     return Linear(reconstruction, *(reconstruction - rate for rate in rates), *evidence)
 
 
-def _s6_symbolic(c: Formulas) -> Evidence:
-    """KL to both priors from their closed forms, and the slope that gives the sign."""
-    m, (v, f) = sympy.Symbol("m", real=True), sympy.symbols("v f", positive=True)
-    paid = gaussian_kl(m, v)
-    scaled, unit = (sympy.expand_log(gaussian_kl(f * m, v, 0, prior**2) - paid) for prior in (f, 1))
-    largest = c.gap(sympy.Rational(c.largest_variance), f)
-    return equal(
-        "KL to N(0, f²) and to N(0, 1) minus the KL of L_scale; slope in f at σ² = 1",
-        (scaled, c.gap(v, f)),
-        (unit, c.unit_gap(m, f)),
-        (sympy.diff(largest, f), (f - 1) * (f + 1) / f**3),
-    )
-
-
-def _s6_sampled(c: Formulas) -> Evidence:
-    """The two KLs as mean log-ratios."""
-    random = np.random.default_rng(9)
-    mean, sd, f = 0.4, 0.7, 3.0
-    noise = random.normal(size=(2, DRAWS))
-    plain, moved = mean + sd * noise[0], f * mean + sd * noise[1]
-    paid = log_normal(plain, mean, sd) - log_normal(plain, 0.0, 1.0)
-    due = [log_normal(moved, f * mean, sd) - log_normal(moved, 0.0, prior) for prior in (f, 1.0)]
-    return sampled(
-        "KL that is due minus KL that is paid, prior N(0, f²) and N(0, 1), nats",
-        (c.gap(sd**2, f), due[0] - paid),
-        (c.unit_gap(mean, f), due[1] - paid),
-    )
-
-
-def _s6_search(c: Formulas) -> Evidence:
-    """Both gaps against quadrature, and their sign for f >= 1 and variances of at most 1."""
-
-    def violated(case: tuple[float, float, float]) -> bool:
-        f, mean, variance = case
-        sd = math.sqrt(variance)
-        paid = float(mixtures.divergence(mean, sd, 0.0, 1.0))
-        due = [float(mixtures.divergence(f * mean, sd, 0.0, prior)) - paid for prior in (f, 1.0)]
-        claimed = (c.gap(variance, f), c.unit_gap(mean, f))
-        return any(map(apart, due, claimed)) or min(due) < -ROUNDING
-
-    variances = steps(1, 16, 16).map(lambda share: share * c.largest_variance)
-    cases = st.tuples(_factors(1.0), steps(-24, 24, 8), variances)
-    words = "f = {:g}, mean {:g}, variance {:g}"
-    return search("gap formulas, and a negative gap", cases, violated, words)
-
-
-def example(x: float, noise: float, mean: float, variance: float, factor: float) -> Linear:
-    """Two points ±x with means ±mu and weight 1; ``factor`` is des_std / Std for des_std = f mu."""
-    return linear(1.0, noise, x, mean, variance, factor)
-
-
-def _s6_printed() -> Evidence:
-    """Two points, f > 1: is L_scale below log p(x) under at least one of the priors?"""
-
-    def violated(case: tuple[float, float, float, float, float]) -> bool:
-        terms = example(*case)
-        return terms.objective > max(terms.evidence_unit, terms.evidence_scaled) + 1e-6
-
-    def words(case: tuple[float, float, float, float, float]) -> str:
-        x, noise, mean, variance, f = case
-        terms = example(x, noise, mean, variance, f)
-        return (
-            f"x = ±{x:g}, decoder N(z, {noise:g}²), q = N(±{mean:g}, {variance:g}), f = {f:g}: "
-            f"L_scale {terms.objective:.4f} is above log p(x) {terms.evidence_unit:.4f} "
-            f"(prior 1) and {terms.evidence_scaled:.4f} (prior f²)"
-        )
-
-    quarters = steps(1, 16, 4)
-    cases = st.tuples(quarters, quarters, quarters, steps(1, 4, 4), steps(2, 10))
-    return search("L_scale ≤ log p(x) under one of the two priors", cases, violated, words)
-
-
 S6 = stated(
     "S6",
     Formulas(gap, unit_gap, largest_variance=1.0),
@@ -474,9 +358,69 @@ S6 = stated(
         "power, prior N(0, 1)": ("(factor**2 - 1)", "(factor - 1)"),
         "largest_variance": 2.0,
     },
-    (_s6_symbolic, _s6_sampled, _s6_search),
-    _s6_printed,
 )
+
+
+@S6.symbolic
+def _(c: Formulas) -> Facts:
+    """KL to N(0, f²) and to N(0, 1) minus the KL of L_scale; slope in f at σ² = 1"""
+    m, (v, f) = sympy.Symbol("m", real=True), sympy.symbols("v f", positive=True)
+    paid = gaussian_kl(m, v)
+    scaled, unit = (sympy.expand_log(gaussian_kl(f * m, v, 0, prior**2) - paid) for prior in (f, 1))
+    largest = c.gap(sympy.Rational(c.largest_variance), f)
+    slope = sympy.diff(largest, f), (f - 1) * (f + 1) / f**3
+    return (scaled, c.gap(v, f)), (unit, c.unit_gap(m, f)), slope
+
+
+@S6.sampled
+def _(c: Formulas) -> Means:
+    """KL that is due minus KL that is paid, prior N(0, f²) and N(0, 1), nats"""
+    random = np.random.default_rng(9)
+    mean, sd, f = 0.4, 0.7, 3.0
+    noise = random.normal(size=(2, DRAWS))
+    plain, moved = mean + sd * noise[0], f * mean + sd * noise[1]
+    paid = log_normal(plain, mean, sd) - log_normal(plain, 0.0, 1.0)
+    due = [log_normal(moved, f * mean, sd) - log_normal(moved, 0.0, prior) for prior in (f, 1.0)]
+    return (c.gap(sd**2, f), due[0] - paid), (c.unit_gap(mean, f), due[1] - paid)
+
+
+@S6.search(
+    lambda c: st.tuples(
+        _factors(1.0), steps(-24, 24, 8), steps(1, 16, 16).map(lambda v: v * c.largest_variance)
+    ),
+    "f = {:g}, mean {:g}, variance {:g}",
+)
+def _(c: Formulas, f: float, mean: float, variance: float) -> bool:
+    """gap formulas against quadrature, and a negative gap for f ≥ 1 and variances of at most 1"""
+    paid = forms.quadrature_kl(mean, variance)
+    due = [forms.quadrature_kl(f * mean, variance, 0.0, prior**2) - paid for prior in (f, 1.0)]
+    return apart(due, [c.gap(variance, f), c.unit_gap(mean, f)]) or min(due) < -ROUNDING
+
+
+def example(x: float, noise: float, mean: float, variance: float, factor: float) -> Linear:
+    """Two points ±x with means ±mu and weight 1; ``factor`` is des_std / Std for des_std = f mu."""
+    return linear(1.0, noise, x, mean, variance, factor)
+
+
+def _example_words(x: float, noise: float, mean: float, variance: float, f: float) -> str:
+    terms = example(x, noise, mean, variance, f)
+    return (
+        f"x = ±{x:g}, decoder N(z, {noise:g}²), q = N(±{mean:g}, {variance:g}), f = {f:g}: "
+        f"L_scale {terms.objective:.4f} is above log p(x) {terms.evidence_unit:.4f} "
+        f"(prior 1) and {terms.evidence_scaled:.4f} (prior f²)"
+    )
+
+
+_QUARTERS = steps(1, 16, 4)
+
+
+@S6.search_printed(
+    st.tuples(_QUARTERS, _QUARTERS, _QUARTERS, steps(1, 4, 4), steps(2, 10)), _example_words
+)
+def _(*case: float) -> bool:
+    """L_scale ≤ log p(x) under one of the two priors, two points and f > 1"""
+    terms = example(*case)
+    return terms.objective > max(terms.evidence_unit, terms.evidence_scaled) + 1e-6
 
 
 # --- S7, the factor -------------------------------------------------------------------------------
@@ -508,16 +452,23 @@ def average_factor(batches: list[Array], des_std: float, ddof: int) -> Array:
     return np.asarray(head.factor.numpy())
 
 
-def _s7_symbolic(c: Formulas) -> Evidence:
-    """Three means, then two batches."""
+S7 = stated(
+    "S7",
+    Formulas(ddof=1.0, measured=1.0, mean_power=-1.0),
+    {"ddof": 0.0, "measured": 0.0, "mean_power": 1.0},
+)
+
+
+@S7.symbolic
+def _(c: Formulas) -> Facts:
+    """variance of three scaled means; average factor of two batches; its excess"""
     m, wanted = sympy.symbols("m:3", real=True), sympy.Symbol("d", positive=True)
     squares = sum((value - sum(m) / 3) ** 2 for value in m)
     factor_squared = wanted**2 / (squares / (3 - sympy.Rational(c.ddof)))
     measured = factor_squared * squares / (3 - sympy.Rational(c.measured))
     s, power = sympy.symbols("s:2", positive=True), sympy.Rational(c.mean_power)
     average = (wanted / s[0] + wanted / s[1]) / 2
-    return equal(
-        "variance of three scaled means; average factor of two batches; its excess",
+    return (
         (measured, wanted**2),
         (average, wanted / ((s[0] ** power + s[1] ** power) / 2) ** (1 / power)),
         (average * (s[0] + s[1]) / 2 - wanted, wanted * (s[0] - s[1]) ** 2 / (4 * s[0] * s[1])),
@@ -530,8 +481,9 @@ def _chi_moment(degrees: float, power: float) -> float:
     return math.exp(log)
 
 
-def _s7_sampled(c: Formulas) -> Evidence:
-    """Batches of eight Gaussian means with spread 0.3: average factor, and Std with it."""
+@S7.sampled
+def _(c: Formulas) -> Means:
+    """average factor of batches of 8 Gaussian means, and Std of scaled means with it"""
     size, spread, wanted = 8, 0.3, 0.7
     mean = spread * np.random.default_rng(10).normal(size=(DRAWS // size, size))
     std = mean.std(1, ddof=1)
@@ -539,47 +491,31 @@ def _s7_sampled(c: Formulas) -> Evidence:
     average = wanted / (unit * _chi_moment(size - 1, c.mean_power) ** (1.0 / c.mean_power))
     after = average * spread * _chi_moment(size - 1, 1.0) / math.sqrt(size - c.measured)
     harmonic = wanted / (spread * _chi_moment(size - 1, -1.0) ** -1.0 / math.sqrt(size - 1))
-    return sampled(
-        "average factor of batches of 8, and Std of scaled means with it",
-        (average, wanted / std),
-        (after, harmonic * std),
-    )
+    return (average, wanted / std), (after, harmonic * std)
 
 
-def _batches() -> st.SearchStrategy[list[Array]]:
-    """One to four batches of two to six scalar means each, in eighths; some do not vary."""
-    batch = st.lists(st.integers(-16, 16), min_size=2, max_size=6)
-    arrays = batch.map(lambda values: np.asarray(values, dtype=float)[:, None] / 8.0)
-    return st.lists(arrays, min_size=1, max_size=4)
-
-
-def _s7_search(c: Formulas) -> Evidence:
-    """The code that trains against the definition; a batch without spread leaves f as it was."""
-    wanted = 0.75
-
-    def violated(batches: list[Array]) -> bool:
-        first = batch_factor(batches[0], wanted, int(c.ddof))
-        if np.ptp(batches[0]) == 0.0:
-            return bool(first[0] != 1.0)
-        after = float((first * batches[0]).std(ddof=int(c.measured)))
-        varied = [batch for batch in batches if np.ptp(batch) > 0.0]
-        stds = np.array([batch.std(ddof=int(c.measured)) for batch in varied])
-        average = float(average_factor(batches, wanted, int(c.ddof))[0])
-        claimed = wanted / float((stds**c.mean_power).mean() ** (1.0 / c.mean_power))
-        low = average * stds.mean() < wanted * (1.0 - ROUNDING)
-        return apart(wanted, after) or apart(claimed, average) or low
-
-    def words(batches: list[Array]) -> str:
-        return f"batches {[batch[:, 0].tolist() for batch in batches]}"
-
-    return search("Std of scaled means, and the average factor", _batches(), violated, words, 200)
-
-
-S7 = stated(
-    "S7",
-    Formulas(ddof=1.0, measured=1.0, mean_power=-1.0),
-    {"ddof": 0.0, "measured": 0.0, "mean_power": 1.0},
-    (_s7_symbolic, _s7_sampled, _s7_search),
+_BATCH = st.lists(st.integers(-16, 16), min_size=2, max_size=6).map(
+    lambda values: np.asarray(values, dtype=float)[:, None] / 8.0
 )
+
+
+@S7.search(
+    st.lists(_BATCH, min_size=1, max_size=4),
+    lambda batches: f"batches {[batch[:, 0].tolist() for batch in batches]}",
+    200,
+)
+def _(c: Formulas, batches: list[Array]) -> bool:
+    """Std of scaled means, and the average factor, in the code that trains"""
+    wanted, first = 0.75, batch_factor(batches[0], 0.75, int(c.ddof))
+    if np.ptp(batches[0]) == 0.0:  # a batch without spread leaves f as it was
+        return bool(first[0] != 1.0)
+    after = float((first * batches[0]).std(ddof=int(c.measured)))
+    varied = [batch for batch in batches if np.ptp(batch) > 0.0]
+    stds = np.array([batch.std(ddof=int(c.measured)) for batch in varied])
+    average = float(average_factor(batches, wanted, int(c.ddof))[0])
+    claimed = wanted / float((stds**c.mean_power).mean() ** (1.0 / c.mean_power))
+    low = average * stds.mean() < wanted * (1.0 - ROUNDING)
+    return apart(wanted, after) or apart(claimed, average) or bool(low)
+
 
 STATEMENTS = (S2, S3, S4, S5A, S5, S6, S7)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from companion.claims import groups as benchmarks
@@ -24,7 +23,7 @@ from companion.claims.rules import Checks, decides, time_ratio
 from companion.claims.table import Runs, differences, frame, only, values
 from companion.claims.verdicts import Interval, side
 from companion.numbers import number, spread
-from companion.show.figures import COLOURS
+from companion.show.figures import COLOURS, canvas
 from posterior_collapse import methods
 
 Groups = Mapping[str, Runs]  # title -> method -> its results
@@ -32,33 +31,18 @@ Groups = Mapping[str, Runs]  # title -> method -> its results
 _HEADS = ("factor_mean", "factor_largest", "own_factors", "batch_std")
 
 
-class Measure(NamedTuple):
-    """One way to measure a Scale-VAE: names of its metrics."""
-
-    title: str
-    valid: str
-    kl: str
-    loss: str
-    nll: str
-
-
-MEASURES = (
-    Measure(
-        "as printed: weights from q and N(0, I), decoded at q̂",
+# One way to measure a Scale-VAE -> whether it is a bound; its KL, loss and NLL.
+MEASURES = {
+    "as printed: weights from q and N(0, I), decoded at q̂": (
         "no bound",
-        "scaled_trained_kl",
-        "scaled_trained_loss",
-        "scaled_printed_nll",
+        ("scaled_trained_kl", "scaled_trained_loss", "scaled_printed_nll"),
     ),
-    Measure("all from q̂, prior N(0, f²)", "valid", "kl", "elbo_loss", "nll"),
-    Measure(
-        "all from q̂, prior N(0, I)",
+    "all from q̂, prior N(0, f²)": ("valid", ("kl", "elbo_loss", "nll")),
+    "all from q̂, prior N(0, I)": (
         "valid",
-        "scaled_unit_kl",
-        "scaled_unit_elbo_loss",
-        "scaled_unit_nll",
+        ("scaled_unit_kl", "scaled_unit_elbo_loss", "scaled_unit_nll"),
     ),
-)
+}
 
 
 # --- one model, three measures --------------------------------------------------------------------
@@ -72,19 +56,12 @@ def measures(groups: Groups, method: str = benchmarks.SCALE) -> pd.DataFrame:
     rows = []
     for title, runs in groups.items():
         data = frame(only(runs, (method, benchmarks.ANNEAL)))
-        for way in MEASURES if runs.get(method) else ():
-            less = differences(data, method, benchmarks.ANNEAL, way.nll, "nll")
-            rows.append(
-                {
-                    "data": title,
-                    "measure": way.title,
-                    "bound": way.valid,
-                    "KL": spread(values(data, method, way.kl), 2),
-                    "loss": spread(values(data, method, way.loss), 2),
-                    "NLL": spread(values(data, method, way.nll), 2),
-                    "NLL less annealed VAE’s": spread(less, 2),
-                }
-            )
+        for way, (bound, names) in MEASURES.items() if runs.get(method) else ():
+            less = differences(data, method, benchmarks.ANNEAL, names[-1], "nll")
+            cells = [spread(values(data, method, name), 2) for name in names]
+            row = {"data": title, "measure": way, "bound": bound}
+            row |= dict(zip(("KL", "loss", "NLL"), cells, strict=True))
+            rows.append(row | {"NLL less annealed VAE’s": spread(less, 2)})
     return pd.DataFrame(rows)
 
 
@@ -148,16 +125,10 @@ def switch(history: pd.DataFrame) -> Switch | None:
     if own.all() or not own[0]:
         return None
     last_own, last = history.iloc[int(np.argmin(own)) - 1], history.iloc[-1]
-    return Switch(
-        int(last_own["iteration"]),
-        float(last_own["factor_mean"]),
-        float(last_own["factor_largest"]),
-        float(last_own["valid_mutual_information"]),
-        float(last["factor_mean"]),
-        float(last["factor_largest"]),
-        float(last["batch_std"]),
-        float(last["valid_mutual_information"]),
-    )
+    end = "valid_mutual_information"
+    first = (float(last_own[name]) for name in (*_HEADS[:2], end))
+    final = (float(last[name]) for name in (*_HEADS[:2], "batch_std", end))
+    return Switch(int(last_own["iteration"]), *first, *final)
 
 
 def switch_table(groups: Groups, wanted: Sequence[str] = (benchmarks.SCALE,)) -> pd.DataFrame:
@@ -187,24 +158,16 @@ def switch_table(groups: Groups, wanted: Sequence[str] = (benchmarks.SCALE,)) ->
     return pd.DataFrame(rows)
 
 
-class _Line(NamedTuple):
-    """A column of the history over updates."""
-
-    column: str
-    colour: str
-    style: str
-    label: str
-
-
-_PANELS: dict[str, tuple[_Line, ...]] = {
+_Lines = Sequence[tuple[str, str, str, str]]  # column of the history, colour, line, label
+_PANELS: dict[str, _Lines] = {
     "scale-up factor f": (
-        _Line("factor_mean", COLOURS["vae"], "-", "mean over dimensions"),
-        _Line("factor_largest", COLOURS["lagging"], "--", "largest"),
+        ("factor_mean", "vae", "-", "mean over dimensions"),
+        ("factor_largest", "lagging", "--", "largest"),
     ),
-    "spread of f μ\nwithin batches": (_Line("batch_std", COLOURS["aggregate"], "-", "training"),),
+    "spread of f μ\nwithin batches": (("batch_std", "aggregate", "-", "training"),),
     "nats": (
-        _Line("valid_mutual_information", COLOURS["mi"], "-", "MI of what is decoded"),
-        _Line("valid_kl", COLOURS["kl"], "--", "KL that is trained"),
+        ("valid_mutual_information", "mi", "-", "MI of what is decoded"),
+        ("valid_kl", "kl", "--", "KL that is trained"),
     ),
 }
 
@@ -214,21 +177,14 @@ def course(results: Sequence[Result]) -> list[pd.DataFrame]:
     return [r.history for r in results if recorded(r)]
 
 
-def _panel(axes: Axes, histories: Sequence[pd.DataFrame], lines: Sequence[_Line]) -> None:
-    for line in lines:
+def _panel(axes: Axes, histories: Sequence[pd.DataFrame], lines: _Lines) -> None:
+    for column, colour, style, label in lines:
         for place, history in enumerate(histories):
-            axes.plot(
-                history["iteration"],
-                history[line.column],
-                line.style,
-                color=line.colour,
-                linewidth=1.2,
-                alpha=0.8,
-                label=line.label if place == 0 else None,
-            )
+            look: dict[str, Any] = {"color": COLOURS[colour], "linewidth": 1.2, "alpha": 0.8}
+            name = None if place else label
+            axes.plot(history["iteration"], history[column], style, label=name, **look)
     for history in histories:
-        turn = switch(history)
-        if turn is not None:
+        if (turn := switch(history)) is not None:
             axes.axvline(turn.update, color=COLOURS["guide"], linestyle=":", linewidth=1)
     axes.legend(fontsize=7)
 
@@ -243,9 +199,8 @@ def course_figure(groups: Groups, method: str = benchmarks.SCALE) -> Figure | No
     shown = {title: histories for title, histories in shown.items() if histories}
     if not shown:
         return None
-    figure = Figure(figsize=(4.4 * len(shown) + 0.4, 6.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(len(_PANELS), len(shown), squeeze=False, sharex="col", sharey="row")
+    sides: dict[str, Any] = {"sharex": "col", "sharey": "row", "squeeze": False}
+    figure, grid = canvas(4.4 * len(shown) + 0.4, 6.2, len(shown), len(_PANELS), **sides)
     for column, (title, histories) in enumerate(shown.items()):
         grid[0][column].set_title(title, fontsize=9)
         for row, (name, lines) in enumerate(_PANELS.items()):
@@ -316,15 +271,13 @@ def _own(data: pd.DataFrame) -> list[str]:
     codes, information, paid = of("n_sentences"), of("mutual_information"), of("scaled_trained_kl")
     shares = (50.0 * of("scaled_mean_squares") / paid).dropna()
     cap = f" of at most {number(math.log(codes.min()), 1)}" if len(codes) else ""
+    units, largest = of("active_units"), of("scaled_largest_factor")
     sentences = (
         (information, f"MI is {spread(information, 2)} nats{cap}"),
-        (of("active_units"), f"{spread(of('active_units'), 1)} units are active"),
+        (units, f"{spread(units, 1)} units are active"),
         (paid, f"the KL that is trained is {spread(paid, 2)} nats"),
         (shares, f"of which {spread(shares, 0)} percent are the means’ ½ Σ μ²"),
-        (
-            of("scaled_largest_factor"),
-            f"the largest factor is {spread(of('scaled_largest_factor'), 1)}",
-        ),
+        (largest, f"the largest factor is {spread(largest, 1)}"),
     )
     return [sentence for known, sentence in sentences if len(known)]
 

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from companion.claims.mixtures import MEAN, SD, Array, log_normal, parts
+from companion.claims.formulas import MEAN, SD, Array, log_normal, parts
 from companion.numbers import number
 from companion.scale.statements import example, gap, scaled_mpd, unit_gap
 from companion.scale.statements_dynamics import balance, path, train_linear
@@ -48,7 +48,7 @@ def gap_frames(variances: Sequence[float] = (0.01, 0.1, 0.25, 0.5, 0.75, 1.0, 1.
 
 
 EXAMPLES = {
-    "smallest found": (0.5, 0.5, 0.25, 0.25, 2.0),  # by the search of S6
+    "smallest": (0.5, 0.5, 0.25, 0.25, 2.0),  # by the search of S6
     "larger factor": (2.0, 0.5, 0.5, 0.2, 4.0),
 }
 
@@ -186,8 +186,8 @@ def _return_panel(axes: Axes, des_std: float, epochs: int) -> None:
         by_map = np.array(path(start * fixed.factor, fixed, epochs))
         trained = train_linear(start * fixed.factor, *LINEAR, des_std, epochs + 1).factors
         axes.plot(by_map / fixed.factor, "--", color=colour, linewidth=1)
-        shown, label = np.array(trained) / fixed.factor, f"from {start:g} f*"
-        axes.plot(shown, "o-", color=colour, markersize=4, label=label)
+        ratios, label = np.array(trained) / fixed.factor, f"from {start:g} f*"
+        axes.plot(ratios, "o-", color=colour, markersize=4, label=label)
     axes.axhline(1.0, color=COLOURS["guide"], linewidth=0.8)
     axes.set(yscale="log", xlabel="epoch with a shared factor", ylabel="f / f*")
     axes.set_yticks([0.5, 1, 2, 4], ["½", "1", "2", "4"])

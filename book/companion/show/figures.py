@@ -7,31 +7,16 @@ differs in marker or line style as well.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from numpy.typing import NDArray
-
-__all__ = [
-    "COLOURS",
-    "Panel",
-    "bias_figure",
-    "decomposition_figure",
-    "gap_figure",
-    "information_figure",
-    "map_figure",
-    "mean_space_figure",
-    "cost_figure",
-    "heat_figure",
-    "plane_figure",
-    "png",
-    "trajectory_figure",
-]
 
 COLOURS = {
     "vae": "#0072B2",
@@ -47,8 +32,7 @@ _MARKERS = {"vae": "o", "lagging": "^"}
 _LABELS = {"vae": "basic", "lagging": "aggressive"}
 
 
-@dataclass(frozen=True)
-class Panel:
+class Panel(NamedTuple):
     """One posterior mean space: B points, and what is written above them."""
 
     title: str
@@ -57,10 +41,27 @@ class Panel:
     inference_mean: NDArray[np.floating]  # (B,), of q(z|x)
 
 
-def _figure(columns: int, rows: int, width: float = 2.5, height: float = 2.5) -> Figure:
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+def canvas(
+    width: float, height: float, columns: int = 1, rows: int = 1, **options: Any
+) -> tuple[Any, Any]:
+    """An empty figure, inches, and its axes: one, or an array; options as for ``subplots``."""
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def row(panels: int, width: float, height: float, **options: Any) -> tuple[Any, Any]:
+    """As :func:`canvas`: panels of this size side by side, and an array of their axes."""
+    figure, grid = canvas(width * panels, height, panels, squeeze=False, **options)
+    return figure, grid[0]
+
+
+def legend(figure: Figure, columns: int, size: int = 8) -> None:
+    """One legend below all panels, a line a label; labels with an underscore are matplotlib's."""
+    lines = {str(line.get_label()): line for axes in figure.axes for line in axes.lines}
+    known = {name: line for name, line in lines.items() if not name.startswith("_")}
+    look: dict[str, Any] = {"ncols": columns, "fontsize": size}
+    figure.legend(known.values(), known, loc="outside lower center", **look)
 
 
 def png(figure: Figure, dpi: int = 110) -> bytes:
@@ -78,19 +79,6 @@ def _space(axes: Axes, limit: float) -> None:
     axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
 
 
-def _scatter(axes: Axes, panel: Panel) -> None:
-    axes.scatter(
-        panel.model_mean,
-        panel.inference_mean,
-        s=7,
-        alpha=0.45,
-        linewidths=0,
-        color=COLOURS.get(panel.method, COLOURS["accent"]),
-        marker=_MARKERS.get(panel.method, "s"),
-    )
-    axes.set_title(panel.title, fontsize=9)
-
-
 def mean_space_figure(rows: Sequence[Sequence[Panel]], limit: float = 3.0) -> Figure:
     """Rows of posterior mean spaces on common axes (He et al. 2019, figures 2 and 6).
 
@@ -100,19 +88,17 @@ def mean_space_figure(rows: Sequence[Sequence[Panel]], limit: float = 3.0) -> Fi
         rows: one a method; panels in the order of training.
         limit: the axes run from -limit to limit.
     """
-    figure = _figure(max(len(row) for row in rows), len(rows))
-    grid = figure.subplots(len(rows), max(len(row) for row in rows), squeeze=False)
-    for line, row in zip(grid, rows, strict=True):
-        for axes, panel in zip(line, row, strict=False):
+    columns = max(len(row) for row in rows)
+    figure, grid = canvas(2.5 * columns, 2.5 * len(rows), columns, len(rows), squeeze=False)
+    for line, panels in zip(grid, rows, strict=True):
+        for axes, panel in zip(line, panels, strict=False):
             _space(axes, limit)
-            inside = Panel(
-                panel.title,
-                panel.method,
-                np.clip(panel.model_mean, -limit, limit),
-                np.clip(panel.inference_mean, -limit, limit),
-            )
-            _scatter(axes, inside)
-        for axes in line[len(row) :]:
+            inside = (np.clip(means, -limit, limit) for means in panel[2:])
+            colour = COLOURS.get(panel.method, COLOURS["accent"])
+            marker = _MARKERS.get(panel.method, "s")
+            axes.scatter(*inside, s=7, alpha=0.45, linewidths=0, color=colour, marker=marker)
+            axes.set_title(panel.title, fontsize=9)
+        for axes in line[len(panels) :]:
             axes.set_axis_off()
         line[0].set_ylabel("mean of q(z|x)")
     for axes in grid[-1]:
@@ -122,22 +108,12 @@ def mean_space_figure(rows: Sequence[Sequence[Panel]], limit: float = 3.0) -> Fi
 
 def map_figure(panels: Sequence[Panel], limit: float = 3.0) -> Figure:
     """Where the four states of collapse lie in the posterior mean space (figure 1b)."""
-    figure = _figure(1, 1, 4.6, 4.6)
-    axes = figure.subplots()
+    figure, axes = canvas(4.6, 4.6)
     _space(axes, limit)
-    names = ["sky", "accent", "mi", "aggregate"]
-    markers = ["o", "^", "s", "D"]
-    for panel, colour, marker in zip(panels, names, markers, strict=True):
-        axes.scatter(
-            panel.model_mean,
-            panel.inference_mean,
-            s=14,
-            alpha=0.6,
-            linewidths=0,
-            color=COLOURS[colour],
-            marker=marker,
-            label=panel.title,
-        )
+    looks = (("sky", "o"), ("accent", "^"), ("mi", "s"), ("aggregate", "D"))
+    for panel, (colour, marker) in zip(panels, looks, strict=True):
+        look = {"color": COLOURS[colour], "marker": marker, "label": panel.title}
+        axes.scatter(*panel[2:], s=14, alpha=0.6, linewidths=0, **look)
     axes.legend(loc="upper left", fontsize=8)
     axes.set(xlabel="mean of the model posterior p(z|x)", ylabel="mean of q(z|x)")
     return figure
@@ -157,8 +133,8 @@ def trajectory_figure(
         inner: (K,), whether the moment follows an inner loop of encoder updates.
         titles: P of them.
     """
-    figure = _figure(len(titles), 1, 3.0, 3.0)
-    for column, axes in enumerate(figure.subplots(1, len(titles), squeeze=False)[0]):
+    figure, grid = row(len(titles), 3.0, 3.0)
+    for column, axes in enumerate(grid):
         x, y = model_mean[:, column], inference_mean[:, column]
         limit = 1.1 * max(*(float(np.nan_to_num(np.abs(means)).max()) for means in (x, y)), 1e-3)
         _space(axes, limit)
@@ -169,11 +145,19 @@ def trajectory_figure(
         axes.plot(x[-1], y[-1], "*", color="black", markersize=9)
         axes.set_title(titles[column], fontsize=9)
         axes.set_xlabel("mean of p(z|x)")
-    figure.axes[0].set_ylabel("mean of q(z|x)")
-    figure.axes[0].plot([], [], color=COLOURS["lagging"], label="inner loop (encoder)")
-    figure.axes[0].plot([], [], color=COLOURS["vae"], label="outer step")
-    figure.axes[0].legend(fontsize=7, loc="upper left")
+    grid[0].set_ylabel("mean of q(z|x)")
+    for name, words in (("lagging", "inner loop (encoder)"), ("vae", "outer step")):
+        grid[0].plot([], [], color=COLOURS[name], label=words)
+    grid[0].legend(fontsize=7, loc="upper left")
     return figure
+
+
+# Part of the KL -> colour, line, and its values by epoch.
+_PARTS: dict[str, tuple[str, str, Callable[[pd.DataFrame], pd.Series]]] = {
+    "KL": ("kl", "-", lambda h: h["valid_kl"]),
+    "MI": ("mi", "--", lambda h: h["valid_mutual_information"]),
+    "KL(q(z)||p)": ("aggregate", ":", lambda h: h["valid_kl"] - h["valid_mutual_information"]),
+}
 
 
 def decomposition_figure(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
@@ -182,28 +166,12 @@ def decomposition_figure(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Fig
     Args:
         histories: method -> histories of its seeds, with the columns of a run's history.
     """
-    figure = _figure(len(histories), 1, 4.2, 3.0)
-    lines = {
-        "KL": ("kl", "-", lambda h: h["valid_kl"]),
-        "MI": ("mi", "--", lambda h: h["valid_mutual_information"]),
-        "KL(q(z)||p)": (
-            "aggregate",
-            ":",
-            lambda h: h["valid_kl"] - h["valid_mutual_information"],
-        ),
-    }
-    grid = figure.subplots(1, len(histories), squeeze=False, sharey=True)[0]
+    figure, grid = row(len(histories), 4.2, 3.0, sharey=True)
     for axes, (method, runs) in zip(grid, histories.items(), strict=True):
-        for label, (colour, style, value) in lines.items():
+        for name, (colour, style, value) in _PARTS.items():
             for number, history in enumerate(runs):
-                axes.plot(
-                    history["epoch"],
-                    value(history),
-                    style,
-                    color=COLOURS[colour],
-                    alpha=0.75,
-                    label=label if number == 0 else None,
-                )
+                label, look = None if number else name, {"color": COLOURS[colour], "alpha": 0.75}
+                axes.plot(history["epoch"], value(history), style, label=label, **look)
         axes.set(title=_LABELS.get(method, method), xlabel="epoch")
         axes.legend(fontsize=8)
     grid[0].set_ylabel("nats per sentence")
@@ -224,14 +192,14 @@ def gap_figure(
         approximate: (G, P), density of the approximate posterior.
         titles: P of them.
     """
-    figure = _figure(len(titles), 1, 3.2, 2.6)
-    for column, axes in enumerate(figure.subplots(1, len(titles), squeeze=False)[0]):
+    figure, grid = row(len(titles), 3.2, 2.6)
+    for column, axes in enumerate(grid):
         axes.plot(z, model[:, column], color=COLOURS["vae"], label="p(z|x), grid")
         axes.plot(z, approximate[:, column], "--", color=COLOURS["lagging"], label="q(z|x)")
         axes.set_title(titles[column], fontsize=9)
         axes.set_xlabel("z")
-    figure.axes[0].set_ylabel("density")
-    figure.axes[0].legend(fontsize=7)
+    grid[0].set_ylabel("density")
+    grid[0].legend(fontsize=7)
     return figure
 
 
@@ -249,11 +217,9 @@ def bias_figure(
         error: (len(sizes),), standard errors.
         exact: the value with all points aggregated, nats.
     """
-    figure = _figure(1, 1, 5.2, 3.2)
-    axes = figure.subplots()
-    axes.errorbar(
-        sizes, estimate, 2 * error, marker="o", color=COLOURS["mi"], label="estimate, 2 std. errors"
-    )
+    figure, axes = canvas(5.2, 3.2)
+    look = {"marker": "o", "color": COLOURS["mi"], "label": "estimate, 2 std. errors"}
+    axes.errorbar(sizes, estimate, 2 * error, **look)
     axes.plot(sizes, np.log(sizes), ":", color=COLOURS["guide"], label="ceiling log S")
     axes.axhline(exact, linestyle="--", color=COLOURS["kl"], label="all points aggregated")
     axes.set(xscale="log", xlabel="points aggregated, S", ylabel="mutual information (nats)")
@@ -268,22 +234,20 @@ def information_figure(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figur
     Args:
         histories: method -> histories of its seeds.
     """
-    figure = _figure(1, 1, 5.2, 3.2)
-    axes = figure.subplots()
+    figure, axes = canvas(5.2, 3.2)
     for method, runs in histories.items():
+        colour = COLOURS.get(method, COLOURS["accent"])
         for number, history in enumerate(runs):
-            colour = COLOURS.get(method, COLOURS["accent"])
-            values = history["valid_mutual_information"]
-            label = _LABELS.get(method, method) if number == 0 else None
+            values, busy = history["valid_mutual_information"], history["aggressive"].astype(bool)
+            label = None if number else _LABELS.get(method, method)
             axes.plot(history["epoch"], values, color=colour, linewidth=1, alpha=0.7, label=label)
-            busy = history["aggressive"].astype(bool)
             axes.plot(history["epoch"][busy], values[busy], "o", color=colour, markersize=4)
     axes.set(xlabel="epoch", ylabel="mutual information (nats)")
     axes.legend(fontsize=8)
     return figure
 
 
-_CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _SHAPES = "o^svDPX*<>"
 
 
@@ -296,57 +260,53 @@ def plane_figure(
         groups: title -> (method, x, y) of every run.
         x, y: names of the axes, with units.
     """
-    figure = _figure(len(groups), 1, 4.6, 3.8)
-    names = list(dict.fromkeys(name for points in groups.values() for name, _, _ in points))
-    grid = figure.subplots(1, len(groups), squeeze=False)[0]
+    figure, grid = row(len(groups), 4.6, 3.8)
+    places: dict[str, int] = {}
+    for name in (name for points in groups.values() for name, _, _ in points):
+        places.setdefault(name, len(places))
     for axes, (title, points) in zip(grid, groups.items(), strict=True):
         for name in dict.fromkeys(name for name, _, _ in points):
-            place = names.index(name)
             own = [(a, b) for method, a, b in points if method == name]
-            axes.plot(
-                *zip(*own, strict=True),
-                _SHAPES[place % len(_SHAPES)],
-                color=_CYCLE[place % len(_CYCLE)],
-                markersize=6,
-                alpha=0.8,
-                label=name,
-            )
+            shape, colour = _SHAPES[places[name] % len(_SHAPES)], CYCLE[places[name] % len(CYCLE)]
+            look = {"color": colour, "markersize": 6, "alpha": 0.8, "label": name}
+            axes.plot(*zip(*own, strict=True), shape, **look)
         axes.set(title=title, xlabel=x)
     grid[0].set_ylabel(y)
-    handles = {h.get_label(): h for axes in grid for h in axes.lines}
-    figure.legend(
-        [handles[name] for name in names],
-        names,
-        loc="outside lower center",
-        ncols=2 if len(groups) == 1 else 3,
-        fontsize=7,
-    )
+    legend(figure, 2 if len(groups) == 1 else 3, 7)
     return figure
 
 
-def heat_figure(
-    rows: Sequence[float],
-    columns: Sequence[float],
+def heat(
+    axes: Axes,
+    rows: Sequence[str],
+    columns: Sequence[str],
     values: NDArray[np.floating],
-    names: tuple[str, str, str],
-) -> Figure:
-    """A sweep over two parameters; the number stands in each cell, lighter is lower.
-
-    Args:
-        rows, columns: values of the parameters.
-        values: (rows, columns); nan is left empty.
-        names: of the row parameter, the column parameter and the values, with units.
-    """
-    figure = _figure(1, 1, 1.4 + 1.1 * len(columns), 1.2 + 0.75 * len(rows))
-    axes = figure.subplots()
-    image = axes.imshow(values, cmap="cividis_r", aspect="auto")
-    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    low: float | None = None,
+    high: float | None = None,
+) -> AxesImage:
+    """A number in each cell, darker where it is higher; nan is left empty."""
+    image = axes.imshow(values, cmap="cividis_r", aspect="auto", vmin=low, vmax=high)
+    middle = sum(image.get_clim()) / 2
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             colour = "white" if value > middle else "black"
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
-    axes.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
+            text = f"{round(float(value), 2) + 0.0:.2f}"  # no minus before 0.00
+            axes.text(column, row, text, ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    return image
+
+
+def heat_figure(values: pd.DataFrame, names: tuple[str, str, str]) -> Figure:
+    """A sweep over two parameters; the number stands in each cell, lighter is lower.
+
+    Args:
+        values: a row a value of the first parameter, a column a value of the second.
+        names: of the row parameter, the column parameter and the values, with units.
+    """
+    rows, columns = ([f"{value:g}" for value in axis] for axis in (values.index, values.columns))
+    figure, axes = canvas(1.4 + 1.1 * len(columns), 1.2 + 0.75 * len(rows))
+    image = heat(axes, rows, columns, values.to_numpy(dtype=float))
     axes.set(ylabel=names[0], xlabel=names[1])
     figure.colorbar(image, label=names[2])
     return figure
@@ -354,8 +314,7 @@ def heat_figure(
 
 def cost_figure(ratios: Mapping[str, Sequence[float]]) -> Figure:
     """Training time over the VAE's, one bar a method, on a logarithmic axis."""
-    figure = _figure(1, 1, 6.5, 0.6 + 0.26 * len(ratios))
-    axes = figure.subplots()
+    figure, axes = canvas(6.5, 0.6 + 0.26 * len(ratios))
     means = {name: float(np.mean(values)) for name, values in ratios.items()}
     order = sorted(means, key=lambda name: -means[name])
     axes.barh(order, [means[name] for name in order], color=COLOURS["sky"], edgecolor="black")

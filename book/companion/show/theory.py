@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from IPython.display import HTML
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from companion.claims.statements import Evidence, Examination, Standing
 from companion.numbers import number
+from companion.show.figures import canvas
 
 __all__ = ["Frames", "canvas", "statement", "summary"]
 
@@ -23,20 +23,13 @@ class Frames(NamedTuple):
     labels: list[str]
 
 
-def canvas(width: float, height: float, columns: int = 1, sharey: bool = False) -> tuple[Any, Any]:
-    """An empty figure, and its axes: one, or an array of as many as there are columns; inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, columns, sharey=sharey)
-
-
 def _row(evidence: Evidence, form: str) -> str:
     outcome = "holds" if evidence.holds else "fails"
     example = f"<br>{html.escape(evidence.counterexample)}" if evidence.counterexample else ""
     return (
         f"<tr><th scope='row'>{evidence.way.value}{form}</th>"
         f"<td class='pc-text'>{html.escape(evidence.compared)}</td>"
-        f"<td class='pc-text'>{html.escape(evidence.found)}{example}</td>"
+        f"<td class='pc-text'>{html.escape(evidence.result)}{example}</td>"
         f"<td>{evidence.trials:,}</td>"
         f"<td class='pc-{outcome}'>{outcome}</td></tr>"
     )

@@ -17,21 +17,6 @@ from torch import Tensor
 from posterior_collapse.datasets.registry import Card, Sizes
 from posterior_collapse.errors import BadInput, whole
 
-__all__ = [
-    "BOS",
-    "EOS",
-    "PAD",
-    "UNK",
-    "Split",
-    "TextDataset",
-    "Vocabulary",
-    "check_batch_size",
-    "check_sizes",
-    "digest_of",
-    "equal_length_batches",
-    "equal_length_rows",
-]
-
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 MARKS = ("<pad>", "<bos>", "<eos>", "<unk>")
 

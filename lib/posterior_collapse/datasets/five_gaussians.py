@@ -24,8 +24,6 @@ from posterior_collapse.datasets import synthetic
 from posterior_collapse.datasets.arrays import TextDataset, Vocabulary, check_sizes
 from posterior_collapse.datasets.registry import Sizes, find
 
-__all__ = ["CENTRES", "SPREAD", "build", "draw_latents", "latents"]
-
 NAME = "five-gaussians"
 SEED = 2021  # the year of the paper; the authors' own draw is not available
 CENTRES = ((0.0, 0.0), (-2.0, -2.0), (-2.0, 2.0), (2.0, -2.0), (2.0, 2.0))

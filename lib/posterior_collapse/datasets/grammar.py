@@ -42,20 +42,6 @@ from posterior_collapse.datasets.arrays import BOS, EOS, PAD, Split, TextDataset
 from posterior_collapse.datasets.registry import find
 from posterior_collapse.errors import BadInput
 
-__all__ = [
-    "SENTIMENTS",
-    "TOPICS",
-    "Grammar",
-    "english",
-    "english_short",
-    "information",
-    "label_columns",
-    "log_joint",
-    "log_labels",
-    "log_probability",
-    "sample",
-]
-
 NAME = "grammar"
 SHORT = "grammar-short"
 SEED = 12  # any fixed number; the digest in the registry belongs to it

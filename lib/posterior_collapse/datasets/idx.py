@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from posterior_collapse.datasets.registry import DataMissing
 from posterior_collapse.errors import BadInput
 
-__all__ = ["read_idx"]
-
 _UNSIGNED_BYTES = 0x08
 _MOST_BYTES = 1 << 28  # of one array; a header that asks for more is refused before it is read
 

@@ -13,8 +13,6 @@ from posterior_collapse.datasets.images import ImageDataset, ImageSplit
 from posterior_collapse.datasets.registry import CARDS
 from posterior_collapse.errors import BadInput
 
-__all__ = ["LABELLED_SIZES", "labelled_subsets"]
-
 LABELLED_SIZES = (100, 500, 1_000, 2_000, 10_000)  # DU-VAE, table 2; Scale-VAE, table 4
 SEED = 2019  # of the permutation that cuts subsets from a training split
 

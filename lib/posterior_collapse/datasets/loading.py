@@ -10,8 +10,6 @@ from posterior_collapse.datasets.images import ImageDataset, ImageSplit
 from posterior_collapse.datasets.registry import CARDS, Card, Sizes, data_folder, find
 from posterior_collapse.errors import BadInput
 
-__all__ = ["available", "batches", "card", "load", "names"]
-
 
 def names() -> tuple[str, ...]:
     """Every name that ``load`` takes."""

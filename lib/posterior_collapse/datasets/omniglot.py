@@ -20,8 +20,6 @@ from posterior_collapse.datasets.registry import Card, DataMissing
 from posterior_collapse.datasets.text import locate, read_lines
 from posterior_collapse.errors import BadInput
 
-__all__ = ["NAME", "build"]
-
 NAME = "omniglot"
 _SIDE = 28
 _TRAINING_DRAWERS = 15  # of 20 who wrote every character (Shen et al. 2021, section 4.3)

@@ -15,8 +15,6 @@ from posterior_collapse.datasets.arrays import Split
 from posterior_collapse.datasets.images import ImageSplit
 from posterior_collapse.errors import BadInput
 
-__all__ = ["Partition", "partition_rows"]
-
 
 class Partition(enum.StrEnum):
     """Ways to cut a training split (Song et al. 2024, latent space property)."""

@@ -18,8 +18,6 @@ from typing import NamedTuple
 from posterior_collapse.errors import BadInput, nearest
 from posterior_collapse.places import named_path
 
-__all__ = ["CARDS", "DATA_VARIABLE", "Card", "DataMissing", "Sizes", "data_folder"]
-
 DATA_VARIABLE = "POSTERIOR_COLLAPSE_DATA"
 
 

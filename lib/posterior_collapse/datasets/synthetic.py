@@ -38,17 +38,6 @@ from posterior_collapse.datasets.arrays import (
 )
 from posterior_collapse.datasets.registry import Card, Sizes, find
 
-__all__ = [
-    "CENTRES",
-    "Oracle",
-    "as_split",
-    "draw_latents",
-    "draw_oracle",
-    "latents",
-    "log_likelihood",
-    "sample",
-]
-
 NAME = "lagging-synthetic"
 SEED = 2019  # the year of the paper; the authors' own draw is not available
 VOCABULARY = 1000

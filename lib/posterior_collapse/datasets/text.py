@@ -59,8 +59,6 @@ from posterior_collapse.datasets.registry import (
 )
 from posterior_collapse.errors import BadInput, whole
 
-__all__ = ["SOURCES", "build", "labelled", "locate", "read_lines", "read_vocabulary", "read_words"]
-
 SEED = 2019  # of the permutation that makes the splits
 MARKS = ("<pad>", "<bos>", "<eos>", "_UNK")  # the first four lines of a numbered vocabulary
 LIST_MARKS = ("<pad>", "<s>", "</s>", "<unk>")  # those of a plain list of words

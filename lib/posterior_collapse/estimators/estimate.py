@@ -12,8 +12,6 @@ from torch.distributions import Distribution
 from posterior_collapse.errors import BadInput
 from posterior_collapse.objectives import Model
 
-__all__ = ["Estimate", "posteriors", "require_generator", "require_model"]
-
 
 class Estimate(NamedTuple):
     """A Monte Carlo estimate.

@@ -33,8 +33,6 @@ from posterior_collapse.objectives import Model
 from posterior_collapse.posteriors import Flowed, gaussian_code
 from posterior_collapse.priors import UnitNormal
 
-__all__ = ["Evaluated", "Evaluation", "evaluate", "evaluate_each"]
-
 
 class Evaluation(NamedTuple):
     """What a model reaches on a set of examples; plain numbers, nats per example.

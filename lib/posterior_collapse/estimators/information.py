@@ -13,8 +13,6 @@ from posterior_collapse import gaussian
 from posterior_collapse.errors import BadInput, whole
 from posterior_collapse.estimators.estimate import Estimate, require_generator
 
-__all__ = ["aggregate_kl", "mutual_information"]
-
 # Densities log q_j(z) held at once: 2 MB in float64, which stays in the cache.
 _DENSITIES_PER_CHUNK = 2**18
 
@@ -91,6 +89,29 @@ def aggregate_kl(
     wide_mean, wide_logvar = _wide_pair(mean, logvar, generator)
     parts = [_point_averages(wide_mean, wide_logvar, num_samples, generator, log_ratio)]
     return _stratified(parts, num_samples, len(mean), mean)
+
+
+def information_per_point(
+    mean: Tensor, logvar: Tensor, num_samples: int, generator: torch.Generator
+) -> Tensor:
+    """KL(q_i || q_agg) of every point, (N,) in float64, nats; its average is I(x; z).
+
+    The spread over points says how much the average would change with other points: it is the
+    influence function of I(x; z), so that std / sqrt(N) is its standard error to first order.
+
+    Args:
+        mean, logvar: (N, D).
+        num_samples: draws of z per point.
+        generator: source of the draws.
+
+    Raises:
+        BadInput: shapes, nan, infinity, a number out of range, or no generator.
+    """
+    num_samples = whole("num_samples", num_samples)
+    wide_mean, wide_logvar = _wide_pair(mean, logvar, generator)
+    return _point_averages(
+        wide_mean, wide_logvar, num_samples, generator, lambda z, own, mixture: own - mixture
+    ).average
 
 
 def _wide_pair(mean: Tensor, logvar: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

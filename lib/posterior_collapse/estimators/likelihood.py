@@ -23,19 +23,6 @@ from posterior_collapse.estimators.estimate import (
 from posterior_collapse.objectives import Model
 from posterior_collapse.posteriors import Delta, draw, gaussian_code
 
-__all__ = [
-    "SEQUENCES_PER_CALL",
-    "Pass",
-    "count_tokens",
-    "decode",
-    "evaluating",
-    "importance_weighted_nll",
-    "joined",
-    "kl_and_variance",
-    "mean_of",
-    "perplexity",
-]
-
 # Samples of z times examples that one call of log_likelihood decodes. It bounds memory whatever
 # the number of samples; bench/bench_iw_nll.py shows the rate for several values.
 SEQUENCES_PER_CALL = 1024

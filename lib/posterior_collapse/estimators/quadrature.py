@@ -1,4 +1,13 @@
-"""The true posterior of a scalar latent variable, by adaptive quadrature."""
+"""The true posterior of a scalar latent variable, by adaptive quadrature.
+
+Not found is what no node has an inkling of.
+In the first range, that is a bump narrower than a quarter of the first step, say, that lies
+under a flank of something broader.
+Elsewhere, log_joint is looked at where the distance from the best node of that range doubles:
+from an eighth of the range to 16 times it, and on as long as the density rises.
+A mode up to 20 times the range away is found by that if it is as wide as the one at that node,
+and one much narrower only by chance.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +29,6 @@ from posterior_collapse.estimators.windows import (
     kept_cells,
     rows_up_to,
 )
-
-__all__ = ["Moments", "posterior_moments_1d"]
 
 
 class Moments(NamedTuple):
@@ -71,14 +78,6 @@ def posterior_moments_1d(
     Long tails are summed in a variable in which a power of z decays exponentially: Student's t
     needs 420 nodes with 3.5 degrees of freedom, and is refused with 2, where it has no variance.
     Where log_joint is -inf beyond a bound, the bound is located and the sum ends there.
-
-    Not found is what no node has an inkling of.
-    In the first range, that is a bump narrower than a quarter of the first step, say, that lies
-    under a flank of something broader.
-    Elsewhere, log_joint is looked at where the distance from the best node of that range doubles:
-    from an eighth of the range to 16 times it, and on as long as the density rises.
-    A mode up to 20 times the range away is found by that if it is as wide as the one at that node,
-    and one much narrower only by chance.
 
     Args:
         log_joint: z (S, batch) -> log p(x_b, z_sb) of shape (S, batch), nats; -inf is allowed.

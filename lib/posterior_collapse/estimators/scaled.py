@@ -22,8 +22,6 @@ from posterior_collapse.objectives import Model
 from posterior_collapse.posteriors import ScaledNormal, batch_spread, draw
 from posterior_collapse.priors import UnitNormal
 
-__all__ = ["ScaleBalance", "ScaledEvaluation", "evaluate_scaled", "scale_balance"]
-
 
 class ScaledEvaluation(NamedTuple):
     """What Scale-VAE's two posteriors give, apart (nats per example; theory in the book).

@@ -17,8 +17,6 @@ from posterior_collapse.estimators.windows import (
     kept_cells,
 )
 
-__all__ = ["MARGINS", "Scale", "Task", "start"]
-
 MARGINS = (60.0, 16.0)  # nats by which the first two cuts are more careful than later ones
 _FIRST_CELLS = 40  # step 1 on [-20, 20]
 _MOST_CELLS = 256  # of the common grid: where it has to reach far, its steps grow

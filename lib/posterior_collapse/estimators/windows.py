@@ -11,18 +11,6 @@ from torch import Tensor
 
 from posterior_collapse.errors import BadInput, PosteriorCollapseError
 
-__all__ = [
-    "NODES_PER_CALL",
-    "Nodes",
-    "Window",
-    "cell_ranges",
-    "continued",
-    "cut",
-    "halved",
-    "kept_cells",
-    "rows_up_to",
-]
-
 # Nodes times points that one call of log_joint gets; bench/bench_posterior_grid.py.
 NODES_PER_CALL = 1024
 

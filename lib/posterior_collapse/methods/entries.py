@@ -25,18 +25,6 @@ from posterior_collapse.posteriors import Diagonal, Posterior
 from posterior_collapse.priors import Prior, StandardNormal
 from posterior_collapse.training import Joint, Training
 
-__all__ = [
-    "Entry",
-    "Method",
-    "describe",
-    "get",
-    "names",
-    "own_digests",
-    "parameters",
-    "register",
-    "title",
-]
-
 
 @dataclass(frozen=True)
 class Method:

@@ -15,8 +15,6 @@ from posterior_collapse.layers import starts_as_in_torch
 from posterior_collapse.posteriors import Posterior
 from posterior_collapse.priors import Prior
 
-__all__ = ["VAE", "Decoder", "Latent", "Network", "build_vae"]
-
 
 class Latent(enum.StrEnum):
     """How the decoder sees the latent variable: the one choice of a method that is no slot."""

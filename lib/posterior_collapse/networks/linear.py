@@ -17,8 +17,6 @@ from posterior_collapse.networks.base import VAE
 from posterior_collapse.posteriors import DiagonalNormal
 from posterior_collapse.priors import Prior
 
-__all__ = ["LinearDecoder", "LinearHead", "LinearOptimum", "linear_optimum", "linear_vae"]
-
 
 class LinearHead(nn.Module):
     """q(z|x) = N(V x + a, diag exp(l)), with one log-variance for all x, as the optimum has."""

@@ -18,8 +18,6 @@ from posterior_collapse.layers import (
 )
 from posterior_collapse.networks.base import Latent
 
-__all__ = ["MaskedConv", "PixelDecoder", "PixelNetwork"]
-
 _PIECE = 128  # images that are decoded at once where no gradient is asked for: they fit a cache
 
 
@@ -81,7 +79,10 @@ class ResNetEncoder(nn.Module):
         blocks = [_ResidualBlock(a, b) for a, b in zip((1, *maps), maps, strict=False)]
         left = -(-side // 2 ** len(maps))
         self.layers = nn.Sequential(
-            *blocks, nn.Conv2d(maps[-1], features, left, bias=False), _Norm(features), nn.ELU(inplace=True)
+            *blocks,
+            nn.Conv2d(maps[-1], features, left, bias=False),
+            _Norm(features),
+            nn.ELU(inplace=True),
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -23,17 +23,6 @@ from posterior_collapse.posteriors import Posterior
 from posterior_collapse.precision import Precision, available, lowered, products
 from posterior_collapse.priors import Prior
 
-__all__ = [
-    "TextDecoder",
-    "TextEncoder",
-    "TextNetwork",
-    "TextState",
-    "Way",
-    "text_vae",
-    "uniform_",
-    "word_losses",
-]
-
 # Logits held at once where no gradient is wanted: 1 MB in float32, a share of a core's own cache.
 _CACHED_LOGITS = 2**18
 

@@ -11,8 +11,6 @@ from torch.distributions import Distribution, Independent, Normal, constraints, 
 
 from posterior_collapse.errors import BadInput
 
-__all__ = ["Delta", "DiagonalNormal", "Flowed", "ScaledNormal", "draw", "gaussian_code"]
-
 _LOG_2PI = math.log(2.0 * math.pi)
 
 

@@ -16,8 +16,6 @@ from posterior_collapse.posteriors.distributions import DiagonalNormal, Flowed, 
 from posterior_collapse.posteriors.heads import PointMass, Posterior, SoftplusDiagonal
 from posterior_collapse.posteriors.scaled import Scaled
 
-__all__ = ["Flow", "FlowHead"]
-
 _GATE_BIAS = 2.0  # at first: a new block keeps most of z (Shen et al. 2021, code)
 
 

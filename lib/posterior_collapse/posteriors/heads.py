@@ -18,23 +18,6 @@ from posterior_collapse.errors import BadInput
 from posterior_collapse.layers import Progress, keeps_initial_values
 from posterior_collapse.posteriors.distributions import Delta, DiagonalNormal
 
-__all__ = [
-    "Constrained",
-    "ConstrainedHead",
-    "Diagonal",
-    "DiagonalHead",
-    "Isotropic",
-    "IsotropicHead",
-    "PointMass",
-    "PointMassHead",
-    "Posterior",
-    "SoftplusDiagonal",
-    "Spread",
-    "Untied",
-    "UntiedHead",
-    "log_variance",
-]
-
 
 class Posterior(Protocol):
     """What a method names in its posterior slot.

@@ -20,14 +20,6 @@ from posterior_collapse.layers import (
 from posterior_collapse.posteriors.distributions import DiagonalNormal
 from posterior_collapse.posteriors.heads import Spread, log_variance
 
-__all__ = [
-    "ALPHA",
-    "BatchNormed",
-    "BatchNormedHead",
-    "DiversityUncertainty",
-    "DiversityUncertaintyHead",
-]
-
 ALPHA = 1.0 / (2.0 * math.pi * math.e)  # the variance whose entropy is 0
 _EPS = 1e-5
 _MOMENTUM = 0.1

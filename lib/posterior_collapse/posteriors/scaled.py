@@ -14,21 +14,6 @@ from posterior_collapse.errors import BadInput, whole
 from posterior_collapse.layers import Progress
 from posterior_collapse.posteriors.distributions import ScaledNormal
 
-__all__ = [
-    "LARGEST_FACTOR",
-    "Average",
-    "FactorOfMeanSpread",
-    "MeanOfFactors",
-    "OwnEpochs",
-    "OwnGradient",
-    "OwnPhase",
-    "OwnThroughout",
-    "OwnUpdates",
-    "Scaled",
-    "ScaledHead",
-    "batch_spread",
-]
-
 _PAPERS_UPDATES = 3100  # about an epoch of its Yahoo, for which f_epo is 1
 
 LARGEST_FACTOR = 1e7  # means start with spreads of 1e-5 in small networks; f^2 must not overflow

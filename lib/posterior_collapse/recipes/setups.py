@@ -10,8 +10,6 @@ from posterior_collapse.datasets import Partition
 from posterior_collapse.networks import Network
 from posterior_collapse.training import Optimisation
 
-__all__ = ["Recipe", "Setup", "Wording", "varied"]
-
 
 @dataclass(frozen=True)
 class Wording:

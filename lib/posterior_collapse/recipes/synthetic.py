@@ -8,8 +8,6 @@ from posterior_collapse.networks import TextNetwork
 from posterior_collapse.recipes.setups import Setup, varied
 from posterior_collapse.training import Optimisation
 
-__all__ = ["five_gaussians", "offset", "synthetic"]
-
 # Updates at which the posterior mean space is recorded: dense where points move (the first
 # epoch), sparse later; they contain the stages of He et al. 2019, figure 2 (0, 200, 1000 or 2000,
 # and 10000).

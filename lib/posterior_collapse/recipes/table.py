@@ -9,8 +9,6 @@ from posterior_collapse.precision import Precision
 from posterior_collapse.recipes import images, synthetic, text
 from posterior_collapse.recipes.setups import Recipe, Wording
 
-__all__ = ["RECIPES"]
-
 _DU = "Shen et al. 2021, section 4.3; Song et al. 2024, latent space property"
 _SCALE = "Song et al. 2024, latent space property"
 _IGP_SENTENCES = "Zhang et al. 2021, section 4, on a sixth of the sentences"

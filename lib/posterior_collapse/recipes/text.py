@@ -9,20 +9,6 @@ from posterior_collapse.precision import Precision
 from posterior_collapse.recipes.setups import Setup, Wording, varied
 from posterior_collapse.training import Optimisation
 
-__all__ = [
-    "autogen",
-    "benchmark",
-    "by_sgd",
-    "embedded",
-    "from_narrow_values",
-    "generation",
-    "isotropic",
-    "large_yelp",
-    "of_grammar",
-    "sweep",
-    "unbounded",
-]
-
 _NEVER = 1e9  # a norm that no gradient is clipped at
 
 

@@ -13,8 +13,6 @@ from posterior_collapse.datasets import ImageSplit, Split
 from posterior_collapse.recipes import Setup
 from posterior_collapse.runs.spec import Spec, load_data
 
-__all__ = ["EpochBatches", "batches_of", "drawn", "one_batch", "partitioned"]
-
 
 def batches_of(split: Split | ImageSplit, size: int, device: torch.device) -> list[Tensor]:
     """A split in batches of at most so many examples, on a device."""

@@ -17,8 +17,6 @@ from posterior_collapse.objectives import divergence
 from posterior_collapse.posteriors import DiagonalNormal, ScaledNormal, draw
 from posterior_collapse.priors import AutoRegressiveNormal, UnitNormal
 
-__all__ = ["KLBound", "as_in_training", "kl_bound", "promised_kl", "warn_of"]
-
 # A bound on the average over a batch is met by a test set only so far as running averages fit it.
 _SLACK = 0.05
 _BATCHES = 64  # that are looked at

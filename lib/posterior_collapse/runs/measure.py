@@ -22,8 +22,6 @@ from posterior_collapse.runs.monitor import mean_space
 from posterior_collapse.runs.spec import Spec, load_data
 from posterior_collapse.runs.text import Measured, measure_text
 
-__all__ = ["evaluate_run", "measure"]
-
 
 def evaluate_run(
     spec: Spec, model: VAE, generator: torch.Generator, sentences: int | None = None

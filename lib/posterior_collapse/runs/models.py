@@ -7,8 +7,6 @@ import torch
 from posterior_collapse.networks import VAE, build_vae
 from posterior_collapse.runs.spec import Spec, load_data
 
-__all__ = ["build_model"]
-
 
 def build_model(spec: Spec) -> VAE:
     """The model of a run with its first parameters, on the CPU."""

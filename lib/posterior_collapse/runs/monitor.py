@@ -26,8 +26,6 @@ from posterior_collapse.posteriors import Delta, Flowed, ScaledNormal, draw, gau
 from posterior_collapse.recipes import Setup
 from posterior_collapse.training import State, Validation
 
-__all__ = ["MeanSpace", "Recorder", "first_examples", "mean_space"]
-
 _LOG = logging.getLogger(__name__)
 
 

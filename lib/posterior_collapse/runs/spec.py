@@ -18,8 +18,6 @@ from posterior_collapse.methods import Method
 from posterior_collapse.networks import Latent
 from posterior_collapse.recipes import Setup
 
-__all__ = ["Spec", "choose_device", "load_data", "sources_digest"]
-
 # Sources whose change changes a trained model or its stored measurements. The tables of methods
 # and recipes are not among them: what they resolve to is part of the key itself. Data sets are
 # represented by the digest of their content, which leaves out the labelled subsets of probes.

@@ -37,8 +37,6 @@ from posterior_collapse.text import Decode, Generated, decoding, tasks
 from posterior_collapse.text import metrics as text_metrics
 from posterior_collapse.training import new_state, train
 
-__all__ = ["SHARES", "Measured", "labels_of", "language_model", "measure_text"]
-
 _ORDERS = (1, 2, 3, 4)
 _EXAMPLES = 5  # sentences that are kept to be shown
 _JUDGED = 2000  # generated sentences whose log-probability is kept one by one

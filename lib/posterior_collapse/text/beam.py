@@ -28,8 +28,6 @@ from posterior_collapse.text.decoding import (
     wide,
 )
 
-__all__ = ["beam_search"]
-
 
 class _Beam(NamedTuple):
     """Sentences of which up to W versions are followed."""

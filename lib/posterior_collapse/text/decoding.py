@@ -31,8 +31,6 @@ from posterior_collapse.estimators import evaluating
 from posterior_collapse.networks.base import VAE
 from posterior_collapse.networks.text import TextDecoder, TextState
 
-__all__ = ["Decode", "Generated", "greedy", "sample"]
-
 # Log-probabilities of next words held at once: 16 MB in float32. Fewer rows use the matrix product
 # less well; bench/bench_generation.py.
 LOG_PROBABILITIES_PER_STEP = 2**22

@@ -21,24 +21,6 @@ from posterior_collapse.errors import BadInput, whole
 from posterior_collapse.networks.base import VAE
 from posterior_collapse.networks.text import TextDecoder
 
-__all__ = [
-    "Rouge",
-    "Sentence",
-    "Smoothness",
-    "bleu",
-    "distinct",
-    "entropy",
-    "exact_match",
-    "gram",
-    "of_split",
-    "overlap",
-    "perplexity",
-    "rouge",
-    "rouge_sets",
-    "sentence_nats",
-    "smoothness",
-]
-
 Sentence = str | Sequence[str] | Sequence[int]
 Words = tuple[str, ...]
 _SENTENCES_PER_CALL = 256

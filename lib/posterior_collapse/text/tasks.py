@@ -26,23 +26,6 @@ from posterior_collapse.text.decoding import (
     text_decoder,
 )
 
-__all__ = [
-    "Imputed",
-    "cut_ends",
-    "drop_words",
-    "encode",
-    "from_prior",
-    "hide_words",
-    "impute",
-    "interpolate",
-    "linear",
-    "posterior_draw",
-    "posterior_mean",
-    "prior_codes",
-    "reconstruct",
-    "spherical",
-]
-
 # --- codes ----------------------------------------------------------------------------------------
 
 

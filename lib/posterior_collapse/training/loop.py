@@ -18,8 +18,6 @@ from posterior_collapse.objectives import Model, Objective
 from posterior_collapse.training.state import State
 from posterior_collapse.training.steps import Training, TrainingDiverged
 
-__all__ = ["Monitor", "Optimisation", "Validation", "finished", "new_state", "train"]
-
 
 class _FusedAdam(Adam):
     """torch's Adam with its own constants, without the checks that torch makes at every step.

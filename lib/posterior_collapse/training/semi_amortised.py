@@ -25,8 +25,6 @@ from posterior_collapse.posteriors import DiagonalNormal
 from posterior_collapse.training.state import State
 from posterior_collapse.training.steps import TrainingDiverged, Update, clip_gradients
 
-__all__ = ["Refined", "SemiAmortised"]
-
 _BATCH = 32  # the paper's, whose mean loss its steps follow
 _JUDGES = 1  # noise vectors, each with its negative, that start and end are compared with
 _KEPT = ("end", "better")

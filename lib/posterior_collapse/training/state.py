@@ -26,8 +26,6 @@ from posterior_collapse.layers import Progress
 from posterior_collapse.networks.base import VAE
 from posterior_collapse.objectives import Objective
 
-__all__ = ["DamagedCheckpoint", "State", "load_state", "save_state"]
-
 _LOG = logging.getLogger(__name__)
 
 _COUNTERS = (

@@ -15,17 +15,6 @@ from posterior_collapse.networks.base import VAE
 from posterior_collapse.objectives import Model, Terms
 from posterior_collapse.training.state import State
 
-__all__ = [
-    "Aggressive",
-    "Joint",
-    "Training",
-    "TrainingDiverged",
-    "Update",
-    "clip_gradients",
-    "gradients",
-    "units",
-]
-
 
 class TrainingDiverged(PosteriorCollapseError):
     """The loss or its gradient is no longer finite."""
