@@ -34,7 +34,7 @@ TEXT = (
     "dbpedia",
     "yahoo-question",
 )
-IMAGES = ("mnist", "fashion-mnist")
+IMAGES = ("omniglot", "mnist", "fashion-mnist")
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +93,7 @@ def test_names_and_cards() -> None:
         "grammar-short",
         *TEXT,
         "digits",
+        "binary-digits",
         *IMAGES,
     )
     for name in datasets.names():

@@ -160,10 +160,12 @@ def test_a_premise_is_about_one_recipe_at_one_scale() -> None:
 PAGES = (
     "lagging/text",
     "lagging/sweeps",
+    "lagging/images",
     "lagging/own-data",
     "methods/leaderboard",
     "methods/probes",
     "du/text",
+    "du/images",
     "scale/text",
     "scale/generation",
     "igp/text",

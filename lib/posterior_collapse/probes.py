@@ -316,6 +316,60 @@ def probe_curve(
     return curve
 
 
+# --- a few labels of each class ------------------------------------------------------------------
+
+_LEAST_FITS = 10  # classifiers in an average: of few groups, several draws of the labelled examples
+
+
+def few_labels(
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    groups: Sequence[str],
+    counts: Sequence[int],
+) -> dict[int, Array]:
+    """Train a linear classifier within each group of classes on a few examples of every class.
+
+    Shen et al. 2021, table 3: the characters of an alphabet, with 5, 10 or 15 drawings of each.
+    The penalty is 1, as so few examples choose none. Deterministic.
+
+    Args:
+        train, test: codes (N, D) and labels (N,).
+        groups: name of the group of each class.
+        counts: labelled examples of each class; a class with fewer trains with all it has.
+
+    Returns:
+        Of each count the accuracies (G,), groups in the order of their first class; those
+        without test examples are left out.
+    """
+    members: dict[str, list[int]] = {}
+    for label, name in enumerate(groups):
+        members.setdefault(name, []).append(label)
+    draws = -(-_LEAST_FITS // len(members))
+    found: dict[int, list[float]] = {count: [] for count in counts}
+    for labels in map(torch.tensor, members.values()):
+        own, judged = torch.isin(train[1], labels), torch.isin(test[1], labels)
+        if not own.any() or not judged.any():
+            continue
+        parts = train[0][own], train[1][own], test[0][judged], test[1][judged]
+        for count in counts:
+            fits = (_on_few(*parts, count, draw) for draw in range(draws))
+            found[count].append(float(np.mean([fit.accuracy for fit in fits])))
+    return {count: np.array(own) for count, own in found.items()}
+
+
+def _on_few(
+    codes: Tensor, labels: Tensor, others: Tensor, wanted: Tensor, count: int, draw: int
+) -> ProbeResult:
+    """A probe that a seeded ``count`` examples of each class train."""
+    order = np.random.default_rng((SEED, draw)).permutation(len(labels))
+    ranked = labels.numpy()[order]
+    place = np.argsort(ranked, kind="stable")  # class by class, each in the drawn order
+    sizes = np.unique(ranked, return_counts=True)[1]
+    rank = np.concatenate([np.arange(size) for size in sizes])
+    rows = torch.from_numpy(order[place[rank < count]])
+    return linear_probe(codes[rows], labels[rows], others, wanted, (1.0,))
+
+
 # --- IGP's classifiers ----------------------------------------------------------------------------
 
 

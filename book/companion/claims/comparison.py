@@ -41,7 +41,13 @@ _QUANTITIES = (
 QUANTITIES = {column.metric: column for column in _QUANTITIES}
 USUAL = ("nll", "kl", "mutual_information", "active_units")
 _LOWER_IS_BETTER = ("nll", "elbo_loss", "perplexity")
-_DATASET = {"yahoo": "Yahoo", "yelp": "Yelp", "grammar": "grammar"}
+_DATASET = {
+    "yahoo": "Yahoo",
+    "yelp": "Yelp",
+    "grammar": "grammar",
+    "omniglot": "OMNIGLOT",
+    "digits": "digits",
+}
 # What readers see in place of the names of printed columns.
 _COLUMNS = {
     "inner_iterations": "inner steps",

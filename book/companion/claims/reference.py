@@ -86,7 +86,8 @@ _ARRAYS = (
     "sampled_judged_tokens",
     "sampled_judged_words",
 )
-_KEPT_OF_EACH = "each_probe_"  # and those whose names begin so: one for each number of labels
+# And those whose names begin so: one for each number of labels.
+_KEPT_OF_EACH = ("each_probe_", "each_few_labels_")
 # What a run needs is imported once; the digest is taken then, of what has been imported.
 _WARM = ("companion.claims.reference", "posterior_collapse.runs.spec:sources_digest")
 _LARGEST = 2**26  # bytes of a file, or of its arrays unpacked; a hundred times what one needs

@@ -34,17 +34,26 @@ class ImageSplit:
     Attributes:
         x: (N, P) float32 in [0, 1].
         labels: (N,) int64 or None.
+        chances: whether a grey value is the chance of a black pixel, which a training epoch draws.
     """
 
     x: Tensor
     labels: Tensor | None = None
+    chances: bool = False
 
     def __len__(self) -> int:
         return len(self.x)
 
     def take(self, rows: Tensor) -> ImageSplit:
         """The images in ``rows`` (M,)."""
-        return ImageSplit(self.x[rows], None if self.labels is None else self.labels[rows])
+        labels = None if self.labels is None else self.labels[rows]
+        return replace(self, x=self.x[rows], labels=labels)
+
+    def drawn(self, generator: torch.Generator) -> ImageSplit:
+        """The images with their pixels drawn, 0 or 1; itself where grey values are no chances."""
+        if not self.chances:
+            return self
+        return replace(self, x=torch.bernoulli(self.x, generator=generator), chances=False)
 
     def contents(self) -> list[bytes]:
         """Each image; equal images give equal bytes."""
@@ -149,8 +158,28 @@ def _check_pixels(x: Tensor, pixels: int, name: str) -> None:
 def _image_digest(
     name: str, splits: Sequence[ImageSplit], height: int, width: int, label_names: Sequence[str]
 ) -> str:
-    header = {"name": name, "height": height, "width": width, "labels": list(label_names)}
+    header: dict[str, object] = {"name": name, "height": height, "width": width}
+    header["labels"] = list(label_names)
+    if any(split.chances for split in splits):
+        header["chances"] = [split.chances for split in splits]
     return digest_of(header, (a for split in splits for a in (split.x, split.labels)))
+
+
+def binary(train: ImageSplit, valid: ImageSplit, test: ImageSplit) -> list[ImageSplit]:
+    """Splits of binary images: training draws its pixels in every epoch, the others once.
+
+    He et al. 2019, appendix B.3; the draws of validation and test are seeded.
+    """
+    once = torch.Generator().manual_seed(SEED)
+    held_out = [replace(split, chances=True).drawn(once) for split in (valid, test)]
+    return [replace(train, chances=True), *held_out]
+
+
+def _binary_digits(card: Card) -> ImageDataset:
+    """The same digits, whose grey values are chances of ink."""
+    grey = _digits(card)
+    splits = binary(grey.train, grey.valid, grey.test)
+    return ImageDataset.build(card, splits, 8, 8, grey.label_names)
 
 
 def _digits(card: Card) -> ImageDataset:
@@ -223,6 +252,7 @@ _CLOTHES = (
 
 SOURCES: dict[str, Callable[[Card], ImageDataset]] = {
     "digits": _digits,
+    "binary-digits": _binary_digits,
     "mnist": partial(_from_files, tuple("0123456789")),
     "fashion-mnist": partial(_from_files, _CLOTHES),
 }

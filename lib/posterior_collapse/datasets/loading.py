@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from posterior_collapse.datasets import five_gaussians, grammar, images, synthetic, text
+from posterior_collapse.datasets import five_gaussians, grammar, images, omniglot, synthetic, text
 from posterior_collapse.datasets.arrays import Split, TextDataset, check_sizes
 from posterior_collapse.datasets.images import ImageDataset, ImageSplit
 from posterior_collapse.datasets.registry import CARDS, Card, Sizes, data_folder, find
@@ -69,6 +69,8 @@ def load(
     wanted = found.splits if sizes is None else check_sizes(sizes, found.splits, name)
     if name in images.SOURCES:
         return images.build(found).head(wanted)
+    if name == omniglot.NAME:
+        return omniglot.build(found).head(wanted)
     if name in (grammar.NAME, grammar.SHORT):
         return grammar.build(name).head(wanted)
     generated = five_gaussians if name == five_gaussians.NAME else synthetic

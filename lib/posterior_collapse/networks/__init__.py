@@ -3,6 +3,7 @@
 from posterior_collapse.networks.base import VAE, Latent, Network, build_vae
 from posterior_collapse.networks.images import ImageDecoder, ImageNetwork
 from posterior_collapse.networks.linear import LinearOptimum, linear_optimum, linear_vae
+from posterior_collapse.networks.pixelcnn import MaskedConv, PixelDecoder, PixelNetwork
 from posterior_collapse.networks.text import (
     TextDecoder,
     TextEncoder,
@@ -18,7 +19,10 @@ __all__ = [
     "ImageNetwork",
     "Latent",
     "LinearOptimum",
+    "MaskedConv",
     "Network",
+    "PixelDecoder",
+    "PixelNetwork",
     "TextDecoder",
     "TextEncoder",
     "TextNetwork",

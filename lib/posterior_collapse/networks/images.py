@@ -54,6 +54,10 @@ class ImageDecoder(nn.Module):
         """E[x|z], the probabilities of black: z (..., D) -> (..., P)."""
         return torch.sigmoid(self._logits(z))
 
+    def pictures(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        """What is shown for z (N, D): the expected images (N, P), which need no draw."""
+        return self.mean(z)
+
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x|z), nats per image: x (B, P), z (S, B, D) -> (S, B)."""
         logits = self._logits(z)  # (S, B, P)

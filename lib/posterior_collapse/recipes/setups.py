@@ -39,6 +39,7 @@ class Setup:
     mi_samples: int  # draws of z a point
     probes: bool = False  # whether linear probes are trained on the posterior means
     classifiers: int = 0  # random starts of the classifiers on the test set's posterior means
+    few_labels: tuple[int, ...] = ()  # labelled images a class that train linear classifiers
     samples: int = 0  # images drawn from the prior and kept
     grid_points: int = 0  # sentences shown in the posterior mean space; 0 = not a scalar latent
     grid_every: tuple[int, ...] = ()  # updates after which the space is recorded

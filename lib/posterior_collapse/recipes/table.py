@@ -89,6 +89,18 @@ _ROWS = (
         "Zhang et al. 2021, appendix E and table 12",
         images.large_images("mnist"),
     ),
+    (
+        "pixels-omniglot",
+        "characters of many alphabets, drawn by a PixelCNN",
+        "He et al. 2019, appendix B.3, and Shen et al. 2021, section 4",
+        images.omniglot(),
+    ),
+    (
+        "pixels-digits",
+        "black and white digits, drawn by a PixelCNN",
+        "He et al. 2019, appendix B.3, at a small scale",
+        images.pixel_digits(),
+    ),
     # The isotropic posterior on text.
     (
         "igp-grammar",

@@ -19,6 +19,13 @@ def batches_of(split: Split | ImageSplit, size: int, device: torch.device) -> li
     return [x.to(device) for x in datasets.batches(split, size)]
 
 
+def drawn(part: Split | ImageSplit, seed: int, epoch: int) -> Split | ImageSplit:
+    """A split as an epoch has it: where grey values are chances, its pixels are drawn anew."""
+    if isinstance(part, Split):
+        return part
+    return part.drawn(torch.Generator().manual_seed((seed + 1) * 1_000_033 + epoch))
+
+
 def partitioned(setup: Setup, part: Split | ImageSplit, seed: int, epoch: int) -> list[Tensor]:
     """Rows of the batches that the recipe's partition makes of a split in an epoch."""
     generator = torch.Generator().manual_seed((seed + 1) * 1_000_003 + epoch)
@@ -49,19 +56,21 @@ class EpochBatches(Sequence[Tensor]):
         self._batches = self._cut(0)
 
     def begin(self, epoch: int) -> None:
-        """Turn to an epoch; only a partition that is redrawn gives other batches."""
-        if self.spec.setup.partition is datasets.Partition.REDRAWN:
+        """Turn to an epoch; a partition that is redrawn gives other batches, as drawn pixels do."""
+        redrawn = self.spec.setup.partition is datasets.Partition.REDRAWN
+        if redrawn or getattr(self.split, "chances", False):
             self._batches = self._cut(epoch)
 
     def _cut(self, epoch: int) -> list[Tensor]:
         setup = self.spec.setup
         least = _least_batch(self.spec)
+        split = drawn(self.split, self.spec.seed, epoch)
         if setup.partition is datasets.Partition.FIXED:  # without a copy of the examples
-            batches = batches_of(self.split, setup.batch_size, self.device)
+            batches = batches_of(split, setup.batch_size, self.device)
             return [batches[place] for place in _large_enough([*map(len, batches)], least)]
-        rows = partitioned(setup, self.split, self.spec.seed, epoch)
+        rows = partitioned(setup, split, self.spec.seed, epoch)
         kept = [rows[place] for place in _large_enough([*map(len, rows)], least)]
-        return [one_batch(self.split.take(own), self.device) for own in kept]
+        return [one_batch(split.take(own), self.device) for own in kept]
 
     @property
     def passed_over(self) -> int:

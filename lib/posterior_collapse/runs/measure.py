@@ -13,10 +13,10 @@ from torch import Tensor
 from posterior_collapse import datasets
 from posterior_collapse.datasets import PAD, ImageDataset, ImageSplit, Split
 from posterior_collapse.estimators import evaluate_each, evaluate_scaled, scale_balance
-from posterior_collapse.networks import VAE, ImageDecoder
+from posterior_collapse.networks import VAE, ImageDecoder, PixelDecoder
 from posterior_collapse.posteriors import Scaled, gaussian_code
-from posterior_collapse.probes import classify_codes, probe_curve, split_means
-from posterior_collapse.runs.batches import EpochBatches, batches_of, one_batch, partitioned
+from posterior_collapse.probes import classify_codes, few_labels, probe_curve, split_means
+from posterior_collapse.runs.batches import EpochBatches, batches_of, drawn, one_batch, partitioned
 from posterior_collapse.runs.bounds import as_in_training, kl_bound, warn_of
 from posterior_collapse.runs.monitor import mean_space
 from posterior_collapse.runs.spec import Spec, load_data
@@ -77,7 +77,7 @@ def _evaluated(
         extra = evaluate_scaled(measured, decoded, generator, setup.nll_samples, setup.batch_size)
         found |= {f"scaled_{name}": value for name, value in extra._asdict().items()}
         seen = load_data(setup).train
-        seen = seen.take(torch.arange(min(_BALANCED, len(seen))))
+        seen = drawn(seen.take(torch.arange(min(_BALANCED, len(seen)))), spec.seed, 0)
         balance = scale_balance(model, batches_of(seen, 128, device), generator)
         found |= {f"scaled_means_{name}": value for name, value in balance._asdict().items()}
     return Measured(found, arrays)
@@ -117,6 +117,28 @@ def _classify(spec: Spec, model: VAE) -> dict[str, float]:
     }
 
 
+def _few_labels(spec: Spec, model: VAE) -> Measured:
+    """Accuracy of a linear classifier of each group of classes, by labels a class.
+
+    The training images are those of training and validation, as all of them have labels.
+    """
+    setup, data = spec.setup, load_data(spec.setup)
+    if not setup.few_labels or not isinstance(data, ImageDataset):
+        return Measured({}, {})
+    evaluated = spec.choices.training.evaluated(model)
+    # Everything is drawn once, with the same numbers for every method and seed.
+    parts = [drawn(part, 0, 0) for part in (data.train, data.valid, data.test)]
+    codes = [split_means(evaluated, part) for part in parts]
+    labels = [part.labels for part in parts]
+    if any(own is None for own in labels):
+        return Measured({}, {})
+    known = torch.cat(codes[:2]), torch.cat(cast(list[Tensor], labels[:2]))
+    names = [name.rpartition("/")[0] for name in data.label_names]
+    curve = few_labels(known, (codes[2], cast(Tensor, labels[2])), names, setup.few_labels)
+    means = {f"few_labels_{count}": float(own.mean()) for count, own in curve.items()}
+    return Measured(means, {f"each_few_labels_{count}": own for count, own in curve.items()})
+
+
 def _nearest(images: Tensor, others: Tensor) -> float:
     """Mean distance to the nearest of some other images; both (., P) in [0, 1]."""
     return float(torch.cdist(images, others).min(dim=1).values.mean())
@@ -138,15 +160,15 @@ def _likeness(spec: Spec, samples: NDArray[np.uint8]) -> dict[str, float]:
 
 @torch.no_grad()
 def _samples(spec: Spec, model: VAE, generator: torch.Generator) -> dict[str, NDArray[np.uint8]]:
-    """Expected images for draws from N(0, I), as bytes (M, P); none for text.
+    """Images for draws from N(0, I), as bytes (M, P): expected or drawn ones; none for text.
 
     An autoencoder has no prior of its own, and the paper draws from N(0, I) for it too.
     """
-    if not spec.setup.samples or not isinstance(model.decoder, ImageDecoder):
+    if not spec.setup.samples or not isinstance(model.decoder, ImageDecoder | PixelDecoder):
         return {}
     shape = spec.setup.samples, *model.prior.event_shape
     z = torch.randn(shape, generator=generator, device=generator.device)
-    return {"samples": (255.0 * model.decoder.mean(z)).round().byte().cpu().numpy()}
+    return {"samples": (255.0 * model.decoder.pictures(z, generator)).round().byte().cpu().numpy()}
 
 
 @torch.no_grad()
@@ -208,7 +230,7 @@ def measure(spec: Spec, model: VAE, grid: Sequence[Tensor], judge: Callable[[], 
     """
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(spec.seed)
-    totals = _evaluated(spec, model, generator) + _probe(spec, model)
+    totals = _evaluated(spec, model, generator) + _probe(spec, model) + _few_labels(spec, model)
     metrics = {**totals.metrics, **_classify(spec, model)}
     arrays: dict[str, NDArray[Any]] = _space(model, grid) if spec.setup.grid_points else {}
     arrays |= totals.arrays
