@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from posterior_collapse.diagnosis import diagnose
 from posterior_collapse.errors import BadInput, program
 
-__all__ = ["main"]
-
 
 def _arrays(path: Path) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Means and log-variances of an npz file.

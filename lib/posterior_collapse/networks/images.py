@@ -13,8 +13,6 @@ from posterior_collapse.errors import BadInput
 from posterior_collapse.layers import initialised_by_recipe, start_as_in_torch
 from posterior_collapse.networks.base import Latent
 
-__all__ = ["ImageDecoder", "ImageNetwork"]
-
 
 def _perceptron(sizes: tuple[int, ...]) -> nn.Sequential:
     """Linear maps with tanh after each."""

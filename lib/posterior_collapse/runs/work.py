@@ -50,15 +50,6 @@ from posterior_collapse.training import (
     train,
 )
 
-__all__ = [
-    "build_model",
-    "evaluate_run",
-    "load_data",
-    "measure_again",
-    "one_thread",
-    "train_or_load",
-]
-
 # What of a set-up decides the weights; the rest says what is measured.
 _TRAINING = (
     "dataset",
