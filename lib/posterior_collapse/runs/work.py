@@ -28,7 +28,7 @@ from posterior_collapse.places import store_root, writing
 from posterior_collapse.precision import Precision, available
 from posterior_collapse.recipes import Setup
 from posterior_collapse.runs.batches import EpochBatches, batches_of
-from posterior_collapse.runs.measure import evaluate_run, measure
+from posterior_collapse.runs.measure import measure
 from posterior_collapse.runs.models import build_model
 from posterior_collapse.runs.monitor import Recorder, first_examples
 from posterior_collapse.runs.spec import Spec, choose_device, load_data, sources_digest
