@@ -1,5 +1,7 @@
 """Runs: a method on a recipe with a seed, trained once and kept."""
 
+from posterior_collapse.runs.measure import evaluate_run
+from posterior_collapse.runs.models import build_model
 from posterior_collapse.runs.spec import Spec, choose_device, load_data
 from posterior_collapse.runs.store import (
     DamagedRun,
@@ -10,7 +12,7 @@ from posterior_collapse.runs.store import (
     run_folder,
     store_root,
 )
-from posterior_collapse.runs.work import build_model, evaluate_run, measure_again, train_or_load
+from posterior_collapse.runs.work import measure_again, train_or_load
 
 __all__ = [
     "DamagedRun",
