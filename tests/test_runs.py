@@ -29,6 +29,7 @@ from posterior_collapse.runs import (
     Spec,
     build_model,
     choose_device,
+    evaluate_run,
     find_run,
     is_complete,
     load_run,
@@ -370,7 +371,7 @@ def test_decoded_sentences_are_no_choice_by_length(store: Path) -> None:
     test, count = work.load_data(spec.setup).test, spec.setup.nll_sentences
     assert count < len(test)
     with work.one_thread(torch.device("cpu")):
-        found = work.evaluate_run(spec, build_model(spec), torch.Generator().manual_seed(0))
+        found = evaluate_run(spec, build_model(spec), torch.Generator().manual_seed(0))
     assert found["n_decoded"] == count and found["n_sentences"] == len(test)
     assert found["n_tokens"] == int((test.lengths[:count] - 1).sum())
     shortest = test.lengths.sort().values[:count]
