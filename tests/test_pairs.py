@@ -39,6 +39,7 @@ TRAINED_HERE = (
     "five-gaussians-redrawn",
     "five-gaussians-sorted",
     "igp-grammar",
+    "pixels-digits",
 )
 
 
@@ -63,6 +64,7 @@ def kind(setup: Setup) -> Kind:
         "recorded means": setup.means_every,
         "probes": setup.probes,
         "classifiers": setup.classifiers,
+        "few labels": setup.few_labels,
         "samples": setup.samples,
     }
     if setup.wording is not None:

@@ -36,10 +36,9 @@ import filelock
 import nbformat
 import yaml
 
-from companion.build import warm
-from posterior_collapse.errors import BadInput, nearest, program
 from companion.build import parameters as checks
-from companion.build import reader, sources
+from companion.build import reader, sources, warm
+from posterior_collapse.errors import BadInput, nearest, program
 from posterior_collapse.places import STORE_VARIABLE, store_root, writing
 
 # What trainings, pages and kernels import, for the process that they are forked from.

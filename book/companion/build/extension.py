@@ -3,10 +3,10 @@
 Used by ``_config.yml``. It gives myst-nb the papermill run of each source notebook, and puts the
 answer of a page right under its question. It tells Sphinx which pages are out of date, since Sphinx
 looks only at the times of the sources. Prose pages get what they ask for with the directive
-``computed``, and every page a link to the glossary where it uses a term first. It keeps pages light,
-and readable for screen readers: each loads the scripts that it uses, and the theme's icons are those
-that some page shows. And where the vendored scripts are missing it switches formulas to MathML,
-with a banner that says so.
+``computed``, and every page a link to the glossary where it uses a term first. It keeps pages
+light, and readable for screen readers: each loads the scripts that it uses, and the theme's icons
+are those that some page shows. And where the vendored scripts are missing it switches formulas to
+MathML, with a banner that says so.
 """
 
 from __future__ import annotations
@@ -106,7 +106,10 @@ def _scripts(app: Sphinx, page: str, template: str, context: dict[str, Any], tre
 
 # What other extensions write -> what screen readers can make sense of: a name that is not the text
 # in view, and a list without items of a list.
-_NAMES = {' aria-label="Toggle hidden content"': "", '<div role="list" class="cit': '<div class="cit'}
+_NAMES = {
+    ' aria-label="Toggle hidden content"': "",
+    '<div role="list" class="cit': '<div class="cit',
+}
 
 
 def _named(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
@@ -124,7 +127,9 @@ def _lighten(app: Sphinx, error: Exception | None) -> None:
     others = [path for path in Path(app.outdir).rglob("*.js") if path != script]
     sources_ = [*Path(app.outdir).rglob("*.html"), *others]
     pages = (path.read_text(encoding="utf-8", errors="replace") for path in sources_)
-    script.write_text(assets.used_icons(script.read_text(encoding="utf-8"), pages), encoding="utf-8")
+    script.write_text(
+        assets.used_icons(script.read_text(encoding="utf-8"), pages), encoding="utf-8"
+    )
 
 
 def _without_thebe(app: Sphinx, config: Any) -> None:

@@ -31,11 +31,9 @@ import filelock
 import nbformat
 
 import posterior_collapse
-from companion.build import warm
-from companion.build import kernels
-from posterior_collapse.errors import BadInput, PosteriorCollapseError, program
+from companion.build import kernels, sources, warm
 from companion.build import parameters as checks
-from companion.build import sources
+from posterior_collapse.errors import BadInput, PosteriorCollapseError, program
 from posterior_collapse.places import move, named_path, store_root, writing
 
 SCALE_VARIABLE = "POSTERIOR_COLLAPSE_SCALE"
