@@ -260,7 +260,6 @@ REPRESENTED = {
     "methods": "the representation of the method's choices",
     "places.py": "decides where files are, not what is in them",
     "recipes": "the representation of the set-up",
-    "runs/__init__.py": "names only",
     "runs/spec.py": "makes the key of all that a spec resolves to",
     "runs/store.py": "decides where results are kept, not what they are",
 }
