@@ -178,7 +178,8 @@ def test_the_player_holds_the_recorded_means() -> None:
         for axis, name in enumerate(("grid_model_mean", "grid_inference_mean")):
             wanted = np.clip(arrays[name][place], -home._LIMIT, home._LIMIT)
             assert np.abs(values[-1, side, axis] - wanted).max() < 0.6 / home._UNIT
-    assert shown.count("<li>") == 3 and len(re.findall(r"<small>\[[^]]+\]</small>", shown)) == 5
+    assert shown.count("<li>") == 3 and len(re.findall(r"<small>\[[^]]+\]</small>", shown)) >= 3
+    assert "∞" not in shown  # one seed has no interval, rather than an endless one
     text = re.sub(r"<[^>]+>", "", shown)
     runs = reference.results("lagging-synthetic", "lagging", "paper")
     mean = np.mean([run.metrics["mutual_information"] for run in runs])

@@ -116,13 +116,23 @@ def _rank(found: Finding) -> tuple[bool, int]:
 
 
 def _chosen() -> list[tuple[Finding, str]]:
-    """One finding for each claim, that which reaches farthest; those that decide come first."""
+    """One finding for each claim, that which reaches farthest, in the order of the answer.
+
+    Those that decide come first, otherwise they stay in the page's order.  Where a page measures
+    something, what is true by mathematics comes last: it is no answer to the page's question.
+    """
     best: dict[str, tuple[Finding, str]] = {}
     for key, found in remembered.get("findings", {}).items():
         name = found.item or found.claim
         if name not in best or _rank(found) > _rank(best[name][0]):
             best[name] = (found, remembered["places"][key])
-    return sorted(best.values(), key=lambda pair: _rank(pair[0]), reverse=True)
+    measures = any(found.reach is not Reach.EXACT for found, _ in best.values())
+
+    def place(pair: tuple[Finding, str]) -> tuple[bool, bool]:
+        decides, _ = _rank(pair[0])
+        return measures and pair[0].reach is Reach.EXACT, not decides
+
+    return sorted(best.values(), key=place)
 
 
 def _line(found: Finding, anchor: str) -> str:
