@@ -336,7 +336,9 @@ def test_the_bar_leads_to_its_rows_of_the_status_page(browser: Browser, site: Pa
     told, count = browser.run(f"[{part}.querySelector('span').textContent, {part}.innerText]")
     browser.run(f"{part}.click()")
     rows = "[...document.querySelectorAll('.pc-cards tbody tr')].filter((row) => !row.hidden)"
-    browser.wait(f"location.href.includes('status.html') && {rows}.length < 69")
+    # Rows come before the script that hides some of them.
+    there = "location.href.includes('status.html') && document.readyState === 'complete'"
+    browser.wait(f"{there} && document.querySelector('.pc-filters select') && {rows}.length < 69")
     assert browser.run(f"{rows}.length") == int(count.split()[0])
     choice = "document.querySelector('.pc-filters select')"
     assert browser.run(f"{choice}.value") == told
