@@ -397,10 +397,17 @@ def test_batches_may_be_a_generator() -> None:
     assert diagnose(model, (part for part in model.data().split(100))).kind == "healthy"
 
 
+def test_a_prior_that_cannot_be_read_is_said() -> None:
+    model = Linear(FOUR)
+    assert "prior" not in " ".join(limit for limit in of_model(model).limits)
+    model.prior = nn.Linear(1, 1)
+    assert "no distribution of torch" in of_model(model).limits[0]
+
+
 def test_mi_at_its_cap_is_said() -> None:
     report = of_codes(5.0 * normal(40, 8), 0.05)
-    assert any("at its cap of log 40" in limit.text for limit in report.limits)
-    assert not any("at its cap" in limit.text for limit in of_model(Linear(FOUR)).limits)
+    assert any("at its cap of log 40" in limit for limit in report.limits)
+    assert not any("at its cap" in limit for limit in of_model(Linear(FOUR)).limits)
 
 
 # --- while a model trains -------------------------------------------------------------------------

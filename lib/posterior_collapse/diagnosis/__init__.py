@@ -17,10 +17,10 @@ from posterior_collapse.diagnosis.measures import (
 from posterior_collapse.diagnosis.monitor import CollapseMonitor, CollapseWarning
 from posterior_collapse.diagnosis.report import Report
 from posterior_collapse.diagnosis.rules import (
+    PRIOR_NOT_READ,
     Advice,
     Facts,
     Finding,
-    Limit,
     advice,
     findings,
     limits,
@@ -32,7 +32,6 @@ __all__ = [
     "CollapseMonitor",
     "CollapseWarning",
     "Finding",
-    "Limit",
     "Measure",
     "Report",
     "diagnose",
@@ -82,6 +81,7 @@ def diagnose(
     if with_model == with_codes:
         raise BadInput("give either a model with batches, or mean=... with logvar=...")
     decoder: dict[str, Measure] = {}
+    unread: tuple[str, ...] = ()
     if with_codes:
         mean, logvar = wide_pair(mean, logvar)
         prior = as_prior(prior, mean.shape[1])
@@ -91,8 +91,9 @@ def diagnose(
         adapted = Adapted(model, encode, log_likelihood, prior)
         mean, logvar, passes = read(adapted, batches, model, examples, decoded, num_samples, draws)
         prior = adapted.prior
+        unread = (PRIOR_NOT_READ,) if adapted.prior_ignored else ()
         decoder = {} if passes is None else decoder_measures(passes)
     latent = latent_measures(mean, logvar, prior, draws)
     facts = Facts(latent, decoder, posterior_levels(mean, logvar, prior))
     results = findings(facts)
-    return Report(results, advice(results), limits(facts), latent, decoder)
+    return Report(results, advice(results), (*unread, *limits(facts)), latent, decoder)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from posterior_collapse.diagnosis.measures import Latent, Measure
-from posterior_collapse.diagnosis.rules import Advice, Finding, Limit
+from posterior_collapse.diagnosis.rules import Advice, Finding
 from posterior_collapse.errors import BadInput
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Report:
 
     findings: tuple[Finding, ...]  # the gravest first; "healthy" alone where nothing is wrong
     advice: tuple[Advice, ...]
-    limits: tuple[Limit, ...]
+    limits: tuple[str, ...]
     latent: Latent
     decoder: dict[str, Measure]  # empty without log p(x|z)
 
@@ -77,7 +77,7 @@ class Report:
         lines += ["", *(f"  {_NAMES[name]:46} {_pair(m)}" for name, m in self.measures.items())]
         lines += [f"  {self._sizes()}"]
         lines += [f"Suggested: {one.text} (see {one.page})." for one in self.advice]
-        lines += [f"Not told: {limit.text}." for limit in self.limits]
+        lines += [f"Not told: {limit}." for limit in self.limits]
         return "\n".join(lines)
 
     def _sizes(self) -> str:
@@ -98,7 +98,7 @@ class Report:
             "kind": self.kind,
             "findings": [finding._asdict() for finding in self.findings],
             "advice": [one._asdict() for one in self.advice],
-            "limits": [limit.text for limit in self.limits],
+            "limits": list(self.limits),
             "measures": {name: measure._asdict() for name, measure in self.measures.items()},
             "kl_per_dimension": plain(latent.kl),
             "kl_per_dimension_stderr": plain(latent.kl_stderr),
@@ -166,7 +166,7 @@ class Report:
             f"<li>{html.escape(one.text)} ({html.escape(one.page)})</li>" for one in self.advice
         )
         suggested = f"<h2>What the papers suggest</h2><ul>{listed}</ul>" if listed else ""
-        unknown = "".join(f"<li>{html.escape(limit.text)}</li>" for limit in self.limits)
+        unknown = "".join(f"<li>{html.escape(limit)}</li>" for limit in self.limits)
         kind = "good" if self.kind == "healthy" else "bad"
         return (
             '<!doctype html><html lang="en"><meta charset="utf-8">'

@@ -79,10 +79,10 @@ class Advice(NamedTuple):
     page: str
 
 
-class Limit(NamedTuple):
-    """What a diagnosis could not tell, and why."""
-
-    text: str
+PRIOR_NOT_READ = (
+    "the model's own prior is no distribution of torch, so N(0, I) was taken; give prior=... if it "
+    "is another one"
+)
 
 
 def _nats(value: float) -> str:
@@ -330,28 +330,22 @@ def advice(all_findings: tuple[Finding, ...]) -> tuple[Advice, ...]:
     return tuple(dict.fromkeys(one for finding in all_findings for one in ADVICE[finding.kind]))
 
 
-def limits(facts: Facts) -> tuple[Limit, ...]:
+def limits(facts: Facts) -> tuple[str, ...]:
     """What these measurements can't tell."""
     cap = math.log(facts.latent.points)
     notes = []
     if facts.value("mutual_information") > CAP * cap:
         bound = facts.value("information_bound")
         notes.append(
-            Limit(
-                f"MI is at its cap of log {facts.latent.points} = {cap:.2f} nats; it may be "
-                f"larger, up to {bound:.1f} nats: give more examples"
-            )
+            f"MI is at its cap of log {facts.latent.points} = {cap:.2f} nats; it may be "
+            f"larger, up to {bound:.1f} nats: give more examples"
         )
     if not facts.decoder:
         notes.append(
-            Limit(
-                "without log p(x|z) nothing is known of the decoder: whether it listens, the "
-                "likelihood, and whether the encoder lags behind"
-            )
+            "without log p(x|z) nothing is known of the decoder: whether it listens, the "
+            "likelihood, and whether the encoder lags behind"
         )
     elif "own_code" not in facts.decoder:
-        notes.append(Limit("batches of one example: no other code to compare with"))
-    notes.append(
-        Limit("whether the codes mean what you need: that takes labels, or a look at samples")
-    )
+        notes.append("batches of one example: no other code to compare with")
+    notes.append("whether the codes mean what you need: that takes labels, or a look at samples")
     return tuple(notes)
