@@ -3,7 +3,7 @@
 A recipe names data, networks and optimisation; a method names the four slots.
 Scales: ``smoke`` proves that the code runs, ``quick`` shows the phenomenon on a laptop,
 ``medium`` is worth hours of CPU, ``paper`` has the paper's own constants.
-To add one, enter a row in ``table``.
+To add one, enter its scales in ``table`` and a card of its name in ``cards.toml``.
 """
 
 from __future__ import annotations
