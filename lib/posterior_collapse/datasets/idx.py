@@ -7,7 +7,6 @@ each dimension as four bytes with the most significant first, and then the numbe
 from __future__ import annotations
 
 import gzip
-import hashlib
 import struct
 import zlib
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from posterior_collapse.datasets.registry import DataMissing
+from posterior_collapse.datasets.registry import opened
 from posterior_collapse.errors import BadInput
 
 _UNSIGNED_BYTES = 0x08
@@ -33,15 +32,7 @@ def read_idx(path: Path, sha256: str) -> NDArray[np.uint8]:
         BadInput: another checksum, a broken file, or one that is not an array of bytes.
         DataMissing: the file cannot be opened.
     """
-    try:
-        stream = path.open("rb")
-    except OSError as error:
-        raise DataMissing(f"cannot open {path}: {error.strerror}") from error
-    with stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != sha256:
-            raise BadInput(f"{path} has SHA-256 {found}, expected {sha256}; fetch the file again")
-        stream.seek(0)
+    with opened(path, sha256) as stream:
         try:
             with gzip.open(stream, "rb") as content:
                 return _parse(content, path)

@@ -10,6 +10,8 @@ from posterior_collapse.datasets.images import ImageDataset, ImageSplit
 from posterior_collapse.datasets.registry import CARDS, Card, Sizes, data_folder, find
 from posterior_collapse.errors import BadInput
 
+_MIXTURES = {mixture.name: mixture for mixture in (synthetic.MIXTURE, five_gaussians.MIXTURE)}
+
 
 def names() -> tuple[str, ...]:
     """Every name that ``load`` takes."""
@@ -73,8 +75,7 @@ def load(
         return omniglot.build(found).head(wanted)
     if name in (grammar.NAME, grammar.SHORT):
         return grammar.build(name).head(wanted)
-    generated = five_gaussians if name == five_gaussians.NAME else synthetic
-    return generated.build(wanted)
+    return synthetic.build(_MIXTURES[name], wanted)
 
 
 def batches(split: Split | ImageSplit, batch_size: int) -> list[Tensor]:

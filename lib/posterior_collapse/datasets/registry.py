@@ -9,8 +9,11 @@ the one in its card.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -87,6 +90,26 @@ def find(name: str) -> Card:
         return CARDS[name]
     except (KeyError, TypeError):
         raise BadInput(nearest(name, CARDS, "dataset")) from None
+
+
+@contextmanager
+def opened(path: Path, sha256: str) -> Iterator[io.BufferedReader]:
+    """A file that has the checksum of the registry.
+
+    Raises:
+        BadInput: it has another one.
+        DataMissing: it cannot be opened.
+    """
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise DataMissing(f"cannot open {path}: {error.strerror}") from error
+    with stream:
+        given = hashlib.file_digest(stream, "sha256").hexdigest()
+        if given != sha256:
+            raise BadInput(f"{path} has SHA-256 {given}, expected {sha256}; fetch the file again")
+        stream.seek(0)
+        yield stream
 
 
 def data_folder() -> Path | None:

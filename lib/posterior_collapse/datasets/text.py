@@ -28,7 +28,6 @@ The steps, the same for every corpus but for the last:
 from __future__ import annotations
 
 import codecs
-import hashlib
 import io
 import lzma
 from array import array
@@ -56,6 +55,7 @@ from posterior_collapse.datasets.registry import (
     DataMissing,
     Sizes,
     data_folder,
+    opened,
 )
 from posterior_collapse.errors import BadInput, whole
 
@@ -105,15 +105,7 @@ def read_lines(path: Path, sha256: str) -> Iterator[str]:
             longer than MAX_LINE_BYTES.
         DataMissing: the file cannot be opened.
     """
-    try:
-        stream = path.open("rb")
-    except OSError as error:
-        raise DataMissing(f"cannot open {path}: {error.strerror}") from error
-    with stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != sha256:
-            raise BadInput(f"{path} has SHA-256 {found}, expected {sha256}; fetch the file again")
-        stream.seek(0)
+    with opened(path, sha256) as stream:
         yield from _decoded(stream, path)
 
 
