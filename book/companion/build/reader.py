@@ -103,7 +103,7 @@ def _code_now() -> dict[str, str]:
     library = Path(posterior_collapse.__file__).resolve().parent
     companion = Path(__file__).resolve().parents[1]
     return {
-        "library": _files_digest(library, ("*.py", "*.yml", "*.json")),
+        "library": _files_digest(library, ("*.py", "*.toml", "*.yml", "*.json")),
         "companion": _files_digest(companion, ("*.py",)),
     }
 

@@ -224,12 +224,7 @@ def _slots(
 ) -> dict[str, Mapping[str, float]]:
     """p(word | kind) of every kind of word for one combination of properties.
 
-    Args:
-        topic: in TOPICS.
-        feeling: 0 or 1.
-        person: of the table of persons.
-        time: of the table of times.
-        most: how many words of each list are used; None takes all.
+    The first ``most`` words of each list are used; None takes all.
     """
     own, mixed, shared = _ADJECTIVE_SHARES
     cut = partial(_weights, most=most)

@@ -215,10 +215,6 @@ def _from_files(label_names: tuple[str, ...], card: Card) -> ImageDataset:
 
     The validation images are taken out of the training file by a seeded permutation, and what
     trains is in that order too.
-
-    Raises:
-        BadInput: a file that is not what the registry says.
-        DataMissing: a file that is not there.
     """
     whole, test = _pair(card, "train"), _pair(card, "t10k")
     if (len(whole), len(test)) != (card.splits.train + card.splits.valid, card.splits.test):
@@ -238,16 +234,8 @@ def _from_files(label_names: tuple[str, ...], card: Card) -> ImageDataset:
 
 
 _CLOTHES = (
-    "T-shirt",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle boot",
+    *("T-shirt", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
 )
 
 SOURCES: dict[str, Callable[[Card], ImageDataset]] = {
@@ -259,5 +247,10 @@ SOURCES: dict[str, Callable[[Card], ImageDataset]] = {
 
 
 def build(card: Card) -> ImageDataset:
-    """The whole set of images; see ``SOURCES``."""
+    """The whole set of images; see ``SOURCES``.
+
+    Raises:
+        BadInput: a file that is not what the registry says.
+        DataMissing: a file that is not there.
+    """
     return SOURCES[card.name](card)

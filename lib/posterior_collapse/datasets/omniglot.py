@@ -27,12 +27,7 @@ _MOST_BYTES = 1 << 26  # of the array in its file
 
 
 def _pixels(path: Path, sha256: str) -> NDArray[np.uint8]:
-    """The array of grey values (N, 28, 28) in a compressed npy file.
-
-    Raises:
-        BadInput: another checksum, a broken file, or one that holds something else.
-        DataMissing: the file cannot be opened.
-    """
+    """The array of grey values (N, 28, 28) in a compressed npy file, checked."""
     with opened(path, sha256) as stream:
         content = stream.read()
     try:

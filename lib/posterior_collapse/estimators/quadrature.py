@@ -284,15 +284,9 @@ def _influence(window: Window, scale: Scale, moments: Moments) -> Tensor:
 
 
 def _inherited(found: Tensor, cells: Tensor, window: Window) -> Tensor:
-    """What halves take over from their cells: the largest found there and in the two neighbours.
+    """What halves (2 C, A) take over from their cells (C, A), of which there were ``cells`` (A,).
 
-    Args:
-        found: (C, A), per cell before.
-        cells: (A,), how many there were.
-        window: with the halves.
-
-    Returns:
-        (2 C, A).
+    That is the largest found there and in the two neighbours.
     """
     inside = torch.where(rows_up_to(len(found)) < cells, found, 0.0)
     around = torch.nn.functional.max_pool1d(inside.T[None], 3, stride=1, padding=1)[0].T

@@ -29,7 +29,7 @@ from posterior_collapse.precision import Precision, available
 from posterior_collapse.recipes import Setup
 from posterior_collapse.runs.batches import EpochBatches, batches_of
 from posterior_collapse.runs.measure import measure
-from posterior_collapse.runs.models import build_model
+from posterior_collapse.runs.models import build_model, trained_model
 from posterior_collapse.runs.monitor import Recorder, first_examples
 from posterior_collapse.runs.spec import Spec, choose_device, load_data, sources_digest
 from posterior_collapse.runs.store import (
@@ -246,9 +246,7 @@ def _advance(bar: Any, state: State, updates: int) -> None:
 def _judge(spec: Spec, device: torch.device) -> VAE:
     """The language model of a run's recipe and scale, trained once for all methods and seeds."""
     run = train_or_load(replace(spec, method="lstm-lm", seed=0), device=device.type, progress=False)
-    model = build_model(run.spec)
-    model.load_state_dict(run.weights())
-    return model.to(device).eval()
+    return trained_model(run).to(device)
 
 
 def _finish(
@@ -282,9 +280,7 @@ def measure_again(run: Run, device: str = "auto") -> Run:
     """
     spec, chosen = run.spec, choose_device(device)
     _refuse_other_training(run)
-    model = build_model(spec)
-    model.load_state_dict(run.weights())
-    model.to(chosen).eval()
+    model = trained_model(run).to(chosen)
     valid = batches_of(load_data(spec.setup).valid, 128, chosen)
     with one_thread(chosen):
         grid = first_examples(valid, spec.setup.grid_points)

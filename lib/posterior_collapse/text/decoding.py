@@ -366,12 +366,8 @@ def _draw_likely(logits: Tensor, uniform: Tensor, top_k: int | None, nucleus: fl
     only for the rows whose nucleus goes on beyond the first few hundred.
 
     Args:
-        logits: (A, V).
-        uniform: (A,), in [0, 1).
+        logits, uniform: (A, V), and (A,) in [0, 1).
         top_k, nucleus: not both without effect.
-
-    Returns:
-        (A,) int64.
     """
     size = logits.shape[1]
     most = size if top_k is None else min(top_k, size)
@@ -399,13 +395,9 @@ class _Likely(NamedTuple):
 
 
 def _likely(logits: Tensor, number: int, nucleus: float, mass: Tensor | None) -> _Likely:
-    """Look for the end of the nucleus among the first words.
+    """Look for the end of the nucleus among the K first words.
 
-    Args:
-        logits: (A, V).
-        number: K.
-        nucleus: in (0, 1].
-        mass: (A,), the sum of all exponentials; None for that of the K words.
+    ``mass`` (A,) is the sum of all exponentials of the logits (A, V); None is that of the K words.
     """
     values, words = logits.topk(number)
     weights = wide(values.exp())
@@ -427,9 +419,6 @@ def _invert(weights: Tensor, uniform: Tensor) -> Tensor:
     Args:
         weights: (A, K), none negative, one positive in every row; A may be 0.
         uniform: (A,), in [0, 1).
-
-    Returns:
-        (A,) int64.
     """
     rows, size = weights.shape
     blocks = F.pad(weights, (0, -size % _BLOCK)).view(rows, -(-size // _BLOCK), _BLOCK)
