@@ -56,8 +56,14 @@ _ARRAYS = (
     *("final_model_mean", "final_inference_mean", "samples"),
     *("means_iteration", "means_mean", "means_label"),
     *("code_mean", "code_std", "code_batch_mean", "code_label", "tsne", "tsne_label"),
-    *("text_source", "text_reconstruction", "text_interpolation", "text_greedy", "text_sampled"),
-    *(f"text_{name}" for name in ("cut_ends", "imputed_ends", "cut_hidden", "imputed_hidden")),
+    *("text_source", "text_reconstruction", "text_cut_ends", "text_imputed_ends"),
+    *(
+        "text_cut_hidden",
+        "text_imputed_hidden",
+        "text_interpolation",
+        "text_greedy",
+        "text_sampled",
+    ),
     *(f"{way}_judged_{of}" for way in ("greedy", "sampled") for of in ("nats", "tokens", "words")),
 )
 # And those whose names begin so: one for each number of labels.
