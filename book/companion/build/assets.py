@@ -117,10 +117,10 @@ def _check(archive: bytes, package: Package) -> None:
     Raises:
         BadAsset: if they differ.
     """
-    found = "sha512-" + base64.b64encode(hashlib.sha512(archive).digest()).decode()
-    if found != package.integrity:
+    digest = "sha512-" + base64.b64encode(hashlib.sha512(archive).digest()).decode()
+    if digest != package.integrity:
         raise BadAsset(
-            f"{package.name} {package.version} from npm has the digest {found}, "
+            f"{package.name} {package.version} from npm has the digest {digest}, "
             f"but {package.integrity} was recorded: it is not used"
         )
 
@@ -222,9 +222,9 @@ def used_icons(script: str, pages: Iterable[str]) -> str:
     """
     used = {name for page in pages for name in re.findall(r"fa-([a-z0-9-]+)", page)}
 
-    def keep(found: re.Match[str]) -> str:
-        names = {found[1] or found[2], *re.findall(r'"([^"]+)"', found[3])}
-        return found[0] if names & used else ""
+    def keep(match: re.Match[str]) -> str:
+        names = {match[1] or match[2], *re.findall(r'"([^"]+)"', match[3])}
+        return match[0] if names & used else ""
 
     return _ICON.sub(keep, script)
 

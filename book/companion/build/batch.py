@@ -107,11 +107,11 @@ def _load(root: Path, name: str) -> Any:
 
 def book_jobs(root: Path) -> list[Job]:
     """The pages of the book, with the parameters that the environment replaces."""
-    found = []
+    jobs = []
     for name in sources.toc_notebooks(root):
         declared = sources.default_parameters(_load(root, name), name)
-        found.append(Job(name, reader.injected_parameters(declared)))
-    return found
+        jobs.append(Job(name, reader.injected_parameters(declared)))
+    return jobs
 
 
 def _keys(entry: Any, allowed: Sequence[str], what: str) -> dict[str, Any]:
@@ -168,13 +168,13 @@ def _match_notebooks(patterns: object, known: Sequence[str]) -> list[str]:
     wanted = [patterns] if isinstance(patterns, str) else patterns
     if not isinstance(wanted, list) or not wanted:
         raise BadInput("a grid entry needs notebooks: a list of names or patterns")
-    found: list[str] = []
+    chosen: list[str] = []
     for pattern in wanted:
         matching = [name for name in known if PurePosixPath(name).match(str(pattern))]
         if not matching:
             raise BadInput(nearest(pattern, known, "notebook"))
-        found += [name for name in matching if name not in found]
-    return found
+        chosen += [name for name in matching if name not in chosen]
+    return chosen
 
 
 def check_values(notebook: Any, name: str, parameters: Mapping[str, object]) -> dict[str, object]:
@@ -187,21 +187,21 @@ def check_values(notebook: Any, name: str, parameters: Mapping[str, object]) -> 
     choices = sources.begin_choices(notebook)
     try:
         checks.check_names(parameters, declared)
-        found: dict[str, object] = {}
+        checked: dict[str, object] = {}
         for key, value in parameters.items():
             if key == "seeds":
-                found[key] = list(checks.check_seeds(value))
+                checked[key] = list(checks.check_seeds(value))
             elif key == "scale":
-                found[key] = checks.check_scale(value)
+                checked[key] = checks.check_scale(value)
             elif key == "device":
-                found[key] = checks.check_device(value)
+                checked[key] = checks.check_device(value)
             elif key in choices:
-                found[key] = checks.check_choice(key, value, choices[key])
+                checked[key] = checks.check_choice(key, value, choices[key])
             else:
-                found[key] = value
+                checked[key] = value
     except BadInput as error:
         raise BadInput(f"{name}: {error}") from error
-    return found
+    return checked
 
 
 def grid_jobs(entries: Sequence[Mapping[str, Any]], root: Path, out: Path) -> list[Job]:
@@ -224,10 +224,10 @@ def grid_jobs(entries: Sequence[Mapping[str, Any]], root: Path, out: Path) -> li
             notebook = _load(root, name)
             for chosen in itertools.product(*values):
                 given = dict(zip(lists, chosen, strict=True))
-                asked = check_values(notebook, name, given)
+                parameters = check_values(notebook, name, given)
                 place = PurePosixPath(name).relative_to("notebooks")
-                output = out / folder_name(asked) / place
-                jobs[output] = Job(name, asked, output)
+                output = out / folder_name(parameters) / place
+                jobs[output] = Job(name, parameters, output)
     return list(jobs.values())
 
 
@@ -246,7 +246,7 @@ def requested_specs(job: Job, root: Path) -> list[Any]:
     if values.get("dataset") == "auto":
         values["dataset"] = benchmarks.resolve("auto")
     seeds = checks.check_seeds(values.get("seeds", [0]))
-    found = []
+    specs = []
     for request in sources.requested_runs(notebook, job.notebook):
         if not request.applies(values):
             continue
@@ -257,10 +257,10 @@ def requested_specs(job: Job, root: Path) -> list[Any]:
             raise BadInput(f"{job.notebook}: {error}") from error
         for method, seed in itertools.product(wanted, seeds):
             try:
-                found.append(Spec(request.recipe, method, scale, seed))
+                specs.append(Spec(request.recipe, method, scale, seed))
             except BadInput as error:
                 raise BadInput(f"{job.notebook}: {error}") from error
-    return found
+    return specs
 
 
 def _run_entry(spec: Any, device: str) -> dict[str, object]:
@@ -316,8 +316,8 @@ def _why(spec: Any) -> str:
 
 def _provenances(pattern: str) -> Iterator[dict[str, Any]]:
     """Of the stored runs whose names begin so, whatever version trained them, the newest first."""
-    found = (store_root() / "runs").glob(f"{pattern}--*/provenance.json")
-    for path in sorted(found, key=lambda path: -path.stat().st_mtime):
+    paths = (store_root() / "runs").glob(f"{pattern}--*/provenance.json")
+    for path in sorted(paths, key=lambda path: -path.stat().st_mtime):
         with contextlib.suppress(OSError, ValueError):
             yield json.loads(path.read_text(encoding="utf-8"))
 
@@ -331,8 +331,8 @@ def _hours(plan: Mapping[str, Any], root: Path) -> tuple[float, int]:
     for entry in plan["runs"].values():
         name = entry["label"].rpartition("--seed")[0] + "--seed*"
         recipe, _, stem = name.partition("--")
-        kept = (root / "data" / "results" / recipe).glob(f"{stem}.json")
-        known = (json.loads(path.read_bytes())["provenance"] for path in kept)
+        files = (root / "data" / "results" / recipe).glob(f"{stem}.json")
+        known = (json.loads(path.read_bytes())["provenance"] for path in files)
         before = next(itertools.chain(_provenances(name), known), None)
         unknown += before is None
         seconds += before["cpu_seconds"] if before else 0.0

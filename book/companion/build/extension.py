@@ -78,12 +78,12 @@ def _outdated(
 ) -> list[str]:
     """Pages whose run is another one than the one that the environment holds."""
     root = Path(app.srcdir)
-    found = []
+    outdated = []
     for docname, key in _keys(env).items():
         path = Path(env.doc2path(docname))
         if docname not in removed and path.exists() and _key(path, root) != key:
-            found.append(docname)
-    return found
+            outdated.append(docname)
+    return outdated
 
 
 def _without_scripts(app: Sphinx, config: Any) -> None:

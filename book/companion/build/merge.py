@@ -25,8 +25,8 @@ def _manifest(folder: Path) -> dict[str, str]:
     origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     if origin["key"][:16] != folder.name.rpartition("--")[2]:
         raise BadInput(f"{folder}: what is in it is the run {origin['key'][:16]}")
-    found = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    return {name: digest for name, digest in found.items() if name != "provenance.json"}
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return {name: digest for name, digest in manifest.items() if name != "provenance.json"}
 
 
 def merge(source: Path) -> tuple[list[str], int]:
@@ -40,8 +40,10 @@ def merge(source: Path) -> tuple[list[str], int]:
             then taken.
     """
     own, named = store_root() / "runs", source / "runs"
-    found = (path.parent for path in (named if named.is_dir() else source).glob("*/manifest.json"))
-    runs = {f.name: f for f in sorted(found) if not f.suffix.startswith((".part", ".damaged"))}
+    folders = (
+        path.parent for path in (named if named.is_dir() else source).glob("*/manifest.json")
+    )
+    runs = {f.name: f for f in sorted(folders) if not f.suffix.startswith((".part", ".damaged"))}
     if not runs:
         raise BadInput(f"there are no finished runs in {source}")
     sums = {name: _manifest(folder) for name, folder in runs.items()}

@@ -116,11 +116,11 @@ def compare(
         build: methods that this build trains; None is all of them.
     """
     dataset = str(page.choices["dataset"])
-    asked = list(dict.fromkeys([*wanted, *METHODS]))  # those of the premise are not all shown
+    needed = list(dict.fromkeys([*wanted, *METHODS]))  # those of the premise are not all shown
 
     def results(scale: str) -> dict[str, Runs]:
         known = (name for name in datasets if scale in recipes.scales(benchmarks.recipe(name)))
-        return {name: reference(name, asked, scale) for name in known}
+        return {name: reference(name, needed, scale) for name in known}
 
     trained = wanted if build is None else build
     own = evidence.built(page, benchmarks.recipe(dataset), trained)

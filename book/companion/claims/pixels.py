@@ -63,9 +63,9 @@ def rule(item: str) -> Callable[[Callable[[Checks], None]], Callable[[Comparison
         verdict = decides(item)(checks)
 
         def renamed(compared: Comparison) -> Finding:
-            found = verdict(compared)
-            own = [replace(c, quantity=_renamed(c.quantity)) for c in found.checks]
-            return replace(found, checks=tuple(own))
+            finding = verdict(compared)
+            own = [replace(c, quantity=_renamed(c.quantity)) for c in finding.checks]
+            return replace(finding, checks=tuple(own))
 
         renamed.__name__, renamed.__doc__ = checks.__name__, checks.__doc__
         return renamed

@@ -94,7 +94,7 @@ def _over_seeds(runs: Sequence[reference.Result], name: str) -> Interval:
     return bounded(interval([max(float(run.metrics[name]), 0.0) for run in runs]), 0.0)
 
 
-def _told(own: Interval, digits: int = 2) -> str:
+def _with_interval(own: Interval, digits: int = 2) -> str:
     if own.n == 1:  # which has no interval
         return f"{own.mean:z.{digits}f}"
     mean, low, high = ends(own[:3], digits)
@@ -109,7 +109,7 @@ def _agreement() -> str:
     none, some = (_over_seeds(runs, "mutual_information") for runs in _pair())
     return _item(
         "lagging/mean-space",
-        f"{_told(none)} against {_told(some)} nats",
+        f"{_with_interval(none)} against {_with_interval(some)} nats",
         f"of information in the code: basic and aggressive training of the same networks, "
         f"{some.n} seeds at the paper's scale.",
     )
@@ -123,7 +123,7 @@ def _waste() -> str:
     seeds = "1 seed" if kl.n == 1 else f"{kl.n} seeds"
     return _item(
         "igp/text",
-        f"{_told(kl, 1)} nats of KL, {_told(mi)} of information",
+        f"{_with_interval(kl, 1)} nats of KL, {_with_interval(mi)} of information",
         f"From narrow first weights a target for the KL is met by {how}: SNLI, {seeds}.",
     )
 
@@ -133,7 +133,7 @@ def _likelihood() -> str:
     worse = interval([float(r.metrics["nll"] - r.metrics["scaled_printed_nll"]) for r in runs])
     return _item(
         "scale/text",
-        f"{_told(worse, 1)} nats",
+        f"{_with_interval(worse, 1)} nats",
         "is what Scale-VAE's likelihood gains by its formula alone: as printed it is no bound. "
         f"Short Yelp, {worse.n} seeds.",
     )
@@ -141,8 +141,8 @@ def _likelihood() -> str:
 
 def hero() -> str:
     """The player beside three findings, each a link to its page, with 95 % intervals over seeds."""
-    found = "".join((_agreement(), _waste(), _likelihood()))
-    return f'<div class="pc-hero">{_player()}<ol class="pc-findings">{found}</ol></div>'
+    items = "".join((_agreement(), _waste(), _likelihood()))
+    return f'<div class="pc-hero">{_player()}<ol class="pc-findings">{items}</ol></div>'
 
 
 def _outputs(notebook: Any) -> str:

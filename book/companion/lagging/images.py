@@ -134,10 +134,10 @@ def samples(groups: Mapping[str, Sequence[Result]], wanted: Sequence[str]) -> di
     """Images drawn from the prior, of the first seed of methods that keep some."""
     shown: dict[str, Images] = {}
     for method in wanted:
-        kept = [r.arrays["samples"] for r in groups.get(method, ()) if "samples" in r.arrays]
-        if kept:
-            side = int(kept[0].shape[1] ** 0.5)
-            shown[called(method)] = kept[0][:10].reshape(-1, side, side) / 255.0
+        arrays = [r.arrays["samples"] for r in groups.get(method, ()) if "samples" in r.arrays]
+        if arrays:
+            side = int(arrays[0].shape[1] ** 0.5)
+            shown[called(method)] = arrays[0][:10].reshape(-1, side, side) / 255.0
     return shown
 
 
