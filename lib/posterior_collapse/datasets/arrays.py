@@ -198,8 +198,8 @@ def check_sizes(sizes: Sizes, available: Sizes, name: str) -> Sizes:
         wanted = Sizes(*sizes)
     except TypeError:
         raise BadInput(f"sizes must be Sizes(train, valid, test), not {sizes!r}") from None
-    asked = zip(Sizes._fields, wanted, available, strict=True)
-    return Sizes(*(whole(f"sizes.{part} of {name}", n, 1, most) for part, n, most in asked))
+    parts = zip(Sizes._fields, wanted, available, strict=True)
+    return Sizes(*(whole(f"sizes.{part} of {name}", n, 1, most) for part, n, most in parts))
 
 
 def digest_of(header: Mapping[str, object], arrays: Iterable[Tensor | None]) -> str:

@@ -51,6 +51,6 @@ def _parse(content: gzip.GzipFile, path: Path) -> NDArray[np.uint8]:
         raise BadInput(f"{path} states {size} bytes for shape {shape}; most: {_MOST_BYTES}")
     data = content.read(size + 1)
     if len(data) != size:
-        told = "more" if len(data) > size else str(len(data))
-        raise BadInput(f"{path} states {size} numbers for shape {shape} and holds {told}")
+        count = "more" if len(data) > size else str(len(data))
+        raise BadInput(f"{path} states {size} numbers for shape {shape} and holds {count}")
     return np.frombuffer(data, dtype=np.uint8).reshape(shape)

@@ -59,20 +59,20 @@ def load(
             says.
         DataMissing: files that are not there; the message names the variable and the files.
     """
-    found = find(name)
+    own = find(name)
     if name in text.SOURCES:
-        whole = text.build(found, max_length, max_vocabulary)
+        whole = text.build(own, max_length, max_vocabulary)
         return whole if sizes is None else whole.head(sizes)
     for option, value in (("max_length", max_length), ("max_vocabulary", max_vocabulary)):
         if value is not None:
             raise BadInput(
                 f"{option} is for text from files ({', '.join(text.SOURCES)}), not for {name}"
             )
-    wanted = found.splits if sizes is None else check_sizes(sizes, found.splits, name)
+    wanted = own.splits if sizes is None else check_sizes(sizes, own.splits, name)
     if name in images.SOURCES:
-        return images.build(found).head(wanted)
+        return images.build(own).head(wanted)
     if name == omniglot.NAME:
-        return omniglot.build(found).head(wanted)
+        return omniglot.build(own).head(wanted)
     if name in (grammar.NAME, grammar.SHORT):
         return grammar.build(name).head(wanted)
     return synthetic.build(_MIXTURES[name], wanted)

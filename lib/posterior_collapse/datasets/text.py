@@ -281,8 +281,8 @@ class _Parts(NamedTuple):
 def _occur_in(tokens: Tensor, rows: Tensor, others: Tensor) -> Tensor:
     """Whether each of ``rows`` of the ids (N, T) equals one of the rows ``others``."""
     raw = tokens.numpy()
-    found = {raw[row].tobytes() for row in others.tolist()}
-    return torch.tensor([raw[row].tobytes() in found for row in rows.tolist()], dtype=torch.bool)
+    contents = {raw[row].tobytes() for row in others.tolist()}
+    return torch.tensor([raw[row].tobytes() in contents for row in rows.tolist()], dtype=torch.bool)
 
 
 def _distinct(tokens: Tensor, rows: Tensor) -> Tensor:
@@ -296,10 +296,10 @@ def _cut_held_out(
     tokens: Tensor, train: Tensor, held_out: Tensor, corpus: _Corpus, source: _Source
 ) -> _Parts:
     """Distinct held-out sentences that training does not hold, cut into validation and test."""
-    kept = _distinct(tokens, held_out[~_occur_in(tokens, held_out, train)]).long()
-    touched = {"held-out sentences dropped as seen": len(held_out) - len(kept)}
-    test = kept[source.valid : source.valid + source.test]
-    return _Parts(train, kept[: source.valid], test, touched)
+    distinct = _distinct(tokens, held_out[~_occur_in(tokens, held_out, train)]).long()
+    touched = {"held-out sentences dropped as seen": len(held_out) - len(distinct)}
+    test = distinct[source.valid : source.valid + source.test]
+    return _Parts(train, distinct[: source.valid], test, touched)
 
 
 def _filed(held_out: Tensor, corpus: _Corpus, source: _Source) -> tuple[Tensor, Tensor]:
@@ -313,12 +313,12 @@ def _clear_training(
 ) -> _Parts:
     """Whole validation and test files, and training sentences that neither holds."""
     valid, test = _filed(held_out, corpus, source)
-    kept = train[~_occur_in(tokens, train, held_out)]
+    clear = train[~_occur_in(tokens, train, held_out)]
     touched = {
-        "training sentences dropped as held out": len(train) - len(kept),
+        "training sentences dropped as held out": len(train) - len(clear),
         "test sentences that validation holds": int(_occur_in(tokens, test, valid).sum()),
     }
-    return _Parts(kept[: source.training], valid, test, touched)
+    return _Parts(clear[: source.training], valid, test, touched)
 
 
 def _whole_files(
@@ -559,8 +559,8 @@ def labelled(data: TextDataset) -> dict[int, Split]:
         BadInput, DataMissing: as ``build``.
     """
     source = SOURCES.get(data.card.name)
-    found = {}
+    subsets = {}
     for number, file in source.labelled.items() if source is not None else ():
         corpus = _read(data.card, (file,), (None,), len(data.label_names))
-        found[number] = _as_split(_cut(corpus, data.max_length), data.vocabulary)
-    return found
+        subsets[number] = _as_split(_cut(corpus, data.max_length), data.vocabulary)
+    return subsets

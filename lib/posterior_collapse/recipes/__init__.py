@@ -42,7 +42,7 @@ def get(name: str, scale: str) -> Setup:
     Raises:
         BadInput: unknown recipe or scale, with the nearest one.
     """
-    found = recipe(name).scales
-    if scale not in found:
-        raise BadInput(nearest(scale, found, f"scale of {name}"))
-    return found[scale]
+    setups = recipe(name).scales
+    if scale not in setups:
+        raise BadInput(nearest(scale, setups, f"scale of {name}"))
+    return setups[scale]

@@ -112,9 +112,9 @@ def check_files(folder: Path) -> None:
         path = folder / name
         if not path.is_file():
             raise DamagedRun(f"{folder}: {name} is missing")
-        found = _sha256(path)
-        if found != expected:
-            raise DamagedRun(f"{path}: sha256 is {found[:12]}, the manifest says {expected[:12]}")
+        actual = _sha256(path)
+        if actual != expected:
+            raise DamagedRun(f"{path}: sha256 is {actual[:12]}, the manifest says {expected[:12]}")
 
 
 def load_run(spec: Spec) -> Run:

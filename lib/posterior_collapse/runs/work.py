@@ -253,12 +253,12 @@ def _finish(
     spec: Spec, state: State, recorder: Recorder, spent: Spent, device: torch.device
 ) -> None:
     """Evaluate the best parameters and store everything."""
-    found = measure(spec, state.model, recorder.grid, partial(_judge, spec, device))
+    measured = measure(spec, state.model, recorder.grid, partial(_judge, spec, device))
     arrays = {name: np.asarray(values.cpu()) for name, values in recorder.arrays().items()}
-    metrics = {**found.metrics, "epochs": state.epoch, "updates": state.iteration}
+    metrics = {**measured.metrics, "epochs": state.epoch, "updates": state.iteration}
     weights = dict(state.model.state_dict())
-    told = _provenance(spec, spent, device)
-    write_run(spec, weights, metrics, state.history, arrays | found.arrays, told)
+    provenance = _provenance(spec, spent, device)
+    write_run(spec, weights, metrics, state.history, arrays | measured.arrays, provenance)
 
 
 def measure_again(run: Run, device: str = "auto") -> Run:
@@ -284,13 +284,13 @@ def measure_again(run: Run, device: str = "auto") -> Run:
     valid = batches_of(load_data(spec.setup).valid, 128, chosen)
     with one_thread(chosen):
         grid = first_examples(valid, spec.setup.grid_points)
-        found = measure(spec, model, grid, partial(_judge, spec, chosen))
+        measured = measure(spec, model, grid, partial(_judge, spec, chosen))
     stays = {name: run.metrics[name] for name in ("epochs", "updates")}
     recorded = {name: x for name, x in run.arrays.items() if name.startswith(_RECORDED)}
     return replace(
         run,
-        metrics={**found.metrics, **stays},
-        arrays=recorded | found.arrays,
+        metrics={**measured.metrics, **stays},
+        arrays=recorded | measured.arrays,
         provenance=run.provenance | {"measured": _here(chosen)},
     )
 
@@ -319,8 +319,8 @@ def _with_defaults(setup: Setup, before: dict[str, Any]) -> dict[str, Any]:
 
 def _precisions(setup: Setup, device: torch.device) -> dict[str, str]:
     """In which numbers a run's products were computed; a device may lack what a recipe asks for."""
-    asked = getattr(setup.network, "precision", Precision.FLOAT32)
-    return {"training": available(asked, device).value, "evaluation": Precision.FLOAT32.value}
+    wanted = getattr(setup.network, "precision", Precision.FLOAT32)
+    return {"training": available(wanted, device).value, "evaluation": Precision.FLOAT32.value}
 
 
 def _processor() -> str:

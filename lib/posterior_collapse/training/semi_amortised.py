@@ -261,8 +261,8 @@ class SemiAmortised(Training):
         What the steps owe to the decoder and the prior is added to their gradients.
         Where the start was chosen the gradient stays what it is.
         """
-        kept = torch.where(path.better, 0.0, gradient)
-        gradient = gradient - kept
+        at_start = torch.where(path.better, 0.0, gradient)
+        gradient = gradient - at_start
         momentum = torch.zeros_like(gradient)
         mark = problem.mark()
         for visit in reversed(path.visits):
@@ -274,7 +274,7 @@ class SemiAmortised(Training):
             assert point.grad is not None and velocity.grad is not None
             gradient, momentum = point.grad, velocity.grad
         problem.rewind(mark)
-        return gradient + kept
+        return gradient + at_start
 
 
 class Refined(nn.Module):

@@ -90,12 +90,12 @@ class State:
 
 def _optimiser_tensors(prefix: str, optimiser: Optimizer) -> dict[str, Tensor]:
     """State of an optimiser by name; every entry is kept as a tensor."""
-    found = {}
+    tensors = {}
     for index, values in optimiser.state_dict()["state"].items():
         for name, value in values.items():
             if value is not None:
-                found[f"{prefix}.{index}.{name}"] = torch.as_tensor(value)
-    return found
+                tensors[f"{prefix}.{index}.{name}"] = torch.as_tensor(value)
+    return tensors
 
 
 def _restore_optimiser(prefix: str, optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
@@ -109,12 +109,12 @@ def _restore_optimiser(prefix: str, optimiser: Optimizer, tensors: dict[str, Ten
     optimiser.load_state_dict({"state": entries, "param_groups": groups})
 
 
-def _restore_noise(noise: torch.Generator, kept: Tensor, path: Path) -> None:
+def _restore_noise(noise: torch.Generator, state: Tensor, path: Path) -> None:
     """Go on with the noise of a checkpoint; that of another kind of device gives a new seed."""
-    if kept.shape == noise.get_state().shape:
-        noise.set_state(kept)
+    if state.shape == noise.get_state().shape:
+        noise.set_state(state)
         return
-    noise.manual_seed(int.from_bytes(hashlib.sha256(kept.numpy().tobytes()).digest()[:8]))
+    noise.manual_seed(int.from_bytes(hashlib.sha256(state.numpy().tobytes()).digest()[:8]))
     _LOG.warning(
         "%s was written on another kind of device, whose random numbers this one cannot go on "
         "with: training goes on with others, and gives another model than either device alone",
