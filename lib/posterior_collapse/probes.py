@@ -146,6 +146,7 @@ class _Scaler(NamedTuple):
 
     @staticmethod
     def of(features: Array) -> _Scaler:
+        """The scaler of training features (N, D)."""
         mean, std = features.mean(axis=0), features.std(axis=0)
         return _Scaler(mean, np.where(std > _ROUNDING * np.abs(mean), std, np.inf))
 

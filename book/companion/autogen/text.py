@@ -257,6 +257,7 @@ def printed_wins() -> list[float]:
 
 
 def versus(first: str, second: str) -> str:
+    """Names of two methods that were compared."""
     return f"{called(first)} – {called(second)}"
 
 

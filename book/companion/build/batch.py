@@ -132,6 +132,7 @@ class _Distinct(yaml.SafeLoader):
     """Refuses a mapping that has a key twice, of which YAML would keep the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping, unless it has a key twice."""
         seen: set[object] = set()
         for key, _ in node.value:
             if str(key.value) in seen:

@@ -158,6 +158,7 @@ def page_parts(
 
 
 def part_digest(part: object) -> str:
+    """Digest of a part of the inputs."""
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
 
 

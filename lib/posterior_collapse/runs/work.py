@@ -205,13 +205,16 @@ class _Clock:
         self.last = time.monotonic()
 
     def spent(self) -> Spent:
+        """Time until now, over all attempts."""
         return Spent(time.monotonic() - self.start, time.process_time() - self.cpu_start)
 
     def tick(self, state: State) -> None:
+        """Write a checkpoint where the last one is old enough."""
         if time.monotonic() - self.last >= self.every:
             self.save(state)
 
     def save(self, state: State) -> None:
+        """Write a checkpoint, with the time spent in it."""
         spent = {
             name: torch.tensor(value, dtype=torch.float64)
             for name, value in self.spent()._asdict().items()

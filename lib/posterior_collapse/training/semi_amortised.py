@@ -39,10 +39,12 @@ class _Given:
         self.log_likelihood = model.log_likelihood
 
     def posterior(self, x: Tensor) -> Distribution:
+        """The given q, whatever x is."""
         return self._q
 
     @property
     def prior(self) -> Distribution:
+        """p(z), the model's own."""
         return self._model.prior
 
 
