@@ -122,9 +122,6 @@ def _average(settings: Sequence[pd.Series]) -> pd.Series:
     return pd.concat(some, axis=1).mean(axis=1, skipna=False).dropna() if some else pd.Series()
 
 
-_Compare = Callable[[str, pd.Series, float], Check]
-
-
 def _less(
     rule: Callable[..., Check], name: str, less: pd.Series, bound: float = 0.0
 ) -> list[Check]:
