@@ -124,16 +124,21 @@ def compare(
 
     trained = wanted if build is None else build
     own = evidence.built(page, benchmarks.recipe(dataset), trained)
-    every = Comparison(own, results("medium"), dataset, results("large"))
+    every = with_premises(page, Comparison(own, results("medium"), dataset, results("large")))
+    medium = {name: only(runs, wanted) for name, runs in every.reference.items()}
+    large = {name: some for name, runs in every.large.items() if (some := only(runs, wanted))}
+    return every._replace(reference=medium, large=large)
+
+
+def with_premises(page: Page, compared: Comparison) -> Comparison:
+    """The same with the premise of every data set of every origin."""
     premises = {
         title: evidence.premise_for(page, runs)
-        for origin in every.origins()
+        for origin in compared.origins()
         for title, runs in origin.items()
         if any(runs.values())
     }
-    medium = {name: only(runs, wanted) for name, runs in every.reference.items()}
-    large = {name: some for name, runs in every.large.items() if (some := only(runs, wanted))}
-    return every._replace(reference=medium, large=large, premises=premises)
+    return compared._replace(premises=premises)
 
 
 def sources(compared: Comparison) -> list[dict[str, object]]:

@@ -47,13 +47,7 @@ def compare(page: Page, build: Sequence[str]) -> Comparison:
     own = evidence.built(page, recipe(page), build)
     stored = evidence.stored(benchmarks.OMNIGLOT, benchmarks.PIXELS, "medium")
     every = Comparison(own, {"omniglot": stored}, str(page.choices["dataset"]))
-    premises = {
-        title: evidence.premise_for(page, runs)
-        for origin in every.origins()
-        for title, runs in origin.items()
-        if any(runs.values())
-    }
-    return every._replace(premises=premises)
+    return comparison.with_premises(page, every)
 
 
 def rule(item: str) -> Callable[[Callable[[Checks], None]], Callable[[Comparison], Finding]]:
