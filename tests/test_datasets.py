@@ -186,8 +186,8 @@ def test_batches_hold_every_sentence_once_and_one_length_each(lengths, batch_siz
     for row, length in enumerate(lengths):
         tokens[row, :length] = row + 1
     split = datasets.Split(tokens, torch.tensor(lengths))
-    batches = datasets.equal_length_batches(split, batch_size)
-    chosen = datasets.equal_length_rows(split, batch_size)
+    batches = split.batches(batch_size)
+    chosen = split.batch_rows(batch_size)
     assert sorted(torch.cat(chosen).tolist()) == list(range(len(lengths)))
     for batch, picked in zip(batches, chosen, strict=True):
         assert 1 <= len(batch) <= batch_size
@@ -201,17 +201,17 @@ def test_batches_hold_every_sentence_once_and_one_length_each(lengths, batch_siz
 
 
 def test_batches_of_one_and_of_a_whole_data_set(sentences) -> None:
-    assert len(datasets.equal_length_batches(sentences.valid, 1)) == len(sentences.valid)
-    large = datasets.equal_length_batches(sentences.train, 10**9)
+    assert len(sentences.valid.batches(1)) == len(sentences.valid)
+    large = sentences.train.batches(10**9)
     assert len(large) == len(sentences.train.lengths.unique())
-    for picked in datasets.equal_length_rows(sentences.train, 10**9):
+    for picked in sentences.train.batch_rows(10**9):
         assert (picked.diff() > 0).all()
-    again = datasets.equal_length_batches(sentences.train, 10**9)
+    again = sentences.train.batches(10**9)
     assert all(torch.equal(a, b) for a, b in zip(large, again, strict=True))
 
 
 def test_batches_of_text_are_those_of_equal_length(sentences) -> None:
-    expected = datasets.equal_length_batches(sentences.valid, 32)
+    expected = sentences.valid.batches(32)
     found = datasets.batches(sentences.valid, 32)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
     for batch, picked in zip(found, sentences.valid.batch_rows(32), strict=True):
@@ -227,7 +227,7 @@ def test_contents_tell_sentences_apart_whatever_their_padding(sentences) -> None
 @pytest.mark.parametrize("batch_size", [0, -1, 2.0, True])
 def test_bad_batch_size_is_refused(sentences, batch_size) -> None:
     with pytest.raises(BadInput, match="batch_size"):
-        datasets.equal_length_batches(sentences.valid, batch_size)
+        sentences.valid.batches(batch_size)
 
 
 # --- the synthetic sequences --------------------------------------------------------------

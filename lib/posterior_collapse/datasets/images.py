@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posterior_collapse.datasets.arrays import check_batch_size, check_sizes, digest_of
+from posterior_collapse.datasets.arrays import check_sizes, digest_of
 from posterior_collapse.datasets.idx import read_idx
 from posterior_collapse.datasets.registry import Card, Sizes
 from posterior_collapse.datasets.text import locate
-from posterior_collapse.errors import BadInput
+from posterior_collapse.errors import BadInput, whole
 
 SEED = 12  # of the permutation that makes the splits of the digits
 _SHUFFLE = 12  # of the permutation that takes the validation images out of the training file
@@ -61,7 +61,7 @@ class ImageSplit:
 
     def batch_rows(self, batch_size: int) -> list[Tensor]:
         """Row numbers of the images in each batch of :meth:`batches`."""
-        check_batch_size(batch_size)
+        whole("batch_size", batch_size)
         return list(torch.arange(len(self)).split(batch_size))
 
     def batches(self, batch_size: int) -> list[Tensor]:
@@ -70,7 +70,7 @@ class ImageSplit:
         Raises:
             BadInput: ``batch_size`` is no integer of at least 1.
         """
-        check_batch_size(batch_size)
+        whole("batch_size", batch_size)
         return list(self.x.split(batch_size))
 
 

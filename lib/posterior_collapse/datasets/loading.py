@@ -86,7 +86,7 @@ def batches(split: Split | ImageSplit, batch_size: int) -> list[Tensor]:
         batch_size: most of them in a batch, at least 1.
 
     Returns:
-        Sentences of one length (B, T_b) int64, see :func:`equal_length_batches`; or consecutive
+        Sentences of one length (B, T_b) int64, see :meth:`Split.batches`; or consecutive
         images (B, P) float32.  ``split.batch_rows(batch_size)`` gives the rows (B,) of each
         batch in the split, so that labels can follow.
 

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from posterior_collapse import datasets
 from posterior_collapse.datasets import Split, TextDataset
-from posterior_collapse.datasets.arrays import equal_length_rows
 from posterior_collapse.estimators import evaluating
 from posterior_collapse.gaussian import aggregate_moments
 from posterior_collapse.networks import VAE, Latent
@@ -277,11 +276,7 @@ def _shape(model: VAE, part: Split) -> dict[str, float]:
     Empty for a posterior that is no diagonal Gaussian.
     """
     with evaluating(model):
-        rows = equal_length_rows(part, 256)
-        codes = [
-            gaussian_code(model.posterior(part.tokens[own, : int(part.lengths[own[0]])]))
-            for own in rows
-        ]
+        codes = [gaussian_code(model.posterior(x)) for x in part.batches(256)]
     known = [code for code in codes if code is not None]
     if not known:
         return {}

@@ -16,7 +16,7 @@ import torch
 from sacrebleu.metrics import BLEU
 
 from posterior_collapse import estimators
-from posterior_collapse.datasets.arrays import EOS, Split, equal_length_rows
+from posterior_collapse.datasets.arrays import EOS, Split
 from posterior_collapse.errors import BadInput, whole
 from posterior_collapse.networks.base import VAE
 from posterior_collapse.networks.text import TextDecoder
@@ -276,13 +276,12 @@ def sentence_nats(model: VAE, split: Split) -> torch.Tensor:
         )
     if not len(split):
         raise BadInput("the text holds no sentence; at least one is needed")
-    nats = torch.empty(len(split), dtype=torch.float64)
+    nats, weight = [], decoder.words.weight
     with estimators.evaluating(model):
-        for rows in equal_length_rows(split, _SENTENCES_PER_CALL):
-            x = split.tokens[rows, : int(split.lengths[rows[0]])].to(decoder.words.weight.device)
-            none = torch.zeros(1, len(x), 0, dtype=decoder.words.weight.dtype, device=x.device)
-            nats[rows.cpu()] = -model.log_likelihood(x, none)[0].cpu().double()
-    return nats
+        for x in split.batches(_SENTENCES_PER_CALL):
+            none = torch.zeros(1, len(x), 0, dtype=weight.dtype, device=weight.device)
+            nats.append(-model.log_likelihood(x.to(weight.device), none)[0].cpu().double())
+    return torch.cat(nats)[torch.cat(split.batch_rows(_SENTENCES_PER_CALL)).argsort().cpu()]
 
 
 def perplexity(model: VAE, split: Split) -> float | None:
