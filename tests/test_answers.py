@@ -116,6 +116,7 @@ def test_late_cells_fill_the_answer_on_top(run: nbformat.NotebookNode) -> None:
         assert everything.count(f'id="{anchor}"') == 1, anchor
     assert len(status.boxes(run, "p")) == 3  # the answer itself is no verdict
 
+
 def test_what_was_measured_answers_before_what_was_not_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -129,7 +130,6 @@ def test_what_was_measured_answers_before_what_was_not_run(
     for found in (absent, open_, sure):
         answers.note_finding(found)
     assert [found for found, _ in answers._chosen()] == [sure, open_, absent]
-
 
 
 def test_a_page_without_claims_answers_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
