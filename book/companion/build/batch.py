@@ -55,6 +55,8 @@ WARM = (
     "posterior_collapse.runs.spec:sources_digest",
     "IPython.core.interactiveshell",
     "papermill",
+    # What the first optimiser of every training would import: as long as a short training takes.
+    "torch._dynamo",
     "companion.build.reader:refuse_edited",
 )
 # What an executor reserves for a training, by its scale: memory in MB, and minutes, ten times and
