@@ -14,6 +14,11 @@ PLAN = json.loads(Path("plan.json").read_text(encoding="utf-8"))
 ROOT = shlex.quote(PLAN["root"])
 
 
+def needs(entries, what):
+    """A resource of each job, for executors that reserve it: mem_mb, runtime (minutes) or gpu."""
+    return lambda wildcards: PLAN[entries][wildcards[0]]["resources"][what]
+
+
 rule all:
     input:
         [f"done/page-{name}" for name in PLAN["pages"]],
@@ -29,8 +34,14 @@ rule train:
         label=lambda wildcards: PLAN["runs"][wildcards.run]["label"],
     threads: 1
     priority: 1
+    resources:
+        mem_mb=needs("runs", "mem_mb"),
+        runtime=needs("runs", "runtime"),
+        gpu=needs("runs", "gpu"),
+    message:
+        "[train] {params.label}"
     shell:
-        "echo '[train] {params.label}'; (cd {ROOT} && {params.command}) > {log} 2>&1 "
+        "(cd {ROOT} && {params.command}) > {log} 2>&1 "
         "|| {{ status=$?; echo \"exit status $status\" >> {log}; exit $status; }}"
 
 
@@ -50,6 +61,12 @@ rule page:
         command=lambda wildcards: PLAN["pages"][wildcards.page]["command"],
         label=lambda wildcards: PLAN["pages"][wildcards.page]["label"],
     threads: 1
+    resources:
+        mem_mb=needs("pages", "mem_mb"),
+        runtime=needs("pages", "runtime"),
+        gpu=needs("pages", "gpu"),
+    message:
+        "[page] {params.label}"
     shell:
-        "echo '[page] {params.label}'; (cd {ROOT} && {params.command}) > {log} 2>&1 "
+        "(cd {ROOT} && {params.command}) > {log} 2>&1 "
         "|| {{ status=$?; echo \"exit status $status\" >> {log}; exit $status; }}"

@@ -201,6 +201,32 @@ def test_a_dry_run_says_what_would_run_and_why(
     assert "[page] notebooks/plain.ipynb: never executed" in capsys.readouterr().out
 
 
+def test_jobs_say_what_an_executor_should_reserve(book: Path, store: Path) -> None:
+    asked = {"scale": "smoke", "seeds": [0]}
+    for device, gpu in (("cpu", 0), ("cuda", 1)):
+        jobs = [batch.Job("notebooks/lagging/second.ipynb", {**asked, "device": device})]
+        plan = batch.make_plan(jobs, book)
+        wanted = {"runs": (2000, 20, gpu), "pages": (4000, 60, gpu)}
+        for kind, needs in wanted.items():
+            (found,) = {tuple(entry["resources"].values()) for entry in plan[kind].values()}
+            assert found == needs
+
+
+def test_a_profile_is_checked_before_anything_runs(
+    book: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["grid", str(tmp_path / "grid.yml"), "--profile", str(tmp_path)]
+    (tmp_path / "grid.yml").write_text(
+        json.dumps({"grid": [entry(scale="smoke", seeds=[[0]])]})  # JSON is YAML
+    )
+    assert batch.main(words) == 2
+    assert "a profile is a folder with a config.yaml" in capsys.readouterr().err
+    (tmp_path / "config.yaml").write_text("executor: abacus")
+    assert batch.main(words) == 2
+    assert "snakemake-executor-plugin-abacus, which is not installed" in capsys.readouterr().err
+    assert not batch._runs_here(["--profile", "x"]) and batch._runs_here(["--resources", "gpu=1"])
+
+
 def start(book: Path, *words: str) -> subprocess.Popen[str]:
     """The command line in a process group of its own, so that all of it can be killed."""
     command = [sys.executable, "-m", "companion.build.batch", *words, "--jobs", "2"]

@@ -48,6 +48,7 @@ def place(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     jobs = {
         name: {"command": " ".join(warm.command([sys.executable, "-m", "waiting", name]))}
         | {"label": name, "runs": [], "pages": []}
+        | {"resources": {"mem_mb": 100, "runtime": 1, "gpu": 0}}
         for name in ("one", "two")
     }
     (tmp_path / "plan").write_text(json.dumps({"root": str(tmp_path), "runs": {}, "pages": jobs}))

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import importlib.util
 import itertools
 import json
 import os
@@ -58,7 +59,13 @@ WARM = (
     "torch._dynamo",
     "companion.build.reader:refuse_edited",
 )
+# What an executor reserves for a training, by its scale: memory in MB, and minutes, ten times and
+# more what one takes. One that is stopped by it goes on from its checkpoint.
+_NEEDS = {"smoke": (2000, 20), "quick": (2000, 60), "medium": (4000, 360)}
+_MOST = (8000, 2880)  # at any other scale
+_PAGE_NEEDS = (4000, 60)
 _NAME_LIMIT = 120  # characters of a folder's name; longer ones end in a digest
+_JOB = re.compile(r"Job \d+: (\[(?:train|page)\] .*)")  # as Snakemake says that one begins
 
 
 @dataclass(frozen=True)
@@ -266,13 +273,23 @@ def requested_specs(job: Job, root: Path) -> list[Any]:
     return specs
 
 
+def _resources(needs: tuple[int, int], device: object) -> dict[str, int]:
+    """What a job reserves; a GPU only where its device says so, as ``auto`` does without one."""
+    return {"mem_mb": needs[0], "runtime": needs[1], "gpu": int(device == "cuda")}
+
+
 def _run_entry(spec: Any, device: str) -> dict[str, object]:
     """A training for the plan."""
     words = [sys.executable, "-m", "posterior_collapse.runs", "train"]
     for name in ("recipe", "method", "scale", "seed"):
         words += [f"--{name}", str(getattr(spec, name))]
     words += ["--device", device]
-    return {"command": shlex.join(warm.command(words)), "label": spec.label()}
+    needs = _resources(_NEEDS.get(spec.scale, _MOST), device)
+    return {
+        "command": shlex.join(warm.command(words)),
+        "label": spec.label(),
+        "resources": needs,
+    }
 
 
 def _page_entry(job: Job, runs: Sequence[str]) -> dict[str, object]:
@@ -282,7 +299,9 @@ def _page_entry(job: Job, runs: Sequence[str]) -> dict[str, object]:
     if job.output:
         words += ["--output", str(job.output)]
     command = shlex.join(warm.command(words))
-    return {"command": command, "label": job.label, "runs": list(runs), "pages": []}
+    needs = _resources(_PAGE_NEEDS, job.parameters.get("device"))
+    named = {"command": command, "label": job.label, "resources": needs}
+    return {**named, "runs": list(runs), "pages": []}
 
 
 def _is_done(job: Job, key: str) -> bool:
@@ -383,10 +402,34 @@ def _snakemake(root: Path, work: Path, jobs: int, extra: Sequence[str]) -> list[
     return [
         *(sys.executable, "-m", "snakemake"),
         *("--snakefile", str(root / "Snakefile"), "--directory", str(work)),
-        *("--cores", str(jobs), "--keep-going", "--rerun-incomplete"),
+        *("--cores" if _runs_here(extra) else "--jobs", str(jobs)),
+        *("--keep-going", "--rerun-incomplete"),
         *("--rerun-triggers", "mtime"),
         *extra,
     ]
+
+
+def _runs_here(extra: Sequence[str]) -> bool:
+    """Whether the jobs are processes of this machine, and not those of an executor."""
+    return not any(word.startswith(("--executor", "--profile")) for word in extra)
+
+
+def _profile(folder: Path | None) -> list[str]:
+    """Snakemake's arguments for a profile.
+
+    Raises:
+        BadInput: there is none, or the plugin of its executor is not installed.
+    """
+    if folder is None:
+        return []
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise BadInput(f"a profile is a folder with a config.yaml, and there is no {path}")
+    executor = str(yaml.safe_load(path.read_text(encoding="utf-8")).get("executor", "local"))
+    plugin = f"snakemake-executor-plugin-{executor}"
+    if executor != "local" and importlib.util.find_spec(plugin.replace("-", "_")) is None:
+        raise BadInput(f"{path} asks for the package {plugin}, which is not installed")
+    return ["--profile", str(folder.resolve())]
 
 
 def _forget(work: Path, plan: Mapping[str, Any]) -> None:
@@ -408,13 +451,16 @@ def _report_failures(work: Path, plan: Mapping[str, Any]) -> None:
             print(f"[batch] not finished: {entry['label']}\n{text}\n    {log}", file=sys.stderr)
 
 
-def _start(command: Sequence[str], log: Path, total: int) -> int:
-    """Run Snakemake to its end, with a process that its jobs are forked from.
+def _start(command: Sequence[str], log: Path, total: int, here: bool) -> int:
+    """Run Snakemake to its end, with a process that its jobs are forked from if they run here.
 
     All that it says goes to ``log``; the console gets one line for each job.
     """
     os.environ.update({"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"})
-    with warm.serve(WARM) as forks:
+    with contextlib.ExitStack() as held:
+        forks = warm.Forks({}, 0)
+        if here:  # a job of an executor would leave it for a fork of a process on this machine
+            forks = held.enter_context(warm.serve(WARM))
         return _follow(command, forks, log, total)
 
 
@@ -436,9 +482,9 @@ def _follow(command: Sequence[str], forks: warm.Forks, log: Path, total: int) ->
                 time.sleep(0.1)
                 status = process.poll()
                 for line in _whole_lines(file):
-                    if line.startswith(("[train] ", "[page] ")):
+                    if job := _JOB.match(line):
                         begun += 1
-                        print(f"[{begun}/{total}] {line}", end="", flush=True)
+                        print(f"[{begun}/{total}] {job[1]}", flush=True)
             return status if status >= 0 else 128 - status
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -519,7 +565,8 @@ def run(
             unlock = [*command, "--unlock", "--quiet", "all"]
             subprocess.run(unlock, check=True, stdout=subprocess.DEVNULL)
         log = work / "snakemake.log"
-        status = _start(command, log, len(plan["runs"]) + len(plan["pages"]))
+        total = len(plan["runs"]) + len(plan["pages"])
+        status = _start(command, log, total, _runs_here(extra))
         if status != 0:
             _report_failures(work, plan)
             print(f"[batch] all that Snakemake said: {log}", file=sys.stderr)
@@ -555,6 +602,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for one in (book, grid):
         one.add_argument("--jobs", type=int, default=2, help="how many jobs run at once")
         one.add_argument("--dry-run", action="store_true", help="say what would run, and why")
+        one.add_argument("--profile", type=Path, help="folder of a Snakemake profile")
         one.add_argument("--snakemake", default="", help="more arguments for Snakemake")
     given = parser.parse_args(arguments)
     if given.jobs < 1:
@@ -566,7 +614,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out = (given.out or root / "_batch").resolve()
         jobs, work = grid_jobs(read_grid(given.file), root, out), out / ".graph"
     with writing("the batch", f"give another --out, or let {STORE_VARIABLE} name another folder"):
-        extra = shlex.split(given.snakemake)
+        extra = [*_profile(given.profile), *shlex.split(given.snakemake)]
         status = run(jobs, root, work.resolve(), given.jobs, extra, given.dry_run)
     for job in jobs if status == 0 and not given.dry_run else []:
         if job.output:

@@ -110,19 +110,23 @@ def _path(spec: Spec) -> Path:
     return repository() / "data" / "results" / spec.recipe / f"{stem}.json"
 
 
-def repeat_evaluation(run: Run, repeats: int, sentences: int | None = None) -> list[dict[str, Any]]:
+def repeat_evaluation(
+    run: Run, repeats: int, sentences: int | None = None, device: str = "cpu"
+) -> list[dict[str, Any]]:
     """Measure one trained model with several evaluation seeds (He et al. 2019, appendix D).
 
     Args:
         run: a finished run.
         repeats: number of seeds, 0 to repeats - 1.
         sentences: of the test set; None takes the recipe's number.
+        device: auto, cpu, cuda or mps.
     """
-    model = trained_model(run)
-    with one_thread(torch.device("cpu")):
+    chosen = choose_device(device)
+    model = trained_model(run).to(chosen)
+    with one_thread(chosen):
         evaluations = []
         for seed in range(repeats):
-            generator = torch.Generator().manual_seed(seed)
+            generator = torch.Generator(chosen).manual_seed(seed)
             evaluations.append(evaluate_run(run.spec, model, generator, sentences))
     return evaluations
 
@@ -226,21 +230,21 @@ def results(recipe: str, method: str, scale: str) -> list[Result]:
 
 def _compute(spec: Spec, device: str = "auto") -> Path:
     """Train one run, evaluate it as its item asks, and keep it."""
-    return _keep(train_or_load(spec, device))
+    return _keep(train_or_load(spec, device), device)
 
 
-def _measure(spec: Spec) -> Path:
+def _measure(spec: Spec, device: str = "auto") -> Path:
     """Measure the weights of one result again, and keep the new one in its place.
 
     Raises:
         BadInput: no weights are stored, or this version would train them otherwise.
     """
-    return _keep(measure_again(_stored(spec)))
+    return _keep(measure_again(_stored(spec), device), device)
 
 
-def _keep(run: Run) -> Path:
+def _keep(run: Run, device: str) -> Path:
     repeated = run.spec.recipe == "lagging-synthetic" and run.spec.seed == 0
-    return export(run, repeat_evaluation(run, _REPEATS) if repeated else [])
+    return export(run, repeat_evaluation(run, _REPEATS, device=device) if repeated else [])
 
 
 def _stored(spec: Spec) -> Run:
@@ -323,9 +327,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     choose_device(given.device)  # at once, and not in every process
     if given.only:
         spec = Spec(**json.loads(given.only))
-        path = _measure(spec) if given.again else _compute(spec, given.device)
+        path = (_measure if given.again else _compute)(spec, given.device)
         print(f"[reference] {path}", flush=True)
         return 0
+    device = ("--device", given.device)
     wanted = _wanted(given.recipe)
     there = [spec for spec in wanted if _path(spec).is_file()]
     old = [spec for spec in there if not _is_current(spec)] if given.again else []
@@ -334,10 +339,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if given.again:
         print(f"[reference] {len(old)} of {len(there)} results to measure again", flush=True)
-        return _each([_command(spec, "--again") for spec in old], given.jobs)
+        return _each([_command(spec, "--again", *device) for spec in old], given.jobs)
     missing = [spec for spec in wanted if spec not in there]
     print(f"[reference] {len(missing)} of {len(wanted)} results to compute", flush=True)
-    device = ("--device", given.device)
     return _each([_command(spec, *device) for spec in missing], given.jobs)
 
 

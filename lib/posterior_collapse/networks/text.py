@@ -244,7 +244,7 @@ def word_losses(
     Returns:
         (R,).
     """
-    if outputs.is_cuda:
+    if not outputs.is_cpu:
         with lowered(precision, outputs.device):
             logits = outputs @ weight.t()
         return F.cross_entropy(logits.to(outputs.dtype), wanted, reduction="none")

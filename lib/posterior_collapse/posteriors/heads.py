@@ -128,18 +128,25 @@ class UntiedHead(nn.Module):
         nn.init.zeros_(self.difference.weight)  # type: ignore[arg-type]
         self.after = after
         self.register_buffer("untied", torch.tensor(False))
+        self._now = False  # the buffer is for files: to look at it would stop a GPU
+        self.register_load_state_dict_post_hook(_look)
 
     def begin_update(self, progress: Progress) -> None:
         """Untie the variances once so many epochs are done."""
-        self.untied.fill_(progress.epochs >= self.after)
+        self._now = progress.epochs >= self.after
+        self.untied.fill_(self._now)
 
     def forward(self, features: Tensor) -> DiagonalNormal:
         """Features (B, F) to q(z|x)."""
         code = self.linear(features)
         mean, logvar = code[..., :-1], code[..., -1:].expand_as(code[..., :-1])
-        if self.untied:
+        if self._now:
             logvar = logvar + self.difference(features)
         return DiagonalNormal(mean, logvar)
+
+
+def _look(head: UntiedHead, _: object) -> None:
+    head._now = bool(head.untied)
 
 
 @dataclass(frozen=True)

@@ -193,8 +193,8 @@ class ScaledHead(nn.Module):
 
     def begin_update(self, progress: Progress) -> None:
         """At the start of an epoch, turn to the average factor of the one before."""
-        epoch = progress.iteration // progress.batches_per_epoch
-        if epoch == int(self.epoch):
+        epoch, done = divmod(progress.iteration, progress.batches_per_epoch)
+        if done or epoch == 0:
             return
         own = self.choice.own.lasts(progress)
         if not own:

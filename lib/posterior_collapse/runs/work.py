@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from posterior_collapse import __version__
@@ -88,6 +88,32 @@ def one_thread(device: torch.device) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextlib.contextmanager
+def one_gpu(device: torch.device) -> Iterator[None]:
+    """Compute inside on a GPU that no other job of this store uses; share one where all are used.
+
+    Jobs that run at once thus spread over the GPUs of a machine, and further ones go on together.
+    """
+    count = torch.cuda.device_count() if device.type == "cuda" else 0
+    with contextlib.ExitStack() as held:
+        for index in range(count if count > 1 else 0):
+            lock = FileLock(_locks() / f"{platform.node()}-cuda{index}.lock")
+            with contextlib.suppress(Timeout):
+                held.enter_context(lock.acquire(timeout=0))
+                held.enter_context(torch.cuda.device(index))
+                break
+        else:
+            if count > 1:
+                held.enter_context(torch.cuda.device(os.getpid() % count))
+        yield
+
+
+def _locks() -> Path:
+    folder = store_root() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of settings in glibc's malloc.h
 
 
@@ -129,16 +155,14 @@ def train_or_load(
     with contextlib.suppress(FileNotFoundError, DamagedRun):
         return load_run(spec)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    locks = store_root() / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    with FileLock(locks / f"{folder.name}.lock"):
+    with FileLock(_locks() / f"{folder.name}.lock"):
         if folder.exists():
             try:
                 return load_run(spec)
             except DamagedRun as damage:
                 aside = set_aside(spec)
                 _LOG.warning("%s; set aside as %s and trained anew", damage, aside)
-        with one_thread(chosen):
+        with one_gpu(chosen), one_thread(chosen):
             _train(spec, chosen, progress, checkpoint_every)
         return load_run(spec)
 
@@ -283,9 +307,9 @@ def measure_again(run: Run, device: str = "auto") -> Run:
     """
     spec, chosen = run.spec, choose_device(device)
     _refuse_other_training(run)
-    model = trained_model(run).to(chosen)
-    valid = batches_of(load_data(spec.setup).valid, 128, chosen)
-    with one_thread(chosen):
+    with one_gpu(chosen), one_thread(chosen):
+        model = trained_model(run).to(chosen)
+        valid = batches_of(load_data(spec.setup).valid, 128, chosen)
         grid = first_examples(valid, spec.setup.grid_points)
         measured = measure(spec, model, grid, partial(_judge, spec, chosen))
     stays = {name: run.metrics[name] for name in ("epochs", "updates")}

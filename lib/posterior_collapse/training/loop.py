@@ -188,7 +188,7 @@ def _run_epoch(
         begin_update(state.model, state.progress)
         done = training.update(state, batch, batches, lambda: monitor.observe("inner", state))
         loss, kl = done.terms.loss.detach(), done.terms.kl.detach()
-        state.sums += torch.stack([loss * len(batch), kl.sum(), loss.new_tensor(len(batch))])
+        state.sums += torch.stack([loss * len(batch), kl.sum(), torch.full_like(loss, len(batch))])
         state.inner_steps += done.inner_steps
         state.position += 1
         state.iteration += 1
@@ -204,8 +204,9 @@ def _close_epoch(
     loss, kl, count = state.sums.tolist()
     aggressive = bool(state.memory.get("aggressive", False))
     validation = monitor.validate(training.evaluated(state.model))
-    if not math.isfinite(validation.loss):
-        raise TrainingDiverged(f"validation loss {validation.loss} after {state.iteration} updates")
+    for what, value in (("training", loss), ("validation", validation.loss)):
+        if not math.isfinite(value):
+            raise TrainingDiverged(f"{what} loss {value} after {state.iteration} updates")
     state.epoch += 1
     state.history.append(
         {

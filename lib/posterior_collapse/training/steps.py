@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -71,7 +72,7 @@ def gradients(state: State, batch: Tensor) -> Terms:
     dominates (He et al. 2019, code).
 
     Raises:
-        TrainingDiverged: a gradient is infinite or not a number.
+        TrainingDiverged: on the CPU, a gradient is infinite or not a number.
     """
     for parameter in state.parameters:
         parameter.grad = None
@@ -85,10 +86,13 @@ def clip_gradients(state: State, loss: Tensor) -> None:
     """Scale the gradient of all parameters down to the clip norm, in place, if it is longer.
 
     Raises:
-        TrainingDiverged: it is infinite or not a number; ``loss`` is for the message.
+        TrainingDiverged: on the CPU, it is infinite or not a number; ``loss`` is for the message.
     """
     parameters = [p for p in state.parameters if p.grad is not None]
     norm = nn.utils.get_total_norm(p.grad for p in parameters)  # type: ignore[misc]
+    if not norm.is_cpu:  # to look would stop the device; what is not finite the epoch's end sees
+        nn.utils.clip_grads_with_norm_(parameters, state.clip_norm, norm)
+        return
     length = norm.item()
     if not math.isfinite(length):
         raise TrainingDiverged(
@@ -169,18 +173,25 @@ class Aggressive(Training):
         return Update(terms, steps)
 
     def inner_loop(self, state: State, batch: Tensor, batches: Sequence[Tensor]) -> int:
-        """Update the encoder until its loss stops falling; returns the number of steps."""
-        previous = float("inf")
-        total, words = 0.0, 0
+        """Update the encoder until its loss stops falling; returns the number of steps.
+
+        The losses of a window are looked at together, at its end: looking stops a GPU.
+        """
+        previous: float | None = None
+        losses: list[Tensor] = []
+        sizes: list[int] = []
+        words = 0
         for step in range(1, self.max_inner + 1):
             terms = gradients(state, batch)
             state.inference.step()
-            total += terms.loss.item() * batch.shape[0]
+            losses.append(terms.loss.detach())
+            sizes.append(batch.shape[0])
             words += units(batch)
-            if step % self.window == 0:
-                if total / words > previous:
+            if step % self.window == 0 and self.window < self.max_inner:
+                mean = sum(map(operator.mul, torch.stack(losses).tolist(), sizes)) / words
+                if previous is not None and mean > previous:
                     return step
-                previous, total, words = total / words, 0.0, 0
+                previous, losses, sizes, words = mean, [], [], 0
             batch = batches[int(torch.randint(len(batches), (), generator=state.order))]
         return self.max_inner
 
