@@ -3,7 +3,7 @@
 # PYTHON  the interpreter that makes .venv (3.11 or later)
 # JOBS    how many things run at once
 # GRID    the grid of `make batch`
-# ARGS    more arguments of `make batch`, such as --dry-run
+# ARGS    more arguments of `make batch`, such as --dry-run, and of `make prune`: --remove
 # PAGE    the page of `make why`, such as notebooks/lagging/text.ipynb
 # FROM    the store of another machine, for `make merge`
 # SCALE   smoke, quick, medium, large or paper: replaces the scale of every page of `make book`
@@ -41,7 +41,7 @@ BIN := .venv/bin
 SITE := _build/html/index.html
 
 .DEFAULT_GOAL := help
-.PHONY: help env assets runs book test lint format lock batch why merge reference clean
+.PHONY: help env assets runs book test lint format lock batch why merge prune reference clean
 
 help: ## list the targets
 	@echo "usage: make TARGET [PYTHON=python3] [JOBS=2] [GRID=batch.yml] [SCALE=quick] [RECIPE=text-yelp]"
@@ -88,6 +88,9 @@ why: env ## say what has to run for a page of the book, and why: make why PAGE=n
 
 merge: env ## take finished runs of another machine's store, checked: make merge FROM=folder
 	@$(BIN)/python -m companion.build.merge $(FROM)
+
+prune: env ## show stored runs and pages that nothing asks for: make prune [ARGS=--remove]
+	@$(BIN)/python -m companion.build.prune $(addprefix --grid ,$(GRID)) $(ARGS)
 
 reference: env ## compute missing reference results (hours); RECIPE=text-yelp limits it
 	@$(BIN)/python -m companion.claims.reference --jobs $(JOBS) --device $(DEVICE) $(addprefix --recipe ,$(RECIPE))
