@@ -6,6 +6,7 @@
 # ARGS    more arguments of `make batch`, such as --dry-run, and of `make prune`: --remove
 # PAGE    the page of `make why`, such as notebooks/lagging/text.ipynb
 # FROM    the store of another machine, for `make merge`
+# DATASET a data set for `make fetch`; without one, all are listed
 # SCALE   smoke, quick, medium, large or paper: replaces the scale of every page of `make book`
 # RECIPE  recipes of `make reference`; empty for all
 # DEVICE  auto, cpu, cuda or mps: where `make reference` computes
@@ -17,6 +18,7 @@ GRID ?= batch.yml
 ARGS ?=
 PAGE ?=
 FROM ?=
+DATASET ?=
 SCALE ?=
 RECIPE ?=
 DEVICE ?= auto
@@ -41,7 +43,7 @@ BIN := .venv/bin
 SITE := _build/html/index.html
 
 .DEFAULT_GOAL := help
-.PHONY: help env assets runs book test lint format lock batch why merge prune reference clean
+.PHONY: help env assets runs book test lint format lock batch why merge prune fetch reference clean
 
 help: ## list the targets
 	@echo "usage: make TARGET [PYTHON=python3] [JOBS=2] [GRID=batch.yml] [SCALE=quick] [RECIPE=text-yelp]"
@@ -91,6 +93,9 @@ merge: env ## take finished runs of another machine's store, checked: make merge
 
 prune: env ## show stored runs and pages that nothing asks for: make prune [ARGS=--remove]
 	@$(BIN)/python -m companion.build.prune $(addprefix --grid ,$(GRID)) $(ARGS)
+
+fetch: env ## download a data set, checked, into POSTERIOR_COLLAPSE_DATA: make fetch DATASET=mnist
+	@$(BIN)/python -m companion.build.fetch $(DATASET)
 
 reference: env ## compute missing reference results (hours); RECIPE=text-yelp limits it
 	@$(BIN)/python -m companion.claims.reference --jobs $(JOBS) --device $(DEVICE) $(addprefix --recipe ,$(RECIPE))

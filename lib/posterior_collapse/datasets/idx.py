@@ -22,12 +22,12 @@ _UNSIGNED_BYTES = 0x08
 _MOST_BYTES = 1 << 28  # of one array; a header that asks for more is refused before it is read
 
 
-def read_idx(path: Path, sha256: str) -> NDArray[np.uint8]:
+def read_idx(path: Path, *sha256: str) -> NDArray[np.uint8]:
     """The array in a gzipped idx file.
 
     Args:
         path: the compressed file.
-        sha256: hexadecimal checksum that the compressed file must have.
+        sha256: hexadecimal checksums, of which the compressed file must have one.
 
     Raises:
         BadInput: another checksum, a broken file, or one that is not an array of bytes.
@@ -39,8 +39,9 @@ def read_idx(path: Path, sha256: str) -> NDArray[np.uint8]:
         raise DataMissing(f"cannot open {path}: {error.strerror}") from error
     with stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != sha256:
-            raise BadInput(f"{path} has SHA-256 {found}, expected {sha256}; fetch the file again")
+        if found not in sha256:
+            expected = " or ".join(sha256)
+            raise BadInput(f"{path} has SHA-256 {found}, expected {expected}; fetch the file again")
         stream.seek(0)
         try:
             with gzip.open(stream, "rb") as content:
