@@ -43,11 +43,11 @@ BIN := .venv/bin
 SITE := _build/html/index.html
 
 .DEFAULT_GOAL := help
-.PHONY: help env assets runs book test lint format lock batch why merge prune fetch reference clean
+.PHONY: help env assets runs book test lint format lock batch batch-book why merge prune fetch reference clean
 
 help: ## list the targets
 	@echo "usage: make TARGET [PYTHON=python3] [JOBS=2] [GRID=batch.yml] [SCALE=quick] [RECIPE=text-yelp]"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 env: ## create .venv, or refresh it when the lock has changed
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, but %s is %s; name another one: make PYTHON=python3.11" % (sys.executable, sys.version.split()[0]))'
@@ -84,6 +84,9 @@ lock: env ## resolve requirements.in again into requirements.lock
 
 batch: env ## run a grid of notebooks and parameters: make batch GRID=batch.yml JOBS=2
 	@$(BIN)/python -m companion.build.batch grid $(GRID) --jobs $(JOBS) $(ARGS)
+
+batch-book: env ## a book of a grid's pages, with a comparison: make batch-book GRID=batch.yml
+	@$(BIN)/python -m companion.build.grid_book $(GRID) $(ARGS)
 
 why: env ## say what has to run for a page of the book, and why: make why PAGE=notebooks/x/y.ipynb
 	@$(BIN)/python -m companion.build.batch book --dry-run --page $(PAGE)

@@ -309,7 +309,7 @@ def _page_entry(job: Job, runs: Sequence[str]) -> dict[str, object]:
     return {"command": command, "label": job.label, "runs": list(runs), "pages": []}
 
 
-def _is_done(job: Job, key: str) -> bool:
+def is_done(job: Job, key: str) -> bool:
     """Whether a page is executed and, if a copy was asked for, the copy is of that run."""
     if job.output is None:
         return reader.is_stored(key)
@@ -382,7 +382,7 @@ def make_plan(jobs: Sequence[Job], root: Path) -> dict[str, Any]:
     gathering: list[str] = []
     for job, specs in wanted:
         key = reader.part_digest(job_parts(job, root))
-        if _is_done(job, key):
+        if is_done(job, key):
             continue
         needed = []
         for spec in specs:

@@ -98,7 +98,7 @@ def _reason(error: Exception) -> str:
     """In one line why nothing came."""
     from requests.exceptions import ChunkedEncodingError, ConnectionError, HTTPError, Timeout
 
-    if isinstance(error, HTTPError):
+    if isinstance(error, HTTPError) and error.response is not None:
         return f"it answers {error.response.status_code} {error.response.reason}"
     if isinstance(error, ChunkedEncodingError):
         return "the connection broke"

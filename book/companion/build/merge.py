@@ -13,7 +13,7 @@ import filelock
 
 from posterior_collapse.errors import BadInput, program
 from posterior_collapse.places import move, store_root, writing
-from posterior_collapse.runs.store import check_files
+from posterior_collapse.runs.store import check_files, key_in
 
 
 def _manifest(folder: Path) -> dict[str, str]:
@@ -24,9 +24,8 @@ def _manifest(folder: Path) -> dict[str, str]:
         BadInput: it is another run than its name says.
     """
     check_files(folder)
-    origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    if origin["key"][:16] != folder.name.rpartition("--")[2]:
-        raise BadInput(f"{folder}: what is in it is the run {origin['key'][:16]}")
+    if (own := key_in(folder)[:16]) != folder.name.rpartition("--")[2]:
+        raise BadInput(f"{folder}: what is in it is the run {own}")
     found = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     return {name: digest for name, digest in found.items() if name != "provenance.json"}
 
