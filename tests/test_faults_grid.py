@@ -2,7 +2,7 @@
 
 The short version always runs. The long one, of 24 jobs and ten kills, is asked for::
 
-    POSTERIOR_COLLAPSE_LONG=1 python -m pytest tests/test_faults_grid.py -s -k 24
+    LONG_TESTS=1 python -m pytest tests/test_faults_grid.py -s -k 24
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ for method in {{methods}}:
         run = train_or_load(Spec("{RECIPE}", method, page.scale, seed), "cpu")
         print(method, seed, sorted(run.metrics.items()))
 """
-LONG = pytest.mark.skipif(
-    "POSTERIOR_COLLAPSE_LONG" not in os.environ, reason="takes minutes: set POSTERIOR_COLLAPSE_LONG"
-)
+LONG = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="takes minutes: set LONG_TESTS")
 
 
 class Grid(NamedTuple):
