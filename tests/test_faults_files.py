@@ -106,6 +106,7 @@ def test_what_outlives_a_power_cut_is_on_the_disk_before_its_name(
         monkeypatch.setattr(os, what, note(what, getattr(os, what)))
     folder = partial_folder(VAE).name
     train_or_load(VAE, "cpu", False)
+    (store / "pages").mkdir()
     target = store / "target.ipynb"
     nbformat.write(notebook(), target)
     reader._keep(target, "a page", {"text": "a"})
