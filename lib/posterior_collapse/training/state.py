@@ -179,10 +179,10 @@ def save_state(state: State, path: Path, extra: dict[str, Tensor]) -> None:
     # safetensors' own writer raises no OSError on a full disk, and hides the file from others.
     try:
         partial.write_bytes(save(tensors, {"state": text, "digest": _digest(tensors, text)}))
+        move(partial, path)
     except OSError:
         partial.unlink(missing_ok=True)
         raise
-    move(partial, path)
 
 
 def load_state(state: State, path: Path) -> dict[str, Tensor]:
