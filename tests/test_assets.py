@@ -85,6 +85,10 @@ def test_an_npm_that_hears_nothing_is_stopped_within_two_minutes(
             "echo first >&2; echo no network >&2; exit 1",
             "could not fetch mathjax 3.2.2: no network",
         ),
+        (
+            "echo npm error code EAI_AGAIN >&2; echo A complete log of this run >&2; exit 1",
+            "could not fetch mathjax 3.2.2: no network\n",
+        ),
         ("exit 0", "could not fetch mathjax 3.2.2"),
         ("printf x > mathjax-3.2.2.tgz", "mathjax 3.2.2 from npm has the digest"),
     ],

@@ -23,6 +23,7 @@ from pathlib import Path
 from posterior_collapse.errors import PosteriorCollapseError
 
 _SECONDS = 60  # for one package of a few megabytes
+_OFFLINE = re.compile("E(AI_AGAIN|NOTFOUND|(NET|HOST)UNREACH|TIMEDOUT|CONN(REFUSED|RESET))")
 
 
 class BadAsset(PosteriorCollapseError):
@@ -156,7 +157,7 @@ def _pack(package: Package, folder: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise BadAsset("npm is not installed")
-    command = [npm, "pack", "--silent", "--ignore-scripts", "--fetch-retries=0"]
+    command = [npm, "pack", "--loglevel=error", "--ignore-scripts", "--fetch-retries=0"]
     command += [f"--fetch-timeout={_SECONDS * 1000}", f"{package.name}@{package.version}"]
     try:
         done = subprocess.run(
@@ -166,7 +167,8 @@ def _pack(package: Package, folder: Path) -> Path:
         raise BadAsset(f"npm took more than {_SECONDS} s for {package.name}") from error
     archives = sorted(folder.glob("*.tgz"))
     if done.returncode != 0 or len(archives) != 1:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        said = [line for line in done.stderr.splitlines() if "complete log" not in line]
+        reason = "no network" if _OFFLINE.search(done.stderr) else (said or ["no reason"])[-1]
         raise BadAsset(f"npm could not fetch {package.name} {package.version}: {reason}")
     return archives[0]
 

@@ -169,6 +169,33 @@ def read_grid(path: Path) -> list[dict[str, Any]]:
     return [_keys(entry, ("notebooks", "parameters"), "a grid entry") for entry in entries]
 
 
+def grids_file() -> Path:
+    """Where the store notes the grid files that it served, one a line in JSON."""
+    return store_root() / "grids.jsonl"
+
+
+def noted_grids() -> list[Path]:
+    """The grid files that the store served and that are still there.
+
+    Raises:
+        BadInput: the list of them is damaged.
+    """
+    file = grids_file()
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    try:
+        return [path for path in map(Path, map(json.loads, lines)) if path.is_file()]
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"{file} is damaged, mend it or remove it: {error}") from error
+
+
+def _note_grid(path: Path) -> None:
+    """Note a grid, whose runs and pages are then not taken for left over."""
+    if path.resolve() not in noted_grids():
+        grids_file().parent.mkdir(parents=True, exist_ok=True)
+        with grids_file().open("a", encoding="utf-8") as file:
+            file.write(json.dumps(str(path.resolve())) + "\n")
+
+
 def _match_notebooks(patterns: object, known: Sequence[str]) -> list[str]:
     """Notebooks that names or patterns stand for.
 
@@ -304,7 +331,7 @@ def _page_entry(job: Job, runs: Sequence[str]) -> dict[str, object]:
     return {**named, "runs": list(runs), "pages": []}
 
 
-def _is_done(job: Job, key: str) -> bool:
+def is_done(job: Job, key: str) -> bool:
     """Whether a page is executed and, if a copy was asked for, the copy is of that run."""
     if job.output is None:
         return reader.is_stored(key)
@@ -317,7 +344,8 @@ def _is_done(job: Job, key: str) -> bool:
         return False
 
 
-def _job_parts(job: Job, root: Path) -> dict[str, object]:
+def job_parts(job: Job, root: Path) -> dict[str, object]:
+    """All that decides a page with its parameters, by name."""
     text = (root / job.notebook).read_text(encoding="utf-8")
     declared = sources.default_parameters(sources.parse(text, job.notebook), job.notebook)
     injected = {**reader.injected_parameters(declared), **job.parameters}
@@ -375,8 +403,8 @@ def make_plan(jobs: Sequence[Job], root: Path) -> dict[str, Any]:
     wanted = [(job, requested_specs(job, root)) for job in jobs]  # refuses before anything runs
     gathering: list[str] = []
     for job, specs in wanted:
-        key = reader.part_digest(_job_parts(job, root))
-        if _is_done(job, key):
+        key = reader.part_digest(job_parts(job, root))
+        if is_done(job, key):
             continue
         needed = []
         for spec in specs:
@@ -516,7 +544,7 @@ def _explain(plan: Mapping[str, Any], jobs: Sequence[Job], root: Path) -> None:
         print(f"[train] {label}: {_why(specs[label])}")
     for job in jobs:
         if job.label in pages:
-            print(f"[page] {job.label}: {reader.why(job.notebook, _job_parts(job, root))}")
+            print(f"[page] {job.label}: {reader.why(job.notebook, job_parts(job, root))}")
 
 
 def run(
@@ -614,6 +642,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out = (given.out or root / "_batch").resolve()
         jobs, work = grid_jobs(read_grid(given.file), root, out), out / ".graph"
     with writing("the batch", f"give another --out, or let {STORE_VARIABLE} name another folder"):
+        if given.kind == "grid" and not given.dry_run:
+            _note_grid(given.file)
         extra = [*_profile(given.profile), *shlex.split(given.snakemake)]
         status = run(jobs, root, work.resolve(), given.jobs, extra, given.dry_run)
     for job in jobs if status == 0 and not given.dry_run else []:

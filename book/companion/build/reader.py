@@ -352,7 +352,9 @@ def _keep(target: Path, name: str, parts: Mapping[str, object]) -> None:
     digest = target.with_suffix(".sha256")
     digest.write_text(_digest(target), encoding="ascii")
     for part in (digest, target):
-        move(part, stored_page(key).with_suffix(part.suffix))
+        place = stored_page(key).with_suffix(part.suffix)
+        shutil.rmtree(place, ignore_errors=True)  # of a folder in its place, not of a file
+        move(part, place)
 
 
 def read(text: str, name: str = "") -> Any:

@@ -21,18 +21,18 @@ _UNSIGNED_BYTES = 0x08
 _MOST_BYTES = 1 << 28  # of one array; a header that asks for more is refused before it is read
 
 
-def read_idx(path: Path, sha256: str) -> NDArray[np.uint8]:
+def read_idx(path: Path, *sha256: str) -> NDArray[np.uint8]:
     """The array in a gzipped idx file.
 
     Args:
         path: the compressed file.
-        sha256: hexadecimal checksum that the compressed file must have.
+        sha256: hexadecimal checksums, of which the compressed file must have one.
 
     Raises:
         BadInput: another checksum, a broken file, or one that is not an array of bytes.
         DataMissing: the file cannot be opened.
     """
-    with opened(path, sha256) as stream:
+    with opened(path, *sha256) as stream:
         try:
             with gzip.open(stream, "rb") as content:
                 return _parse(content, path)

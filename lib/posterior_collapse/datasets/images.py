@@ -199,7 +199,8 @@ def _pair(card: Card, part: str) -> ImageSplit:
     arrays = []
     for kind in ("images-idx3", "labels-idx1"):
         (file,) = (name for name in card.files if f"/{part}-{kind}" in name)
-        arrays.append(read_idx(locate(card, file), card.files[file]))
+        others = [card.originals[file].sha256] if file in card.originals else []
+        arrays.append(read_idx(locate(card, file), card.files[file], *others))
     pixels, labels = arrays
     if pixels.shape[1:] != (_SIDE, _SIDE) or labels.shape != pixels.shape[:1]:
         raise BadInput(

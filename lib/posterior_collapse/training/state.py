@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from posterior_collapse.errors import PosteriorCollapseError
 from posterior_collapse.layers import Progress
 from posterior_collapse.networks.base import VAE
 from posterior_collapse.objectives import Objective
+from posterior_collapse.places import move
 
 _LOG = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             notes = file.metadata()
         expected, text = notes["digest"], notes["state"]
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise DamagedCheckpoint(f"{path} cannot be read: {error}") from error
     if _digest(tensors, text) != expected:
         raise DamagedCheckpoint(f"{path}: the checksum of its content is wrong")
@@ -151,6 +151,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def save_state(state: State, path: Path, extra: dict[str, Tensor]) -> None:
     """Write a checkpoint in one step: a reader sees the old file or the new one, never half.
+
+    It is on the disk before it gets its name, so that a power cut leaves one of the two as well.
 
     Args:
         state: what to keep.
@@ -177,10 +179,10 @@ def save_state(state: State, path: Path, extra: dict[str, Tensor]) -> None:
     # safetensors' own writer raises no OSError on a full disk, and hides the file from others.
     try:
         partial.write_bytes(save(tensors, {"state": text, "digest": _digest(tensors, text)}))
+        move(partial, path)
     except OSError:
         partial.unlink(missing_ok=True)
         raise
-    os.replace(partial, path)
 
 
 def load_state(state: State, path: Path) -> dict[str, Tensor]:
