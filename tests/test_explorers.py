@@ -205,7 +205,7 @@ def tracks() -> list[players.Track]:
                 points = np.zeros((3, 6, 2))
                 points[..., 0] = sign * np.arange(3)[:, None]
                 points[..., 1] = np.linspace(-1, 1, 6)
-                texts = tuple(f"sentence {n + 1}" for n in range(6)) if group == "one start" else None
+                texts = None if group == "another" else tuple(f"sentence {n}" for n in range(1, 7))
                 found.append(players.Track(group, method, seed, steps, points, labels, texts))
     return found
 

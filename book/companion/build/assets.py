@@ -269,9 +269,7 @@ def used_alphabets(font: str, pages: Iterable[str]) -> str:
     """
     used = {name for page in pages for name in re.findall(r"\\([A-Za-z]+)", page)}
     unused = [own for names, own in _ALPHABETS.items() if used.isdisjoint(names.split("|"))]
-    letters = {
-        str(code) for _, spans in unused for a, b in spans for code in range(a, b + 1)
-    }
+    letters = {str(code) for _, spans in unused for a, b in spans for code in range(a, b + 1)}
     for parts, _ in unused:
         font = re.sub(rf"(\(\w\.{parts},)\{{\d[^}}]*\}}", r"\1{}", font)
     return re.sub(r'(\d+):"[^"]*",?', lambda one: "" if one[1] in letters else one[0], font)

@@ -4,8 +4,8 @@ Used by ``_config.yml``. It gives myst-nb the papermill run of each source noteb
 answer of a page right under its question. It tells Sphinx which pages are out of date, since Sphinx
 looks only at the times of the sources. Prose pages get what they ask for with the directive
 ``computed``, and every page a link to the glossary where it uses a term first. It keeps pages
-light, and readable for screen readers: each loads the scripts that it uses. And where the vendored scripts are missing it switches formulas to
-MathML, with a banner that says so.
+light, and readable for screen readers: each loads the scripts that it uses. And where the vendored
+scripts are missing it switches formulas to MathML, with a banner that says so.
 """
 
 from __future__ import annotations

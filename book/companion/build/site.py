@@ -54,11 +54,11 @@ def _card(app: Sphinx) -> bool:
 
 def describe(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
     """Add a description and a social card to the head of a page."""
-    title = html.unescape(re.sub("<[^>]*>", "", str(context.get("title") or app.config.project)))
+    title = html.unescape(re.sub("<[^>]*>", "", str(context.get("title") or app.config.html_title)))
     told = description(tree, title)
     base = app.config.html_baseurl
     tags = {"og:title": title, "og:description": told, "og:type": "article"}
-    tags["og:site_name"] = app.config.project
+    tags["og:site_name"] = app.config.html_title
     if base:
         tags["og:url"] = urljoin(base, app.builder.get_target_uri(page))
     if _card(app):
@@ -120,4 +120,4 @@ def tell_weights(app: Sphinx, error: Exception | None) -> None:
             shown = table(weight_table(out), "Megabytes, as they lie on the disk.").data
             told = f"<!-- weights -->{shown}<!-- /weights -->"
             text = path.read_text(encoding="utf-8")
-            path.write_text(_TABLE.sub(lambda _, own=told: own, text), encoding="utf-8")
+            path.write_text(_TABLE.sub(told, text), encoding="utf-8")

@@ -16,7 +16,7 @@ def citation() -> str:
     book = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
     fields = {
         "title": own["title"],
-        "author": " and ".join("{%s}" % one["name"] for one in own["authors"]),
+        "author": " and ".join(f"{{{one['name']}}}" for one in own["authors"]),
         "year": book["copyright"],
         "note": f"Version {own['version']}",
         "url": book["repository"]["url"],

@@ -94,9 +94,9 @@ def _space(axes: Axes, limit: float) -> None:
 def scatter_space(axes: Axes, panel: Panel, limit: float) -> None:
     """One posterior mean space; points outside the axes are drawn on their border."""
     _space(axes, limit)
-    inside = (np.clip(means, -limit, limit) for means in panel[2:])
+    x, y = (np.clip(means, -limit, limit) for means in panel[2:])
     colour, marker = COLOURS.get(panel.method, COLOURS["accent"]), _MARKERS.get(panel.method, "s")
-    axes.scatter(*inside, s=7, alpha=0.45, linewidths=0, color=colour, marker=marker)
+    axes.scatter(x, y, s=7, alpha=0.45, linewidths=0, color=colour, marker=marker)
 
 
 def mean_space_figure(rows: Sequence[Sequence[Panel]], limit: float = 3.0) -> Figure:

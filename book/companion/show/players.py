@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from companion.show.explorers import section
 from companion.show.figures import COLOURS, png, row
-from posterior_collapse.datasets import DataMissing, Sizes, five_gaussians, synthetic
+from posterior_collapse.datasets import DataMissing, Sizes, TextDataset, five_gaussians, synthetic
 from posterior_collapse.errors import BadInput, nearest
 from posterior_collapse.recipes import Setup
 from posterior_collapse.runs import Spec
@@ -56,8 +56,10 @@ _LATENTS = {
 
 
 @functools.lru_cache(maxsize=4)
-def _examples(setup: Setup) -> tuple[str, ...]:
+def _examples(setup: Setup) -> tuple[str, ...] | None:
     data = load_data(setup)
+    if not isinstance(data, TextDataset):
+        return None
     rows = torch.cat(data.valid.batch_rows(128))[:_POINTS]  # in the order of the recorder
     texts = [data.vocabulary.decode(tokens) for tokens in data.valid.tokens[rows]]
     if setup.dataset not in _LATENTS:
@@ -71,7 +73,7 @@ def examples(spec: Spec) -> tuple[str, ...] | None:
     """The validation sentences behind the points of a recorded space, in the order of the points.
 
     Of data that were generated, the z that each was written from is told as well. None without
-    the data.
+    the data, or where they are images.
     """
     try:
         return _examples(spec.setup)
