@@ -45,6 +45,7 @@ def figure(shown: Figure, caption: str, alt: str) -> HTML:
     look = "" if has_shades(shown) else " pc-ink"
     data, anchor = base64.b64encode(picture).decode(), note_figure(picture, alt, look)
     width = shown.get_figwidth()
+    look += " pc-wide" if width > _PAGE else ""
     # On a phone a wide figure scrolls sideways rather than shrinks until it cannot be read.
     least = f"min-width:{width * 0.55:.1f}in;" if width > 8 else ""
     return HTML(
@@ -61,7 +62,8 @@ def _is_text(cells: Sequence[str]) -> bool:
     return 2 * sum(wordy) > len(cells)
 
 
-_COLUMN = 110  # letters that fit beside each other in the column of text
+_PAGE = 10  # inches; what is wider gets the margin too, as a wide table does
+_COLUMN = 95  # letters that fit beside each other in the column of text
 
 
 def _is_wide(rows: pd.DataFrame, cell: Callable[[Any], str]) -> bool:
