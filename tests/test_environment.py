@@ -189,7 +189,8 @@ def calls(files: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append("create")
 
     monkeypatch.setattr(environment, "_create", create)
-    monkeypatch.setattr(environment, "_pip", lambda venv, *words: done.append(words[-1]))
+    for name in ("_pip", "_install"):
+        monkeypatch.setattr(environment, name, lambda venv, *words: done.append(words[-1]))
     return done
 
 
@@ -199,6 +200,59 @@ def test_everything_is_installed_once(files: Path, calls: list[str]) -> None:
     calls.clear()
     assert environment.ensure(files) == "none"
     assert calls == []
+
+
+def test_an_environment_elsewhere_is_never_removed(
+    files: Path, calls: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("elsewhere") / ".venv-1"
+    other.mkdir()
+    (other / "precious").write_text("")
+    (files / ".venv").symlink_to(other)
+    assert environment.ensure(files) == "everything"
+    assert (other / "precious").is_file() and os.listdir(other) == ["precious"]
+    assert (files / ".venv").resolve().parent == files
+
+
+def test_pip_alone_fetches_uv_with_its_hash(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words: list[str] = []
+    monkeypatch.setattr(environment, "_pip", lambda venv, *given: words.extend(given))
+    environment._bootstrap(root, tmp_path)
+    assert "--require-hashes" in words
+    entry = Path(words[-1]).read_text()
+    assert re.fullmatch(r"uv==\S+(?: \\\n +--hash=sha256:[0-9a-f]{64})+\n", entry)
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_pip_installs_where_uv_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    words: list[str] = []
+    monkeypatch.setattr(environment, "_pip", lambda venv, *given: words.extend(given))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    uv = tmp_path / "bin" / "uv"
+    uv.write_text(f"#!/bin/sh\nexit {status}\n")
+    uv.chmod(0o755)
+    environment._install(tmp_path, "thing==1")
+    assert words == (["install", "-q", "thing==1"] if status else [])
+
+
+def test_uv_looks_where_pip_does() -> None:
+    listed = """:env:.find-links='/wheels'
+global.find-links='/old'
+global.extra-index-url='file:///one/simple file:///two/simple'
+global.index-url='https://mirror.invalid/simple'
+global.timeout='60'
+download.index-url='https://other.invalid/simple'"""
+    assert environment.uv_settings(listed) == {
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+        "UV_FIND_LINKS": "/wheels",
+        "UV_INDEX": "file:///one/simple file:///two/simple",
+        "UV_DEFAULT_INDEX": "https://mirror.invalid/simple",
+    }
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "requirements.in"])
