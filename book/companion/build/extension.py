@@ -244,7 +244,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", site.repository)
     app.connect("build-finished", site.draw_card)
     app.connect("build-finished", site.lighten)
-    app.connect("build-finished", site.tell_weights)
+    app.connect("build-finished", site.tell_weights, priority=900)  # after the theme's last touch
     app.connect("source-read", _note_source)
     app.connect("env-get-outdated", _outdated)
     app.setup_extension("sphinx.ext.autodoc")  # whose event the next line names

@@ -40,10 +40,11 @@ def repository(app: Sphinx, config: Any) -> None:
 
 
 def description(doctree: nodes.document | None, title: str) -> str:
-    """The first sentences of a page in plain text; of a page of lists, what it is."""
+    """The question of a page, or its first sentences; of a page of lists, what it is."""
     found = doctree.findall(nodes.paragraph) if doctree else ()
-    texts = (" ".join(one.astext().split()).removeprefix("Question. ") for one in found)
-    text = next((one for one in texts if len(one) > 40), f"{title} of this book.")
+    texts = [text for one in found if len(text := " ".join(one.astext().split())) > 40]
+    asked = [text.removeprefix("Question. ") for text in texts if text.startswith("Question. ")]
+    text = next(iter((*asked, *texts)), f"{title}, a page of this book.")
     return textwrap.shorten(text, _LONGEST, placeholder=" …")
 
 

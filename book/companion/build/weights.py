@@ -19,6 +19,7 @@ _FONTS = {
     "fa-regular|far": "fa-regular-400.woff2",
     "fa-brands|fab": "fa-brands-400.woff2",
 }
+_IMPORT = re.compile(r"""@import\s*(?:url\()?["']?([^"')\s;]+)""")
 _LOADS = {"stylesheet", "preload", "icon", "prefetch", "preconnect", "modulepreload"}
 _KINDS = {".js": "scripts", ".css": "styles", ".woff2": "fonts"}
 
@@ -75,6 +76,9 @@ def files(page: Path, site: Path) -> set[Path]:
     for file in list(found):
         if file.parent.name == "mathjax":  # which loads its parts
             found |= set(file.parent.rglob("*.js"))
+        if file.suffix == ".css":
+            sheets = _IMPORT.findall(file.read_text(encoding="utf-8"))
+            found |= {(file.parent / name).resolve() for name in sheets}
     return found
 
 
