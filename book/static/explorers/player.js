@@ -4,6 +4,7 @@
  */
 
 const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"]; // Okabe and Ito's
+const IN_THE_DARK = ["#56B4E9", "#FF8A4C", "#2FC79A", "#E09AC6", "#E69F00"]; // the same, lighter
 
 /* Bytes of a base64 text: the places of points, 0 to 255 over the axis. */
 function bytes(text) {
@@ -57,9 +58,11 @@ function panel(data, first, moved, pointed) {
       paper.setLineDash([]);
     }
     paper.globalAlpha = 0.7;
+    const dark = document.documentElement.dataset.theme === "dark";
+    const colours = dark ? IN_THE_DARK : COLOURS;
     for (let index = 0; index < track.count; index += 1) {
       const [x, y] = at(index);
-      paper.fillStyle = COLOURS[track.labels ? track.labels[index] % COLOURS.length : 0];
+      paper.fillStyle = colours[track.labels ? track.labels[index] % colours.length : 0];
       paper.beginPath();
       paper.arc(x * size, (1 - y) * size, 5, 0, 2 * Math.PI);
       paper.fill();
