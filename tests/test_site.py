@@ -403,6 +403,14 @@ def test_the_bar_leads_to_its_rows_of_the_status_page(browser: Browser, site: Pa
     browser.call("Emulation.clearDeviceMetricsOverride")
 
 
+def test_the_counts_of_the_status_page_fit_with_the_margin(browser: Browser, site: Path) -> None:
+    browser.emulate(DESK["width"], DESK["height"])
+    browser.open((site / "notebooks" / "papers" / "status.html").as_uri())
+    table = "document.querySelector('.pc-table.pc-wide:not(.pc-cards)')"
+    assert browser.run(f"{table}.scrollWidth <= {table}.clientWidth")
+    assert browser.run(f"{table}.getBoundingClientRect().right") <= DESK["width"]
+
+
 def test_one_switch_shows_the_set_up_code(browser: Browser, site: Path) -> None:
     """Hidden cells take no room, and one button opens all of them."""
     browser.open((site / "notebooks" / "lagging" / "text.html").as_uri())
