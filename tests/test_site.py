@@ -305,6 +305,8 @@ def test_every_page_opens_from_disk_in_silence(
         browser.open(page.as_uri())
         browser.wait(SETTLED)
         assert browser.errors() == [], page.name
+        # A letter that was taken out of the font would be drawn as text.
+        assert browser.run("document.querySelectorAll('mjx-container svg text').length") == 0
         others = [url for url in browser.requests() if not url.startswith("file://")]
         assert others == [], page.name
         # Nothing that a browser loads is missing from the weight of the page.
