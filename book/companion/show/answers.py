@@ -115,9 +115,13 @@ def note_figure(picture: bytes, alt: str, look: str = "") -> str:
     return anchor
 
 
-def _rank(found: Finding) -> tuple[bool, int]:
+# What answers a question best: a decision, then what was measured without one.
+_SAYS = {Label.NOT_CHECKABLE: 0, Label.NOT_RUN: 0, Label.CANNOT_TELL: 1, Label.UNDECIDED: 1}
+
+
+def _rank(found: Finding) -> tuple[int, int]:
     reached = _REACHES.index(found.reach) if found.reach in _REACHES else -1
-    return found.label not in (Label.UNDECIDED, Label.CANNOT_TELL), reached
+    return _SAYS.get(found.label, 2), reached
 
 
 def _chosen() -> list[tuple[Finding, str]]:
@@ -133,9 +137,9 @@ def _chosen() -> list[tuple[Finding, str]]:
             best[name] = (found, remembered["places"][key])
     measures = any(found.reach is not Reach.EXACT for found, _ in best.values())
 
-    def place(pair: tuple[Finding, str]) -> tuple[bool, bool]:
-        decides, _ = _rank(pair[0])
-        return measures and pair[0].reach is Reach.EXACT, not decides
+    def place(pair: tuple[Finding, str]) -> tuple[bool, int]:
+        says, _ = _rank(pair[0])
+        return measures and pair[0].reach is Reach.EXACT, -says
 
     return sorted(best.values(), key=place)
 
