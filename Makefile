@@ -43,7 +43,7 @@ BIN := .venv/bin
 SITE := _build/html/index.html
 
 .DEFAULT_GOAL := help
-.PHONY: help env assets runs book test lint format lock batch batch-book why merge prune fetch reference clean
+.PHONY: help env assets runs book pdf test lint format lock batch batch-book why merge prune fetch reference clean
 
 help: ## list the targets
 	@echo "usage: make TARGET [PYTHON=python3] [JOBS=2] [GRID=batch.yml] [SCALE=quick] [RECIPE=text-yelp]"
@@ -62,6 +62,9 @@ runs: env ## train what the pages ask for and execute the pages
 book: assets runs ## the whole book: environment, training, pages, site
 	@$(BIN)/jupyter-book build . --all -W -n --keep-going
 	@echo "[book] open $(SITE)"
+
+pdf: env ## print the pages of the built site as PDF files (needs Chromium)
+	@$(BIN)/python -m companion.build.pdf
 
 test: assets lint ## the whole test suite, lint included
 	@# in the order of collection: tests/conftest.py puts the longest files first

@@ -90,8 +90,8 @@ def list_notebooks(root: Path) -> list[str]:
     return sorted(name for name in names if ".ipynb_checkpoints" not in name)
 
 
-def toc_notebooks(root: Path) -> list[str]:
-    """Source notebooks that the table of contents lists, in its order.
+def toc_pages(root: Path) -> list[str]:
+    """Pages of the table of contents in its order, without the endings of their files.
 
     Raises:
         BadInput: if it lists a file that does not exist.
@@ -102,21 +102,23 @@ def toc_notebooks(root: Path) -> list[str]:
         if isinstance(node, dict):
             for key, value in node.items():
                 if key in ("file", "root"):
-                    yield str(value)
+                    yield str(value).removesuffix(".ipynb").removesuffix(".md")
                 else:
                     yield from files(value)
         elif isinstance(node, list):
             for value in node:
                 yield from files(value)
 
-    notebooks = []
-    for name in files(toc):
-        bare = name.removesuffix(".ipynb")
-        if (root / f"{bare}.ipynb").is_file():
-            notebooks.append(f"{bare}.ipynb")
-        elif not (root / f"{name.removesuffix('.md')}.md").is_file():
+    names = list(files(toc))
+    for name in names:
+        if not any((root / f"{name}{ending}").is_file() for ending in (".ipynb", ".md")):
             raise BadInput(f"_toc.yml lists {name}, but there is no such page")
-    return notebooks
+    return names
+
+
+def toc_notebooks(root: Path) -> list[str]:
+    """Source notebooks that the table of contents lists, in its order; raises as it does."""
+    return [f"{name}.ipynb" for name in toc_pages(root) if (root / f"{name}.ipynb").is_file()]
 
 
 def parse(text: str, name: str) -> Any:

@@ -17,11 +17,12 @@ from companion.claims.verdicts import Interval, bounded, interval
 from companion.lagging import mean_space
 from companion.numbers import ends
 from companion.papers import status
-from companion.show.figures import Panel
+from companion.show.figures import Panel, canvas, png, scatter_space
 from posterior_collapse.errors import BadInput
 
 _LIMIT = 3.0  # of the axes; points outside are drawn on their border
 _UNIT = 127 / _LIMIT  # steps of one byte for one unit of the axes
+_TITLES = ("Basic training", "Aggressive training")
 
 
 def _bytes(means: NDArray[np.floating]) -> NDArray[np.int8]:
@@ -68,8 +69,7 @@ def _player() -> str:
         ]
     )
     data = base64.b64encode(packed.tobytes()).decode()
-    titles = ("Basic training", "Aggressive training")
-    shown = "".join(_space(p, title) for p, title in zip(frames[-1][1], titles, strict=True))
+    shown = "".join(_space(p, title) for p, title in zip(frames[-1][1], _TITLES, strict=True))
     label = (
         f"{packed.shape[1]} sequences after {updates[-1]:,} updates of basic and of aggressive "
         "training. Basic: all at the origin. Aggressive: along the diagonal."
@@ -82,6 +82,19 @@ def _player() -> str:
         "encoder says. On the diagonal they agree; at the origin the code says nothing."
         "</figcaption></figure>"
     )
+
+
+def card() -> bytes:
+    """The picture of a social card, 1200 by 630 pixels: both spaces at the end, and the title."""
+    basic, aggressive = (runs[0] for runs in _pair())
+    figure, grid = canvas(12.0, 6.3, 2)
+    figure.suptitle("Posterior Collapse, Reproduced", fontsize=34, fontweight="bold")
+    figure.get_layout_engine().set(w_pad=0.5, h_pad=0.3)
+    for axes, result, title in zip(grid, (basic, aggressive), _TITLES, strict=True):
+        scatter_space(axes, mean_space.panels(result, ())[-1], _LIMIT)
+        axes.set_title(title, fontsize=24)
+        axes.set(xticks=(), yticks=())
+    return png(figure, dpi=100)
 
 
 def _pair() -> list[list[reference.Result]]:

@@ -91,8 +91,13 @@ def note_finding(finding: Finding) -> str:
     return places[key]
 
 
-def note_figure(picture: bytes, alt: str) -> str:
+def note_figure(picture: bytes, alt: str, look: str = "") -> str:
     """Note a figure of this page; the first one is shown small beside the answer.
+
+    Args:
+        picture: PNG.
+        alt: plain text.
+        look: classes of the figure, after a space.
 
     Returns:
         The figure's anchor.
@@ -106,7 +111,7 @@ def note_figure(picture: bytes, alt: str) -> str:
         small.save(buffer, format="WEBP", quality=80, method=4)
         data = base64.b64encode(buffer.getvalue()).decode()
         remembered["picture"] = (
-            f'<a class="pc-thumb" href="#{anchor}"><img class="dark-light" alt="'
+            f'<a class="pc-thumb{look}" href="#{anchor}"><img class="dark-light" alt="'
             f'{html.escape(f"To the figure: {alt}")}" src="data:image/webp;base64,{data}"></a>'
         )
     return anchor

@@ -27,7 +27,7 @@ from companion.show.answers import (
     note_finding,
     refresh,
 )
-from companion.show.figures import png
+from companion.show.figures import has_shades, png
 
 __all__ = ["figure", "premise", "provenance", "table", "verdict"]
 
@@ -41,12 +41,15 @@ def figure(shown: Figure, caption: str, alt: str) -> HTML:
         alt: plain text.
     """
     picture = png(shown)
-    data, anchor = base64.b64encode(picture).decode(), note_figure(picture, alt)
+    # In the dark lines and letters are turned light; shades that say something are left alone.
+    look = "" if has_shades(shown) else " pc-ink"
+    data, anchor = base64.b64encode(picture).decode(), note_figure(picture, alt, look)
     width = shown.get_figwidth()
+    look += " pc-wide" if width > _PAGE else ""
     # On a phone a wide figure scrolls sideways rather than shrinks until it cannot be read.
     least = f"min-width:{width * 0.55:.1f}in;" if width > 8 else ""
     return HTML(
-        f'<figure class="pc-figure" id="{anchor}"><div style="overflow-x:auto">'
+        f'<figure class="pc-figure{look}" id="{anchor}"><div style="overflow-x:auto">'
         f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" '
         f'style="width:{width * 1.1:.1f}in;{least}"></div>'
         f"<figcaption>{caption}</figcaption></figure>"
@@ -59,7 +62,8 @@ def _is_text(cells: Sequence[str]) -> bool:
     return 2 * sum(wordy) > len(cells)
 
 
-_COLUMN = 110  # letters that fit beside each other in the column of text
+_PAGE = 10  # inches; what is wider gets the margin too, as a wide table does
+_COLUMN = 95  # letters that fit beside each other in the column of text
 
 
 def _is_wide(rows: pd.DataFrame, cell: Callable[[Any], str]) -> bool:
