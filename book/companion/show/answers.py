@@ -18,15 +18,15 @@ from PIL import Image
 
 from companion.build.parameters import ANSWER, remembered
 from companion.claims.verdicts import Check, Finding, Label, Reach
-from companion.numbers import ends, number
+from companion.numbers import ends, number, places
 
 # How far evidence reaches; what reaches farther stands first.
 _REACHES = (Reach.CANNOT_TELL, Reach.REDUCED, Reach.PAPER, Reach.EXACT)
 _AT = {
     Reach.REDUCED: " at reduced scale",
     Reach.PAPER: " at the paper&#x27;s own scale",
-    Reach.EXACT: " exactly",
 }
+_SAYS_NOTHING = (Label.UNDECIDED, Label.CANNOT_TELL, Label.NOT_RUN, Label.NOT_CHECKABLE)
 _WORDS = {  # in counts: of one, and of several
     Label.HOLDS: ("holds", "hold"),
     Label.CORRECTED: ("holds in a corrected form", "hold in a corrected form"),
@@ -49,8 +49,9 @@ def measured(check: Check) -> str:
     """What a check measured: a mean with its interval, or words."""
     own = check.measured
     if check.words or own.n == 1:
-        return html.escape(check.words) or f"{number(own.mean, 4)} (1 seed: no interval)"
-    mean, low, high = ends(own[:3], 4)
+        shown = "0.000" if abs(own.mean) < 1e-4 else number(own.mean)
+        return html.escape(check.words) or f"{shown}, one seed"
+    mean, low, high = ends(own[:3], places(own.half, check.slack * own.half))
     return f"{mean} [{low}, {high}], n = {own.n}"
 
 
@@ -112,13 +113,13 @@ def note_figure(picture: bytes, alt: str) -> str:
 
 def _rank(found: Finding) -> tuple[bool, int]:
     reached = _REACHES.index(found.reach) if found.reach in _REACHES else -1
-    return found.label not in (Label.UNDECIDED, Label.CANNOT_TELL), reached
+    return found.label not in _SAYS_NOTHING, reached
 
 
 def _chosen() -> list[tuple[Finding, str]]:
     """One finding for each claim, that which reaches farthest, in the order of the answer.
 
-    Those that decide come first, otherwise they stay in the page's order.  Where a page measures
+    Those that are decided come first, otherwise they stay in the page's order.  Where a page measures
     something, what is true by mathematics comes last: it is no answer to the page's question.
     """
     best: dict[str, tuple[Finding, str]] = {}
@@ -137,6 +138,7 @@ def _chosen() -> list[tuple[Finding, str]]:
 
 def _line(found: Finding, anchor: str) -> str:
     where = "" if found.reach.value in found.label.value else _AT.get(found.reach, "")
+    where = " exactly" if (found.label, found.reach) == (Label.HOLDS, Reach.EXACT) else where
     return (
         f"{badge(found.label)}{where}: {html.escape(found.plain.rstrip('.'))}. "
         f'{decisive(found)} <a href="#{anchor}">Evidence</a>'
@@ -150,9 +152,10 @@ def _of_claims() -> str:
     if not others:
         return told
     labels = Counter(found.label.value for found, _ in (first, *others))
+    every = "Both" if len(others) == 1 else f"All {len(others) + 1}"
     lines = "".join(f"<li>{_line(*one)}</li>" for one in (first, *others))
     return (
-        f"{told}<details><summary>All {len(others) + 1} claims of this page: "
+        f"{told}<details><summary>{every} claims of this page: "
         f"{html.escape(tally(labels))}</summary><ul>{lines}</ul></details>"
     )
 

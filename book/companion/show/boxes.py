@@ -123,10 +123,10 @@ def table(
 
 
 _ROLES = {  # in the order of the rows
-    Role.PREMISE: "What the claim takes for granted",
-    Role.PRINTED: "Of the printed form",
+    Role.PREMISE: "Premises: what the claim takes for granted",
+    Role.PRINTED: "The printed form",
     Role.CENTRAL: "Central: these decide",
-    Role.SIDE: "Beside: these decide nothing",
+    Role.SIDE: "Side checks: for information only",
 }
 
 
@@ -154,9 +154,9 @@ def _checks(found: Finding) -> str:
     groups = "".join(_group(found, role) for role in _ROLES)
     return (
         "<details><summary>Rules, measurements and intervals</summary>"
-        f"<p>As it is checked: {html.escape(found.claim.rstrip('.'))}.</p>"
+        f"<p>As checked: {html.escape(found.claim.rstrip('.'))}.</p>"
         '<div class="pc-table"><table><thead><tr><th>measured</th><th>rule</th>'
-        f"<th>found [95 % interval]</th><th>check</th></tr></thead>{groups}</table></div></details>"
+        f"<th>value [95 % interval]</th><th>check</th></tr></thead>{groups}</table></div></details>"
     )
 
 
@@ -175,7 +175,8 @@ def _told(found: Finding) -> str:
     lead = f"{badge(found.label)} {html.escape(found.plain.rstrip('.'))}"
     counts = f": {html.escape(found.sentence)}" if found.checks else ""
     reason = f"Reason: {html.escape(found.reason)}. " if found.reason else ""
-    decided = f"What decides: {decisive(found)} " if found.deciding else ""
+    lead_in = "For example" if found.reason else "What decides"
+    decided = f"{lead_in}: {decisive(found)} " if found.deciding else ""
     return f"<p>{lead}{counts}.</p><p>{reason}{decided}({_scale(found)})</p>"
 
 
@@ -258,7 +259,7 @@ def _machine(source: dict[str, Any]) -> str:
 
 
 def provenance(sources: Sequence[dict[str, Any]]) -> HTML:
-    """Where the numbers of a page come from: one line a run, folded away until wanted.
+    """Where the numbers of a page come from: one line per run, folded away until wanted.
 
     Args:
         sources: provenance of runs and reference results, with their ``kind``.
@@ -290,8 +291,9 @@ def provenance(sources: Sequence[dict[str, Any]]) -> HTML:
         "finished",
     )
     titles = "".join(f"<th>{name}</th>" for name in head)
+    runs = "1 run" if len(rows) == 1 else f"{len(rows)} runs"
     return HTML(
-        f'<details class="pc-provenance"><summary>Provenance: {len(rows)} runs</summary>'
+        f'<details class="pc-provenance"><summary>Provenance: {runs}</summary>'
         f'<div class="pc-table"><table><thead><tr>{titles}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div></details>"
     )
