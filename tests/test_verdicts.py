@@ -304,7 +304,7 @@ def test_a_verdict_that_says_nothing_says_why() -> None:
         return found.reason
 
     assert reason(HOLDS) == reason(FAILS, OPEN) == reason(HOLDS, FAILS) == ""
-    assert "over 2 seeds are too wide" in reason(OPEN, below("d", [1.0], 2.0))
+    assert "with 2 seeds or fewer too many intervals" in reason(OPEN, below("d", [1.0], 2.0))
     assert reason(below("d", [1.0], 2.0)) == "one seed decides nothing"
     awaited = [verdicts.stated(name, "two seeds", None, "no data folder") for name in "ef"]
     assert reason(*awaited) == "2 of 2 checks cannot be decided (no data folder)"
