@@ -54,6 +54,8 @@ WARM = (
     "posterior_collapse.runs.spec:sources_digest",
     "IPython.core.interactiveshell",
     "papermill",
+    # What the first optimiser of every training would import: as long as a short training takes.
+    "torch._dynamo",
     "companion.build.reader:refuse_edited",
 )
 _NAME_LIMIT = 120  # characters of a folder's name; longer ones end in a digest

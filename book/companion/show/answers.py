@@ -26,7 +26,6 @@ _AT = {
     Reach.REDUCED: " at reduced scale",
     Reach.PAPER: " at the paper&#x27;s own scale",
 }
-_SAYS_NOTHING = (Label.UNDECIDED, Label.CANNOT_TELL, Label.NOT_RUN, Label.NOT_CHECKABLE)
 _WORDS = {  # in counts: of one, and of several
     Label.HOLDS: ("holds", "hold"),
     Label.CORRECTED: ("holds in a corrected form", "hold in a corrected form"),
@@ -111,16 +110,20 @@ def note_figure(picture: bytes, alt: str) -> str:
     return anchor
 
 
-def _rank(found: Finding) -> tuple[bool, int]:
+# What answers a question best: a decision, then what was measured without one.
+_SAYS = {Label.NOT_CHECKABLE: 0, Label.NOT_RUN: 0, Label.CANNOT_TELL: 1, Label.UNDECIDED: 1}
+
+
+def _rank(found: Finding) -> tuple[int, int]:
     reached = _REACHES.index(found.reach) if found.reach in _REACHES else -1
-    return found.label not in _SAYS_NOTHING, reached
+    return _SAYS.get(found.label, 2), reached
 
 
 def _chosen() -> list[tuple[Finding, str]]:
     """One finding for each claim, that which reaches farthest, in the order of the answer.
 
-    Those that are decided come first, otherwise they stay in the page's order.  Where a page measures
-    something, what is true by mathematics comes last: it is no answer to the page's question.
+    Those that are decided come first, otherwise they stay in the page's order.  Where a page
+    measures something, what is true by mathematics comes last: it is no answer to its question.
     """
     best: dict[str, tuple[Finding, str]] = {}
     for key, found in remembered.get("findings", {}).items():
@@ -129,9 +132,9 @@ def _chosen() -> list[tuple[Finding, str]]:
             best[name] = (found, remembered["places"][key])
     measures = any(found.reach is not Reach.EXACT for found, _ in best.values())
 
-    def place(pair: tuple[Finding, str]) -> tuple[bool, bool]:
-        decides, _ = _rank(pair[0])
-        return measures and pair[0].reach is Reach.EXACT, not decides
+    def place(pair: tuple[Finding, str]) -> tuple[bool, int]:
+        says, _ = _rank(pair[0])
+        return measures and pair[0].reach is Reach.EXACT, -says
 
     return sorted(best.values(), key=place)
 

@@ -41,6 +41,7 @@ def synthetic() -> dict[str, Setup]:
         train=3200,
         valid=800,
         optimisation={"max_epochs": 12},
+        nll_samples=100,  # of one dimension; the page on uncertainty evaluates 20 times
         nll_sentences=300,
         grid_points=300,
         grid_every=(0, 50, 100, 200, 300, 400, 600, 800, 1000, 1500, 2000),
