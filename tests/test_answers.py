@@ -108,8 +108,8 @@ def test_late_cells_fill_the_answer_on_top(run: nbformat.NotebookNode) -> None:
     told = re.sub(r"<[^>]+>", "", shown)
     # The larger scale of one claim stands for it and leads; the other is folded away.
     assert told.startswith("Answer. holds at the paper&#x27;s own scale: In basic training")
-    assert "KL, nats: 0.1333 [−0.0101, 0.2768], n = 3 (the rule: below 1)" in told
-    assert "All 2 claims of this page: 1 holds, 1 cannot be told at this scale" in told
+    assert "KL, nats: 0.13 [−0.01, 0.28], n = 3 (the rule: below 1)" in told
+    assert "Both claims of this page: 1 holds, 1 cannot be told at this scale" in told
     assert shown.count("<li>") == 2 and 'href="#figure-1"' in shown
     everything = "".join(o.data["text/html"] for c in run.cells[3:] for o in c.outputs)
     for anchor in re.findall(r'href="#([^"]+)"', shown):

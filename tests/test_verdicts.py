@@ -291,7 +291,8 @@ def test_boxes_count_central_checks_apart_from_side_ones_and_name_what_fails() -
     assert "39 of 55 central checks hold" in shown and 'data-reach="reduced scale"' in shown
     heads = re.findall(r"rowgroup'>([^<]+)<", shown)
     assert heads[0].startswith("Central: these decide. 39 of 55 checks hold, 2 fail, 14 undecided")
-    assert heads[1].startswith("Beside: these decide nothing. 1 of 3 checks") and len(heads) == 2
+    assert len(heads) == 2
+    assert heads[1].startswith("Side checks: for information only. 1 of 3 checks")
     assert "pc-verdict-mixed" in shown and shown.index("39 of 55") < shown.index("<details>")
     failed = show.verdict(decide("du-tab1", "quick", [FAILS])).data
     assert "pc-verdict-not-reproduced" in failed and "not reproduced at reduced scale" in failed
@@ -304,10 +305,10 @@ def test_a_verdict_that_says_nothing_says_why() -> None:
         return found.reason
 
     assert reason(HOLDS) == reason(FAILS, OPEN) == reason(HOLDS, FAILS) == ""
-    assert "over 2 seeds are too wide" in reason(OPEN, below("d", [1.0], 2.0))
+    assert "with 2 seeds or fewer too many intervals" in reason(OPEN, below("d", [1.0], 2.0))
     assert reason(below("d", [1.0], 2.0)) == "one seed decides nothing"
     awaited = [verdicts.stated(name, "two seeds", None, "no data folder") for name in "ef"]
-    assert reason(*awaited) == "nothing is there to decide 2 of 2 checks (no data folder)"
+    assert reason(*awaited) == "2 of 2 checks cannot be decided (no data folder)"
     lost = verdicts.premise(verdicts.stated("seeds that collapsed", "none", False, "1 of 3"))
     assert reason(lost, HOLDS, verdicts.premise(HOLDS)).endswith("(seeds that collapsed: 1 of 3)")
     assert reason(verdicts.premise(OPEN), HOLDS).endswith("(c)")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-__all__ = ["ends", "number", "spread"]
+__all__ = ["ends", "number", "places", "spread"]
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -43,6 +43,21 @@ def ends(values: Sequence[float], digits: int = 3) -> tuple[str, ...]:
     largest, shows = max(map(abs, values)), 0.5 * 10**-digits
     alike = shows <= largest < 1e7 or (largest < shows and min(values) <= 0.0 <= max(values))
     return tuple(_fixed(v, digits) if alike else number(v, digits) for v in values)
+
+
+def places(half: float, distance: float) -> int:
+    """Digits after the point for a mean with an interval: two of its half width, at most four.
+
+    Args:
+        half: of the interval.
+        distance: of the interval's end from the bound that it is held against, which must show.
+    """
+    if not 0.0 < half < math.inf:
+        return 4
+    digits = min(max(1 - math.floor(math.log10(half)), 1), 4)
+    while digits < 4 and 0.0 < abs(distance) < 10**-digits:
+        digits += 1
+    return digits
 
 
 def spread(values: Iterable[float], digits: int = 3) -> str:

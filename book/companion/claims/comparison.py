@@ -48,7 +48,7 @@ _DATASET = {
     "omniglot": "OMNIGLOT",
     "digits": "digits",
 }
-# What readers see in place of the names of printed columns.
+# What readers see instead of the names of printed columns.
 _COLUMNS = {
     "inner_iterations": "inner steps",
     "encoder_rate_factor": "encoder's rate / decoder's",

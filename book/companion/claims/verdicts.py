@@ -89,7 +89,7 @@ class Interval(NamedTuple):
 
     @property
     def half(self) -> float:
-        """Half its width: a difference that is smaller cannot be told from none."""
+        """Half its width: a smaller difference cannot be distinguished from zero."""
         return (self.high - self.low) / 2
 
 
@@ -498,10 +498,11 @@ def _reason(checks: Sequence[Check], verdict: Verdict, reached: Reach, tells: bo
     if seeds == 1:
         return "one seed decides nothing"
     if seeds > 1:
-        return f"the intervals over {seeds} seeds are too wide for too many checks"
+        fewer = " or fewer" if any(check.measured.n < seeds for check in waiting) else ""
+        return f"with {seeds} seeds{fewer} too many intervals are too wide to decide"
     words = dict.fromkeys(check.words for check in waiting)
     count = sum(map(_decides, checks))
-    return f"nothing is there to decide {len(waiting)} of {count} checks ({'; '.join(words)})"
+    return f"{len(waiting)} of {count} checks cannot be decided ({'; '.join(words)})"
 
 
 def _finding(item: str, claimed: str, scale: str, checks: Sequence[Check]) -> Finding:

@@ -78,8 +78,8 @@ def _player() -> str:
         f'<figure class="pc-stage" data-updates="{",".join(map(str, updates))}" '
         f'data-frames="{data}"><div class="pc-spaces" role="img" aria-label="{label}">{shown}</div>'
         f'<div class="pc-controls"><output>update {updates[-1]:,}</output></div><figcaption>'
-        "Each point is a sequence. Across: what its code means to the decoder. Up: what the "
-        "encoder says. On the diagonal they agree; at the origin the code says nothing."
+        "Each point is a sequence. Across: the mean of the decoder's own posterior. Up: the mean "
+        "that the encoder gives. On the diagonal they agree; at the origin the code is empty."
         "</figcaption></figure>"
     )
 
@@ -132,12 +132,13 @@ def _waste() -> str:
     method = benchmarks.isotropic("medium").high.diagonal
     runs = reference.results(benchmarks.NARROW, method, "medium")
     kl, mi = (_over_seeds(runs, name) for name in ("kl", "mutual_information"))
-    how = "a code that says next to nothing" if mi.mean < 0.1 * kl.mean else "a code in use"
+    how = "carries almost no information" if mi.mean < 0.1 * kl.mean else "is in use"
     seeds = "1 seed" if kl.n == 1 else f"{kl.n} seeds"
     return _item(
         "igp/text",
-        f"{_with_interval(kl, 1)} nats of KL, {_with_interval(mi)} of information",
-        f"From narrow first weights a target for the KL is met by {how}: SNLI, {seeds}.",
+        f"{_with_interval(kl, 1)} nats of KL, {_with_interval(mi)} nats of information",
+        f"With narrow initial weights a model can meet its target KL with a code that {how}: "
+        f"SNLI, {seeds}.",
     )
 
 
@@ -147,7 +148,7 @@ def _likelihood() -> str:
     return _item(
         "scale/text",
         f"{_with_interval(worse, 1)} nats",
-        "is what Scale-VAE's likelihood gains by its formula alone: as printed it is no bound. "
+        "of Scale-VAE's printed likelihood come from its formula alone, which is not a bound. "
         f"Short Yelp, {worse.n} seeds.",
     )
 

@@ -379,7 +379,7 @@ def _estimate_words(mean: Array, sd: Array) -> str:
 
 @L4.search_printed(f.sets(3, 4), _estimate_words, 150)
 def _(mean: Array, sd: Array) -> bool:
-    """the estimate with the own x in the batch, as the released code has it, as an upper bound"""
+    """the estimate with x itself in the batch, as in the released code, as an upper bound"""
     return within(mean, sd, 2) < parts(mean, sd).information - 0.01
 
 

@@ -18,14 +18,13 @@ from PIL import Image
 
 from companion.build.parameters import ANSWER, remembered
 from companion.claims.verdicts import Check, Finding, Label, Reach
-from companion.numbers import ends, number
+from companion.numbers import ends, number, places
 
 # How far evidence reaches; what reaches farther stands first.
 _REACHES = (Reach.CANNOT_TELL, Reach.REDUCED, Reach.PAPER, Reach.EXACT)
 _AT = {
     Reach.REDUCED: " at reduced scale",
     Reach.PAPER: " at the paper&#x27;s own scale",
-    Reach.EXACT: " exactly",
 }
 _WORDS = {  # in counts: of one, and of several
     Label.HOLDS: ("holds", "hold"),
@@ -49,8 +48,9 @@ def measured(check: Check) -> str:
     """What a check measured: a mean with its interval, or words."""
     own = check.measured
     if check.words or own.n == 1:
-        return html.escape(check.words) or f"{number(own.mean, 4)} (1 seed: no interval)"
-    mean, low, high = ends(own[:3], 4)
+        shown = "0.000" if abs(own.mean) < 1e-4 else number(own.mean)
+        return html.escape(check.words) or f"{shown}, one seed"
+    mean, low, high = ends(own[:3], places(own.half, check.slack * own.half))
     return f"{mean} [{low}, {high}], n = {own.n}"
 
 
@@ -129,8 +129,8 @@ def _rank(finding: Finding) -> tuple[int, int]:
 def _chosen() -> list[tuple[Finding, str]]:
     """One finding for each claim, that which reaches farthest, in the order of the answer.
 
-    Those that decide come first, otherwise they stay in the page's order.  Where a page measures
-    something, what is true by mathematics comes last: it is no answer to the page's question.
+    Those that are decided come first, otherwise they stay in the page's order.  Where a page
+    measures something, what is true by mathematics comes last: it is no answer to its question.
     """
     best: dict[str, tuple[Finding, str]] = {}
     for key, finding in remembered.get("findings", {}).items():
@@ -148,6 +148,7 @@ def _chosen() -> list[tuple[Finding, str]]:
 
 def _line(finding: Finding, anchor: str) -> str:
     where = "" if finding.reach.value in finding.label.value else _AT.get(finding.reach, "")
+    where = " exactly" if (finding.label, finding.reach) == (Label.HOLDS, Reach.EXACT) else where
     return (
         f"{badge(finding.label)}{where}: {html.escape(finding.plain.rstrip('.'))}. "
         f'{decisive(finding)} <a href="#{anchor}">Evidence</a>'
@@ -161,9 +162,10 @@ def _of_claims() -> str:
     if not others:
         return lead
     labels = Counter(finding.label.value for finding, _ in (first, *others))
+    every = "Both" if len(others) == 1 else f"All {len(others) + 1}"
     lines = "".join(f"<li>{_line(*one)}</li>" for one in (first, *others))
     return (
-        f"{lead}<details><summary>All {len(others) + 1} claims of this page: "
+        f"{lead}<details><summary>{every} claims of this page: "
         f"{html.escape(tally(labels))}</summary><ul>{lines}</ul></details>"
     )
 

@@ -127,10 +127,10 @@ def table(
 
 
 _ROLES = {  # in the order of the rows
-    Role.PREMISE: "What the claim takes for granted",
-    Role.PRINTED: "Of the printed form",
+    Role.PREMISE: "Premises: what the claim takes for granted",
+    Role.PRINTED: "The printed form",
     Role.CENTRAL: "Central: these decide",
-    Role.SIDE: "Beside: these decide nothing",
+    Role.SIDE: "Side checks: for information only",
 }
 
 
@@ -158,9 +158,9 @@ def _checks(finding: Finding) -> str:
     groups = "".join(_group(finding, role) for role in _ROLES)
     return (
         "<details><summary>Rules, measurements and intervals</summary>"
-        f"<p>As it is checked: {html.escape(finding.claim.rstrip('.'))}.</p>"
+        f"<p>As checked: {html.escape(finding.claim.rstrip('.'))}.</p>"
         '<div class="pc-table"><table><thead><tr><th>measured</th><th>rule</th>'
-        f"<th>found [95 % interval]</th><th>check</th></tr></thead>{groups}</table></div></details>"
+        f"<th>value [95 % interval]</th><th>check</th></tr></thead>{groups}</table></div></details>"
     )
 
 
@@ -179,7 +179,8 @@ def _sentences(finding: Finding) -> str:
     lead = f"{badge(finding.label)} {html.escape(finding.plain.rstrip('.'))}"
     counts = f": {html.escape(finding.sentence)}" if finding.checks else ""
     reason = f"Reason: {html.escape(finding.reason)}. " if finding.reason else ""
-    decided = f"What decides: {decisive(finding)} " if finding.deciding else ""
+    lead_in = "For example" if finding.reason else "What decides"
+    decided = f"{lead_in}: {decisive(finding)} " if finding.deciding else ""
     return f"<p>{lead}{counts}.</p><p>{reason}{decided}({_scale(finding)})</p>"
 
 
@@ -264,7 +265,7 @@ def _machine(source: dict[str, Any]) -> str:
 
 
 def provenance(sources: Sequence[dict[str, Any]]) -> HTML:
-    """Where the numbers of a page come from: one line a run, folded away until wanted.
+    """Where the numbers of a page come from: one line per run, folded away until wanted.
 
     Args:
         sources: provenance of runs and reference results, with their ``kind``.
@@ -296,8 +297,9 @@ def provenance(sources: Sequence[dict[str, Any]]) -> HTML:
         "finished",
     )
     titles = "".join(f"<th>{name}</th>" for name in head)
+    runs = "1 run" if len(rows) == 1 else f"{len(rows)} runs"
     return HTML(
-        f'<details class="pc-provenance"><summary>Provenance: {len(rows)} runs</summary>'
+        f'<details class="pc-provenance"><summary>Provenance: {runs}</summary>'
         f'<div class="pc-table"><table><thead><tr>{titles}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div></details>"
     )

@@ -11,6 +11,11 @@ from companion.claims.differences import Changes, Difference, differences
 from companion.show import boxes as show
 
 _ORDER = (Changes.RESULTS, Changes.NOT_MEASURED, Changes.NOTHING)
+_WORDS = {
+    Changes.RESULTS: "known",
+    Changes.NOT_MEASURED: "not measured",
+    Changes.NOTHING: "none",
+}
 
 
 def frame(page: str) -> pd.DataFrame:
@@ -37,10 +42,10 @@ def table(page: str) -> HTML:
     """
     rows = frame(page)
     counts = Counter(rows["changes"])
-    some = ", ".join(f"{counts[kind]} {kind}" for kind in _ORDER if counts[kind])
+    some = ", ".join(f"{counts[kind]} {_WORDS[kind]}" for kind in _ORDER if counts[kind])
     return show.table(
         rows,
-        "What is done otherwise than in the paper or its public code, and what one might think is "
-        f"({some}). Numbers under <i>here</i> are those of the reference results' scale, read off "
-        "the library; the last column names the constant to change.",
+        "Where this page departs from the paper or its public code, or seems to. Effect on the "
+        f"results: {some}. Numbers under <i>here</i> are read from the library, at the scale of "
+        "the reference results; the last column names the constant to change.",
     )

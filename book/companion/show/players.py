@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -49,9 +49,9 @@ class Track(NamedTuple):
         return self._replace(points=self.points[:, :_POINTS], labels=labels, examples=examples)
 
 
-_LATENTS = {
-    "lagging-synthetic": lambda sizes: synthetic.latents(sizes).valid,
-    "five-gaussians": lambda sizes: five_gaussians.latents(sizes)[1].z,
+_LATENTS: dict[str, Callable[[Sizes], torch.Tensor]] = {
+    "lagging-synthetic": lambda sizes: synthetic.latents(sizes).valid.z,
+    "five-gaussians": lambda sizes: five_gaussians.latents(sizes).valid.z,
 }
 
 
