@@ -3,9 +3,10 @@
 # PYTHON  the interpreter that makes .venv (3.11 or later)
 # JOBS    how many things run at once
 # GRID    the grid of `make batch`
-# ARGS    more arguments of `make batch`, such as --dry-run
+# ARGS    more arguments of `make batch`, such as --dry-run, and of `make prune`: --remove
 # PAGE    the page of `make why`, such as notebooks/lagging/text.ipynb
 # FROM    the store of another machine, for `make merge`
+# DATASET a data set for `make fetch`; without one, all are listed
 # SCALE   smoke, quick, medium, large or paper: replaces the scale of every page of `make book`
 # RECIPE  recipes of `make reference`; empty for all
 # DEVICE  auto, cpu, cuda or mps: where `make reference` computes
@@ -17,6 +18,7 @@ GRID ?= batch.yml
 ARGS ?=
 PAGE ?=
 FROM ?=
+DATASET ?=
 SCALE ?=
 RECIPE ?=
 DEVICE ?= auto
@@ -41,11 +43,11 @@ BIN := .venv/bin
 SITE := _build/html/index.html
 
 .DEFAULT_GOAL := help
-.PHONY: help env assets runs book test lint format lock batch why merge reference clean
+.PHONY: help env assets runs book pdf test lint format lock batch batch-book why merge prune fetch reference clean
 
 help: ## list the targets
 	@echo "usage: make TARGET [PYTHON=python3] [JOBS=2] [GRID=batch.yml] [SCALE=quick] [RECIPE=text-yelp]"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 env: ## create .venv, or refresh it when the lock has changed
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, but %s is %s; name another one: make PYTHON=python3.11" % (sys.executable, sys.version.split()[0]))'
@@ -60,6 +62,9 @@ runs: env ## train what the pages ask for and execute the pages
 book: assets runs ## the whole book: environment, training, pages, site
 	@$(BIN)/jupyter-book build . --all -W -n --keep-going
 	@echo "[book] open $(SITE)"
+
+pdf: env ## print the pages of the built site as PDF files (needs Chromium)
+	@$(BIN)/python -m companion.build.pdf
 
 test: assets lint ## the whole test suite, lint included
 	@# in the order of collection: tests/conftest.py puts the longest files first
@@ -83,11 +88,20 @@ lock: env ## resolve requirements.in again into requirements.lock
 batch: env ## run a grid of notebooks and parameters: make batch GRID=batch.yml JOBS=2
 	@$(BIN)/python -m companion.build.batch grid $(GRID) --jobs $(JOBS) $(ARGS)
 
+batch-book: env ## a book of a grid's pages, with a comparison: make batch-book GRID=batch.yml
+	@$(BIN)/python -m companion.build.grid_book $(GRID) $(ARGS)
+
 why: env ## say what has to run for a page of the book, and why: make why PAGE=notebooks/x/y.ipynb
 	@$(BIN)/python -m companion.build.batch book --dry-run --page $(PAGE)
 
 merge: env ## take finished runs of another machine's store, checked: make merge FROM=folder
 	@$(BIN)/python -m companion.build.merge $(FROM)
+
+prune: env ## show stored runs and pages that nothing asks for: make prune [ARGS=--remove]
+	@$(BIN)/python -m companion.build.prune $(addprefix --grid ,$(GRID)) $(ARGS)
+
+fetch: env ## download a data set, checked, into POSTERIOR_COLLAPSE_DATA: make fetch DATASET=mnist
+	@$(BIN)/python -m companion.build.fetch $(DATASET)
 
 reference: env ## compute missing reference results (hours); RECIPE=text-yelp limits it
 	@$(BIN)/python -m companion.claims.reference --jobs $(JOBS) --device $(DEVICE) $(addprefix --recipe ,$(RECIPE))

@@ -117,6 +117,21 @@ def test_late_cells_fill_the_answer_on_top(run: nbformat.NotebookNode) -> None:
     assert len(status.boxes(run, "p")) == 3  # the answer itself is no verdict
 
 
+def test_what_was_measured_answers_before_what_was_not_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(parameters, "remembered", {})
+    monkeypatch.setattr(answers, "remembered", {"live": True})
+    monkeypatch.setattr(answers, "refresh", lambda: None)
+    absent = decide("igp-tab7", "medium", [verdicts.missing("perplexity", "below 1")])
+    assert absent.label is Label.NOT_RUN
+    open_ = decide("igp-tab1", "medium", [check("a", Outcome.OPEN)])
+    sure = decide("du-tab1", "medium", [check("a", Outcome.HOLDS)])
+    for found in (absent, open_, sure):
+        answers.note_finding(found)
+    assert [found for found, _ in answers._chosen()] == [sure, open_, absent]
+
+
 def test_a_page_without_claims_answers_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
     monkeypatch.setattr(answers, "update_display", lambda html, display_id: shown.append(html.data))

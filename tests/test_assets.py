@@ -85,6 +85,10 @@ def test_an_npm_that_hears_nothing_is_stopped_within_two_minutes(
             "echo first >&2; echo no network >&2; exit 1",
             "could not fetch mathjax 3.2.2: no network",
         ),
+        (
+            "echo npm error code EAI_AGAIN >&2; echo A complete log of this run >&2; exit 1",
+            "could not fetch mathjax 3.2.2: no network\n",
+        ),
         ("exit 0", "could not fetch mathjax 3.2.2"),
         ("printf x > mathjax-3.2.2.tgz", "mathjax 3.2.2 from npm has the digest"),
     ],
@@ -141,3 +145,23 @@ def test_icons_that_no_page_names_are_taken_out() -> None:
     kept = assets.used_icons(script, ['<i class="fas fa-new-name">'])
     assert kept == 'var p={old:[1,2,[9,"new-name"],"f2",["M3","M4"]],};use(p)'
     assert assets.used_icons(script, ["fa-a-b fa-old", "fa-c"]) == script
+
+
+def test_rules_of_icons_that_no_page_names_are_taken_out() -> None:
+    sheet = (
+        '.a{b:c}.fa-x:before{content:"\\f1"}.fa-old:before,.fa-new:before{content:"\\f2"}.d{e:f}'
+    )
+    kept = assets.used_rules(sheet, ['<i class="fas fa-new">'])
+    assert kept == '.a{b:c}.fa-old:before,.fa-new:before{content:"\\f2"}.d{e:f}'
+
+
+def test_letters_that_no_formula_asks_for_are_taken_out() -> None:
+    """By part of the font and by code point; what stays is still a script."""
+    font = (
+        'f((0,H.AddPaths)(V.normal,{65:"M1",119860:"M2",120068:"M3",120224:"M4"},{9:"\\u2032"}),'
+        '(0,H.AddPaths)(V.fraktur,{65:"M5"},{}),(0,H.AddPaths)(V.sansSerifBold,{65:"M6"},{}))'
+    )
+    kept = assets.used_alphabets(font, [r"\(\mathsf{A}\)"])
+    assert '65:"M1",119860:"M2",120224:"M4"' in kept and 'V.sansSerifBold,{65:"M6"}' in kept
+    assert "M3" not in kept and "V.fraktur,{}" in kept
+    assert assets.used_alphabets(font, [r"\mathfrak \mathsf"]) == font

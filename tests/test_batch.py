@@ -174,7 +174,7 @@ def test_a_dry_run_says_what_would_run_and_why(
     old.write_text(json.dumps(before))
     name = "notebooks/lagging/second.ipynb"
     (job,) = (job for job in batch.book_jobs(book) if job.notebook == name)
-    parts = batch._job_parts(job, book)
+    parts = batch.job_parts(job, book)
     (store / "pages").mkdir()
     run = store / "pages" / "run.ipynb"
     nbformat.write(notebook(), run)

@@ -186,8 +186,8 @@ def test_batches_hold_every_sentence_once_and_one_length_each(lengths, batch_siz
     for row, length in enumerate(lengths):
         tokens[row, :length] = row + 1
     split = datasets.Split(tokens, torch.tensor(lengths))
-    batches = datasets.equal_length_batches(split, batch_size)
-    chosen = datasets.equal_length_rows(split, batch_size)
+    batches = split.batches(batch_size)
+    chosen = split.batch_rows(batch_size)
     assert sorted(torch.cat(chosen).tolist()) == list(range(len(lengths)))
     for batch, picked in zip(batches, chosen, strict=True):
         assert 1 <= len(batch) <= batch_size
@@ -201,17 +201,17 @@ def test_batches_hold_every_sentence_once_and_one_length_each(lengths, batch_siz
 
 
 def test_batches_of_one_and_of_a_whole_data_set(sentences) -> None:
-    assert len(datasets.equal_length_batches(sentences.valid, 1)) == len(sentences.valid)
-    large = datasets.equal_length_batches(sentences.train, 10**9)
+    assert len(sentences.valid.batches(1)) == len(sentences.valid)
+    large = sentences.train.batches(10**9)
     assert len(large) == len(sentences.train.lengths.unique())
-    for picked in datasets.equal_length_rows(sentences.train, 10**9):
+    for picked in sentences.train.batch_rows(10**9):
         assert (picked.diff() > 0).all()
-    again = datasets.equal_length_batches(sentences.train, 10**9)
+    again = sentences.train.batches(10**9)
     assert all(torch.equal(a, b) for a, b in zip(large, again, strict=True))
 
 
 def test_batches_of_text_are_those_of_equal_length(sentences) -> None:
-    expected = datasets.equal_length_batches(sentences.valid, 32)
+    expected = sentences.valid.batches(32)
     found = datasets.batches(sentences.valid, 32)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
     for batch, picked in zip(found, sentences.valid.batch_rows(32), strict=True):
@@ -227,7 +227,7 @@ def test_contents_tell_sentences_apart_whatever_their_padding(sentences) -> None
 @pytest.mark.parametrize("batch_size", [0, -1, 2.0, True])
 def test_bad_batch_size_is_refused(sentences, batch_size) -> None:
     with pytest.raises(BadInput, match="batch_size"):
-        datasets.equal_length_batches(sentences.valid, batch_size)
+        sentences.valid.batches(batch_size)
 
 
 # --- the synthetic sequences --------------------------------------------------------------
@@ -252,9 +252,9 @@ def test_synthetic_first_words_are_uniform(sequences) -> None:
 
 
 def test_synthetic_labels_are_the_mixture_components(sequences) -> None:
-    for split, z in zip(
-        (sequences.train, sequences.valid, sequences.test), synthetic.latents(), strict=True
-    ):
+    splits = sequences.train, sequences.valid, sequences.test
+    for split, (z, component) in zip(splits, synthetic.latents(), strict=True):
+        assert torch.equal(component, split.labels)
         num = len(split)
         counts = torch.bincount(split.labels, minlength=4).double()
         assert (counts / num - 0.25).abs().max() < 5 * math.sqrt(0.1875 / num)
@@ -270,14 +270,14 @@ def test_synthetic_prefixes_agree_with_the_whole(sequences) -> None:
     assert torch.equal(small.train.tokens, sequences.train.tokens[:501])
     assert torch.equal(small.test.tokens, sequences.test.tokens[:30])
     assert torch.equal(small.valid.labels, sequences.valid.labels[:7])
-    assert torch.equal(synthetic.latents(sizes).test, synthetic.latents().test[:30])
+    assert torch.equal(synthetic.latents(sizes).test.z, synthetic.latents().test.z[:30])
 
 
 def test_synthetic_generator_agrees_with_a_plain_lstm_cell() -> None:
     """One sequence at a time through torch's own cell, sampled with a running sum."""
     generator = torch.Generator().manual_seed(3)
     oracle = synthetic.draw_oracle(generator, vocabulary=20, embedding=5, hidden=6)
-    z, _ = synthetic.draw_latents(30, generator)
+    z, _ = synthetic.MIXTURE.draw_latents(30, generator)
     uniforms = torch.rand(30, 8, generator=generator, dtype=torch.float64)
     words = synthetic.sample(oracle, z, uniforms)
     scores = synthetic.log_likelihood(oracle, words, z)
@@ -309,7 +309,7 @@ def test_synthetic_weights_have_the_bounds_of_the_appendix() -> None:
 
 
 def test_synthetic_words_reward_their_own_latent(sequences) -> None:
-    words, z = sequences.test.tokens[:200, 1:-1] - 4, synthetic.latents().test[:200]
+    words, z = sequences.test.tokens[:200, 1:-1] - 4, synthetic.latents().test.z[:200]
     own = synthetic.log_likelihood(synthetic.oracle(), words, z)
     other = synthetic.log_likelihood(synthetic.oracle(), words, z.roll(1, 0))
     assert (own - other).mean() > 10  # nats a sequence: z matters to the data
@@ -503,7 +503,8 @@ def test_grammar_likelihood_by_clauses(name, most) -> None:
     whole = grammar.english() if most is None else grammar.english_short()
     data = datasets.load(name)
     some = data.test.take(torch.arange(25))
-    every = itertools.product(grammar.TOPICS, (0, 1), grammar._PERSONS, grammar._TIMES)
+    listed = grammar._WORDS
+    every = itertools.product(grammar.TOPICS, (0, 1), listed["persons"], listed["times"])
     tables = [grammar._slots(*one, most) for one in every]
     assert len(tables) == 192 == len(whole.prior)
     words = [tuple(data.vocabulary.decode(tokens).split()) for tokens in some.tokens]

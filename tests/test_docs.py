@@ -269,15 +269,15 @@ def test_every_class_that_pages_emit_is_styled() -> None:
 
 def test_commands_and_variables_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.M))
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.M))
     sources = makefile + "".join(p.read_text(encoding="utf-8") for p in LIBRARY.rglob("*.py"))
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
-        assert set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.M)) <= targets, document
+        assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.M)) <= targets, document
         for variable in re.findall(r"POSTERIOR_COLLAPSE_[A-Z]+", text):
             assert variable in sources, (document, variable)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert targets == set(re.findall(r"`?make ([a-z]+)", readme))
+    assert targets == set(re.findall(r"`?make ([a-z-]+)", readme))
 
 
 def test_faults_are_proved_by_tests_that_exist() -> None:

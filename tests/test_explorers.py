@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +13,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from browser import Browser, find_chromium
 from companion.claims.reference import Result
 from companion.methods import leaderboard
 from companion.show import explorers, players
+from posterior_collapse.datasets import five_gaussians
 from posterior_collapse.errors import BadInput
-from posterior_collapse.runs import Spec
+from posterior_collapse.runs import Spec, build_model, train_or_load
+from posterior_collapse.runs.spec import load_data
 
 DESKTOP, PHONE = (1440, 900), (390, 844)
 BOTH = ("basic", "aggressive")
@@ -201,7 +205,8 @@ def tracks() -> list[players.Track]:
                 points = np.zeros((3, 6, 2))
                 points[..., 0] = sign * np.arange(3)[:, None]
                 points[..., 1] = np.linspace(-1, 1, 6)
-                found.append(players.Track(group, method, seed, steps, points, labels))
+                texts = None if group == "another" else tuple(f"sentence {n}" for n in range(1, 7))
+                found.append(players.Track(group, method, seed, steps, points, labels, texts))
     return found
 
 
@@ -282,18 +287,74 @@ def test_a_player_that_begins_by_itself_honours_reduced_motion(
     browser.emulate(*DESKTOP)
 
 
-def test_points_under_the_pointer_say_what_they_are(browser: Browser, player: Path) -> None:
-    browser.emulate(*DESKTOP)
-    browser.open(player.as_uri())
-    box = browser.run(
+EXAMPLES = "[...document.querySelectorAll('.pc-player-example')].map((one) => one.textContent)"
+# The left space's picker, and what a screen reader says of it.
+PICKER = "document.querySelector('.pc-player-panel input')"
+
+
+def hover(browser: Browser, x: float, y: float) -> None:
+    """Point at a place of the left space, in its own coordinates from -3 to 3."""
+    left, top, width = browser.run(
         "(() => { const b = document.querySelector('canvas').getBoundingClientRect();"
         "return [b.left, b.top, b.width]; })()"
     )
-    x, y = box[0] + box[2] * (2 / 3 + 1) / 2, box[1] + box[2] * (1 - (1 / 3 + 1) / 2)
-    browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
-    assert browser.wait(f"{NOTES}[0].startsWith('sequence') && {NOTES}[0]") == (
-        "sequence 6, component 3: x 1.99, y 1.00"  # of 2 and 1, in 256 steps of the axis
-    )
+    place = {"x": left + width * (x / 3 + 1) / 2, "y": top + width * (1 - (y / 3 + 1) / 2)}
+    browser.call("Input.dispatchMouseEvent", type="mouseMoved", **place)
+
+
+def test_the_sentence_under_the_pointer_is_told(browser: Browser, player: Path) -> None:
+    """And the same sentence is marked in the other space, where it lies elsewhere."""
+    browser.emulate(*DESKTOP)
+    browser.open(player.as_uri())
+    hover(browser, 2.0, 1.0)
+    told = browser.wait(f"{EXAMPLES}[0].startsWith('sequence') && {EXAMPLES}")
+    # of 2 and 1, in 256 steps of the axis
+    assert told[0] == "sequence 6, component 3: x 1.99, y 1.00. sentence 6"
+    assert told[1] == "sequence 6, component 3: x −1.99, y 1.00. sentence 6"
+    choose(browser, "data", "another")  # which has no sentences
+    hover(browser, 2.0, -1.0)
+    told = browser.wait(f"{EXAMPLES}[0].startsWith('sequence') && {EXAMPLES}")
+    assert told == ["sequence 1, component 1: x 1.99, y −1.00", *told[1:]]
+    assert told[1].endswith("sentence 6")  # the other space shows other data and stays
+    assert browser.errors() == []
+
+
+def test_sentences_are_told_by_keyboard_too(browser: Browser, player: Path) -> None:
+    browser.emulate(*DESKTOP)
+    browser.open(player.as_uri())
+    browser.run(f"{PICKER}.focus()")
+    codes: dict[str, Any] = {"key": "ArrowRight", "code": "ArrowRight", "windowsVirtualKeyCode": 39}
+    for kind in ("keyDown", "keyUp", "keyDown", "keyUp"):
+        browser.call("Input.dispatchKeyEvent", type=kind, **codes)
+    said = browser.run(f"{PICKER}.getAttribute('aria-valuetext')")
+    assert said == "sequence 2, component 2: x 1.99, y −0.60. sentence 2"
+    assert browser.run(EXAMPLES)[0] == said
+
+
+def test_examples_are_the_sentences_that_the_model_read(store: Path) -> None:
+    """A run's own encoder, given the sentences that are told, puts them where the frames do."""
+    run = train_or_load(Spec("lagging-synthetic", "vae", "smoke", 0), progress=False)
+    model, vocabulary = build_model(run.spec), load_data(run.spec.setup).vocabulary
+    model.load_state_dict(run.weights())
+    model.eval()
+    told = players.examples(run.spec)
+    assert told is not None
+    encoded = [vocabulary.encode(text.partition(";")[0]) for text in told]
+    means = model.posterior(torch.tensor(encoded)).mean[:, 0].detach().numpy()
+    wanted = run.arrays["final_inference_mean"]
+    assert np.ptp(wanted) > 0
+    np.testing.assert_allclose(means[: len(wanted)], wanted, rtol=1e-4, atol=1e-7)
+
+
+def test_examples_say_which_z_they_were_written_from() -> None:
+    """The nearest centre is the component that the data set names, of nearly all of them."""
+    spec = Spec("five-gaussians", "vae", "smoke", 0)
+    told, labels = players.examples(spec), load_data(spec.setup).valid.labels
+    assert told is not None and labels is not None
+    words = (re.findall(r"[-\d.]+", one.partition("z = ")[2].replace("−", "-")) for one in told)
+    z = np.array([[float(word) for word in pair] for pair in words])
+    apart = np.linalg.norm(z[:, None] - np.array(five_gaussians.CENTRES), axis=-1)
+    assert np.mean(apart.argmin(axis=1) == labels.numpy()) > 0.9
 
 
 @pytest.mark.parametrize("name", ["board", "player"])
@@ -345,7 +406,7 @@ def test_frames_that_are_none_are_refused(changed: dict[str, Any], told: str) ->
 def test_a_page_holds_the_first_points_in_steps_finer_than_a_dot() -> None:
     points = np.random.default_rng(0).normal(size=(2, 400, 2)) * 2
     track = players.Track("g", "m", 0, np.array([0, 1]), points, np.arange(400) % 5)
-    packed = players._packed(track.thinned(), 3.0)
+    packed = players._packed(track.thinned(), 3.0, [])
     raw = np.frombuffer(base64.b64decode(str(packed["points"])), np.uint8).astype(float)
     shown = 3.0 * (2 * raw.reshape(2, 250, 2) / 255 - 1)
     assert np.abs(shown - np.clip(points[:, :250], -3, 3)).max() <= 3.0 / 255 + 1e-9

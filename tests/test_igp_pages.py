@@ -738,7 +738,7 @@ def every_table(shown: Any) -> dict[str, pd.DataFrame]:
         labels.class_tables,
         labels.few_shot_tables,
         labels.plane_tables,
-        labels.kept_tables,
+        labels.agreement_tables,
         labels.generation_tables,
         labels.sampled_tables,
         labels.imputed_table,
@@ -789,7 +789,7 @@ def test_rows_stand_under_their_origin() -> None:
     ]
     priors = text.prior_tables(shown)["SNLI"]
     assert len(priors) == 1 + 6 + 6
-    kept = labels.kept_tables(shown)["DBpedia"]
+    kept = labels.agreement_tables(shown)["DBpedia"]
     assert kept.iloc[0]["F1, original"] == "98.08"
     assert labels.generation_tables(shown)["Yahoo Question"].iloc[0]["real"] == "113.08"
     assert "SNLI" not in labels.class_tables(shown)  # it has no labels

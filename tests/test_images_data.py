@@ -237,6 +237,7 @@ def test_another_checksum_or_no_file_is_refused(tmp_path: Path) -> None:
     found = written(path, gzip.compress(GOOD))
     with pytest.raises(BadInput, match=f"SHA-256 {found}, expected {'0' * 64}; fetch"):
         read_idx(path, "0" * 64)
+    assert read_idx(path, "0" * 64, found).size  # the publisher's own gzip of the same content
     with pytest.raises(DataMissing, match="cannot open"):
         read_idx(tmp_path / "b.gz", found)
 

@@ -15,14 +15,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 import pytest
+from PIL import Image
 
 from browser import Browser, find_chromium
-from companion.build import assets, extension, sources
+from companion.build import assets, extension, pdf, sources
+from companion.build.weights import files, loaded, weigh
 from pages_help import notebook, small_book
+from test_pdf import text_of
 
 SLIDER = (
     "from matplotlib.figure import Figure\n"
@@ -33,7 +36,7 @@ SLIDER = (
     "frames, labels = [frame(k) for k in range(5)], [f'step {k}' for k in range(5)]\n"
     "companion.slider(frames, labels, 'time', 'A line.')"
 )
-HEAVIEST = 4.0  # megabytes
+HEAVIEST = 3_000_000  # bytes of a page and of all that it loads, without its explorers
 FORMULA = """# Formula
 
 Inline $q_\\phi(z \\mid x)$.
@@ -94,6 +97,10 @@ def plain_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     page = notebook(SLIDER)
     page.cells[0].source = FORMULA
     book = small_book(folder / "book", {"page": page})
+    settings = (book / "_config.yml").read_text(encoding="utf-8")
+    settings = settings.replace('  url: ""', '  url: "https://github.com/someone/collapse"')
+    settings = settings.replace('baseurl: ""', 'baseurl: "https://example.org/book/"')
+    (book / "_config.yml").write_text(settings, encoding="utf-8")
     shutil.rmtree(book / "book" / "static" / "vendor", ignore_errors=True)
     said = jupyter_book(book, folder, {"POSTERIOR_COLLAPSE_STORE": str(folder / "store")})
     assert assets.missing_notice() in said
@@ -128,28 +135,6 @@ def server(site: Path) -> Iterator[str]:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}"
         running.shutdown()
-
-
-class Loads(HTMLParser):
-    """Collects what a page loads by itself: not its links, which wait for a reader."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        for name in ("src", "srcset", "poster", "data"):
-            self.found.append(values.get(name) or "")
-        loads = {"stylesheet", "preload", "icon", "prefetch", "preconnect", "modulepreload"}
-        if tag == "link" and loads & set((values.get("rel") or "").split()):
-            self.found.append(values.get("href") or "")
-
-
-def loaded(page: Path) -> list[str]:
-    parser = Loads()
-    parser.feed(page.read_text(encoding="utf-8"))
-    return [address for address in parser.found if address]
 
 
 def test_every_page_of_the_contents_is_there(site: Path, root: Path) -> None:
@@ -201,25 +186,86 @@ def test_pages_name_no_folder_of_this_machine(pages: list[Path], root: Path) -> 
             assert folder not in text, f"{page.name} names {folder}"
 
 
-EXPLORER = re.compile(r'<section class="pc-explorer.*?</section><script>.*?</script>', re.DOTALL)
+def test_pages_are_light(pages: list[Path], site: Path) -> None:
+    """No page loads more than 3 MB besides its explorers."""
+    found = {str(page.relative_to(site)): weigh(page, site) for page in pages}
+    assert max(own.plain for own in found.values()) < HEAVIEST, found
 
 
-def weight(page: Path) -> float:
-    """Megabytes of a page and of all that it loads, without its explorers."""
-    text = EXPLORER.sub("", page.read_text(encoding="utf-8"))
-    here = [page.parent / one.split("?")[0] for one in loaded(page) if not one.startswith("data:")]
-    files = {file.resolve() for file in here}
-    for file in list(files):
-        if file.parent.name == "mathjax":  # which loads its parts
-            files |= {part for part in file.parent.rglob("*.js") if part != file}
-    return (len(text.encode()) + sum(file.stat().st_size for file in files)) / 1e6
+def test_the_site_tells_what_its_pages_weigh(site: Path, pages: list[Path]) -> None:
+    """Every page is in the table, with its weight when the site was finished."""
+    text = (site / "book" / "rerun.html").read_text(encoding="utf-8")
+    table = text.partition("<!-- weights -->")[2].partition("<!-- /weights -->")[0]
+    rows = re.findall(r'<th scope="row">([^<]*)</th><td[^>]*>([\d.]+)</td>', table)
+    assert len(rows) == len([page for page in pages if page != site / "index.html"])
+    for name, told in rows:
+        homes = (site / f"{home}{name}.html" for home in ("", "notebooks/"))
+        page = next(path for path in homes if path.is_file())
+        assert float(told) == pytest.approx(weigh(page, site).plain / 1e6, abs=0.006), name
 
 
-def test_pages_are_light(pages: list[Path]) -> None:
-    """The goal is 3 MB; a page of theory has its formulas and many figures."""
-    weights = {str(page): weight(page) for page in pages}
-    assert max(weights.values()) < HEAVIEST, weights
-    assert sorted(weights.values())[len(weights) // 2] < 3
+def meta(page: Path) -> dict[str, str]:
+    """What the head of a page says of it: name -> content."""
+    text = page.read_text(encoding="utf-8").partition("</head>")[0]
+    return dict(re.findall(r'<meta (?:name|property)="([^"]+)" content="([^"]*)"', text))
+
+
+def test_every_page_describes_itself(pages: list[Path], site: Path) -> None:
+    """For search engines and for social cards, with a picture made when the site was built."""
+    found = {page: meta(page) for page in pages if page != site / "index.html"}
+    for page, told in found.items():
+        assert len(told["description"]) > 20 and told["og:description"] == told["description"]
+        assert told["og:title"], page
+        picture = Image.open(page.parent / told["og:image"])
+        assert picture.size == (1200, 630) and len(picture.getcolors() or ()) > 20
+    own = [told["description"] for page, told in found.items() if "notebooks" in page.parts]
+    assert len(set(own)) == len(own)
+
+
+def test_every_page_says_who_wrote_it_on_what_terms_and_how_to_cite_it(
+    pages: list[Path], site: Path
+) -> None:
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        if page != site / "index.html":
+            home = "" if page.name == "bibliography.html" else "bibliography.html"
+            assert f'{home}#licence">MIT licence' in text, page
+            assert f'{home}#cite">Cite this book' in text, page
+            assert "By the authors of Posterior Collapse, Reproduced" in text, page
+    text = (site / "book" / "bibliography.html").read_text(encoding="utf-8")
+    assert all(f'id="{name}"' in text for name in ("cite", "licence"))
+    assert "title = {Posterior Collapse, Reproduced}" in text
+
+
+def test_links_to_the_repository_hang_on_one_setting(plain_site: Path) -> None:
+    """Source, editor, issues, Binder and Colab; none of them without an address."""
+    text = (plain_site / "notebooks" / "page.html").read_text(encoding="utf-8")
+    for link in (
+        "https://github.com/someone/collapse/edit/main/notebooks/page.ipynb",
+        "https://github.com/someone/collapse/issues/new",
+        "https://mybinder.org/v2/gh/someone/collapse/main?urlpath=tree/notebooks/page.ipynb",
+        "https://colab.research.google.com/github/someone/collapse/blob/main/notebooks/page.ipynb",
+    ):
+        assert link in text, link
+    told = meta(plain_site / "notebooks" / "page.html")
+    assert told["og:url"] == "https://example.org/book/notebooks/page.html"
+
+
+def test_without_an_address_no_link_to_a_repository_is_shown(site: Path) -> None:
+    for page in ("notebooks/lagging/text.html", "book/rerun.html"):
+        text = (site / page).read_text(encoding="utf-8")
+        assert "mybinder" not in text and "colab.research" not in text
+        assert "/edit/" not in text and "/issues/new" not in text
+
+
+def test_a_page_is_printed_with_what_it_folds_away(site: Path, tmp_path: Path) -> None:
+    if find_chromium() is None:
+        pytest.skip("Chromium is not installed (on Debian: apt-get install chromium)")
+    page = site / "notebooks" / "lagging" / "mean-space.html"
+    pdf.print_page(pdf.find_chromium(), page, tmp_path / "page.pdf")
+    shown = text_of(tmp_path / "page.pdf")
+    assert "Asitischecked:" in shown  # in every verdict box, under its summary
+    assert "Onthispage" not in shown  # the list of sections beside the text
 
 
 def test_a_page_loads_the_scripts_that_it_uses(site: Path) -> None:
@@ -235,6 +281,9 @@ def test_a_page_loads_the_scripts_that_it_uses(site: Path) -> None:
             assert there or other != page, page
     assert not any("survey.js" in one for one in loaded(site / "book" / "collapse.html"))
     assert not any("mathjax" in one for one in loaded(site / "search.html"))
+    # The index of words is loaded where it is searched.
+    for page in site.rglob("notebooks/*/*.html"):
+        assert not any("searchindex" in one or "home.js" in one for one in loaded(page)), page
 
 
 def test_pages_show_no_progress_bars_and_no_warnings(site: Path, root: Path) -> None:
@@ -248,14 +297,22 @@ def test_pages_show_no_progress_bars_and_no_warnings(site: Path, root: Path) -> 
 SETTLED = "!window.MathJax?.startup || MathJax.startup.promise.then(() => true)"
 
 
-def test_every_page_opens_from_disk_in_silence(browser: Browser, pages: list[Path]) -> None:
+def test_every_page_opens_from_disk_in_silence(
+    browser: Browser, site: Path, pages: list[Path]
+) -> None:
     """No error on the console, no request off the disk, nothing wider than the window."""
     for page in pages:
         browser.open(page.as_uri())
         browser.wait(SETTLED)
         assert browser.errors() == [], page.name
+        # A letter that was taken out of the font would be drawn as text.
+        assert browser.run("document.querySelectorAll('mjx-container svg text').length") == 0
         others = [url for url in browser.requests() if not url.startswith("file://")]
         assert others == [], page.name
+        # Nothing that a browser loads is missing from the weight of the page.
+        asked = {Path(unquote(urlparse(url).path)) for url in browser.requests()} - {page}
+        if page != site / "index.html":  # which leads on to another page
+            assert asked <= files(page, site), page.name
 
 
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
@@ -346,6 +403,14 @@ def test_the_bar_leads_to_its_rows_of_the_status_page(browser: Browser, site: Pa
     browser.run(f"{choice}.value = '', {choice}.dispatchEvent(new Event('change'))")
     assert browser.run(f"{rows}.length") == 69
     browser.call("Emulation.clearDeviceMetricsOverride")
+
+
+def test_the_counts_of_the_status_page_fit_with_the_margin(browser: Browser, site: Path) -> None:
+    browser.emulate(DESK["width"], DESK["height"])
+    browser.open((site / "notebooks" / "papers" / "status.html").as_uri())
+    table = "document.querySelector('.pc-table.pc-wide:not(.pc-cards)')"
+    assert browser.run(f"{table}.scrollWidth <= {table}.clientWidth")
+    assert browser.run(f"{table}.getBoundingClientRect().right") <= DESK["width"]
 
 
 def test_one_switch_shows_the_set_up_code(browser: Browser, site: Path) -> None:

@@ -114,7 +114,7 @@ def test_both_models_are_asked_about_equally_often(
         for origin, count in zip(survey.ORIGINS, there, strict=True)
         for n in range(count)
     ]
-    found = survey.asked_lines(lines)
+    found = survey.line_quotas(lines)
     assert tuple(found[origin, long] for origin in survey.ORIGINS) == asked
     assert not any(found[origin, not long] for origin in survey.ORIGINS)
 

@@ -137,11 +137,13 @@ class _ExpMinusTangent(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, u: Tensor) -> Tensor:
+        """exp(u) - 1 - u."""
         ctx.save_for_backward(u)
         return _value(u)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """The gradient times expm1(u)."""
         (u,) = ctx.saved_tensors
         return gradients[0] * torch.expm1(u)
 
@@ -161,11 +163,13 @@ class _KLToStandardNormal(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, logvar: Tensor) -> Tensor:
+        """The KL of each row, nats, (N,)."""
         ctx.save_for_backward(mean, logvar)
         return _value(logvar).addcmul_(mean, mean).sum(-1).mul_(0.5)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients in mean and log-variance, (N, D) each."""
         mean, logvar = ctx.saved_tensors
         slope = gradients[0].unsqueeze(-1)
         return slope * mean, 0.5 * slope * torch.expm1(logvar)

@@ -100,7 +100,7 @@ def peaks(density: ArrayLike, least: float = _PROMINENCE) -> list[tuple[int, int
     rows, columns = values.shape
     needed = least * float(values.max())
     owner = np.full(values.size, -1)  # of each point that is above water: the top of its island
-    found: list[int] = []
+    lower: list[int] = []
     flat = values.ravel()
     for place in np.argsort(-flat, kind="stable"):
         tops = {_root(owner, n) for n in _neighbours(int(place), rows, columns) if owner[n] >= 0}
@@ -108,10 +108,10 @@ def peaks(density: ArrayLike, least: float = _PROMINENCE) -> list[tuple[int, int
         owner[place] = highest
         for top in tops - {highest}:  # a pass: the lower island ends here
             if flat[top] - flat[place] >= needed:
-                found.append(top)
+                lower.append(top)
             owner[top] = highest
     summit = int(flat.argmax())
-    ordered = [summit, *sorted(found, key=lambda top: -flat[top])]
+    ordered = [summit, *sorted(lower, key=lambda top: -flat[top])]
     return [divmod(top, columns) for top in ordered]
 
 

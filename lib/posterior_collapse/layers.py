@@ -147,18 +147,18 @@ def prepares(model: nn.Module) -> bool:
 
     Such a module has a method ``prepares``.
     """
-    found = (getattr(module, "prepares", None) for module in model.modules())
-    return any(asked() for asked in found if asked is not None)
+    methods = (getattr(module, "prepares", None) for module in model.modules())
+    return any(method() for method in methods if method is not None)
 
 
 def reports(model: nn.Module) -> dict[str, float]:
     """What modules of a model tell of the epoch so far: those with a method ``report``."""
-    found: dict[str, float] = {}
+    results: dict[str, float] = {}
     for module in model.modules():
         report = getattr(module, "report", None)
         if report is not None:
-            found |= report()
-    return found
+            results |= report()
+    return results
 
 
 def keeps_initial_values(module: nn.Module) -> nn.Module:
@@ -173,13 +173,13 @@ def keeps_initial_values(module: nn.Module) -> nn.Module:
 
 def initialised_by_recipe(model: nn.Module) -> list[nn.Parameter]:
     """The parameters that a recipe's initialisation sets: all but the marked ones."""
-    kept = {
+    marked = {
         id(parameter)
         for module in model.modules()
         if getattr(module, "pc_keeps_initial_values", False)
         for parameter in module.parameters()
     }
-    return [parameter for parameter in model.parameters() if id(parameter) not in kept]
+    return [parameter for parameter in model.parameters() if id(parameter) not in marked]
 
 
 class FirstValues(enum.StrEnum):

@@ -96,14 +96,18 @@ class Prior(Protocol):
         ...
 
 
-class StandardNormalPrior(nn.Module):
-    """N(0, I) on the device and in the dtype of the model it belongs to."""
+class _Centred(nn.Module):
+    """A prior around 0, on the device and in the dtype of the model it belongs to."""
 
     zeros: Tensor
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
         self.register_buffer("zeros", torch.zeros(latent_dim), persistent=False)
+
+
+class StandardNormalPrior(_Centred):
+    """N(0, I)."""
 
     def forward(self) -> UnitNormal:
         """The distribution, batch shape (), event shape (D,)."""
@@ -122,14 +126,11 @@ class StandardNormal:
 # --- Scale-VAE ------------------------------------------------------------------------------------
 
 
-class ScaledStandardNormalPrior(nn.Module):
+class ScaledStandardNormalPrior(_Centred):
     """N(0, diag f^2) with the factor f of the posterior head that it follows."""
 
-    zeros: Tensor
-
     def __init__(self, latent_dim: int) -> None:
-        super().__init__()
-        self.register_buffer("zeros", torch.zeros(latent_dim), persistent=False)
+        super().__init__(latent_dim)
         # In a tuple, so that the head does not become a part of this module as well. A deep copy
         # of a model copies it along, and the copied prior follows the copied head.
         self._followed: tuple[nn.Module, ...] = ()
@@ -212,32 +213,57 @@ class Mixing(enum.StrEnum):
     EQUAL = "equal"  # equal weights for ever, means and log-variances Glorot-normal: IGP's code
 
 
-class EqualMixturePrior(nn.Module):
-    """Mixture of Gaussians with equal weights whose means and log-variances are learned.
+class MixturePrior(nn.Module):
+    """Mixture of K Gaussians; a recipe's initialisation leaves its parameters alone.
 
-    The public code of Zhang et al. 2021: both start normal with variance 2 / (rows + columns)
-    (Glorot & Bengio 2010), so that in few dimensions the components start close to one another.
-    It also takes the average of all components' draws for a draw of the mixture, which this does
-    not.
+    Near 0 all components would be one and stay so.
 
     Args:
-        latent_dim: D.
-        components: K.
-        variances: log-variances of each component: D, or 1 for all dimensions.
+        mean: (K, D), first values.
+        logvar: (K, D), or (K, 1) for one variance in all dimensions; first values.
+        logits: (K,), of the weights: a parameter where they are learned.
     """
 
     logits: Tensor
 
-    def __init__(self, latent_dim: int, components: int, variances: int) -> None:
+    def __init__(self, mean: Tensor, logvar: Tensor, logits: Tensor) -> None:
         super().__init__()
-        self.mean = nn.Parameter(_glorot(components, latent_dim))
-        self.logvar = nn.Parameter(_glorot(components, variances))
-        self.register_buffer("logits", torch.zeros(components), persistent=False)
+        self.mean, self.logvar = nn.Parameter(mean), nn.Parameter(logvar)
+        if isinstance(logits, nn.Parameter):
+            self.logits = logits
+        else:
+            self.register_buffer("logits", logits, persistent=False)
         keeps_initial_values(self)
 
     def forward(self) -> DiagonalMixture:
         """The distribution, batch shape (), event shape (D,)."""
         return DiagonalMixture(self.logits, self.mean, self.logvar.expand_as(self.mean))
+
+
+def _learned(latent_dim: int, components: int, variances: int) -> MixturePrior:
+    """Equal weights at first, unit variances, and random means about 2 from the origin.
+
+    In whatever number of dimensions: apart enough to take different parts, and near enough to
+    N(0, I) to cost about 2 nats.
+    """
+    reach = 2.0 / math.sqrt(max(1, latent_dim))
+    return MixturePrior(
+        reach * torch.randn(components, latent_dim),
+        torch.zeros(components, variances),
+        nn.Parameter(torch.zeros(components)),
+    )
+
+
+def _equal(latent_dim: int, components: int, variances: int) -> MixturePrior:
+    """Equal weights for ever; means and log-variances start as in Zhang et al. 2021's public code.
+
+    Both are normal with variance 2 / (rows + columns) (Glorot & Bengio 2010), so that in few
+    dimensions the components start close to one another.
+    The code also takes the average of all components' draws for a draw of the mixture, which this
+    does not.
+    """
+    first = _glorot(components, latent_dim), _glorot(components, variances)
+    return MixturePrior(*first, torch.zeros(components))
 
 
 def _glorot(rows: int, columns: int) -> Tensor:
@@ -245,34 +271,7 @@ def _glorot(rows: int, columns: int) -> Tensor:
     return math.sqrt(2.0 / max(1, rows + columns)) * torch.randn(rows, columns)
 
 
-class MixturePrior(nn.Module):
-    """Mixture of Gaussians whose weights, means and log-variances are learned.
-
-    It starts with equal weights, unit variances and random means about 2 from the origin in
-    whatever number of dimensions: apart enough to take different parts, and near enough to
-    N(0, I) to cost about 2 nats.
-    A recipe's initialisation leaves it alone; near 0 all components would be one and stay so.
-
-    Args:
-        latent_dim: D.
-        components: K.
-        variances: log-variances of each component: D, or 1 for all dimensions.
-    """
-
-    def __init__(self, latent_dim: int, components: int, variances: int) -> None:
-        super().__init__()
-        reach = 2.0 / math.sqrt(max(1, latent_dim))
-        self.mean = nn.Parameter(reach * torch.randn(components, latent_dim))
-        self.logvar = nn.Parameter(torch.zeros(components, variances))
-        self.logits = nn.Parameter(torch.zeros(components))
-        keeps_initial_values(self)
-
-    def forward(self) -> DiagonalMixture:
-        """The distribution, batch shape (), event shape (D,)."""
-        return DiagonalMixture(self.logits, self.mean, self.logvar.expand_as(self.mean))
-
-
-_MIXTURES = {Mixing.LEARNED: MixturePrior, Mixing.EQUAL: EqualMixturePrior}
+_MIXTURES = {Mixing.LEARNED: _learned, Mixing.EQUAL: _equal}
 
 
 @dataclass(frozen=True)
@@ -295,29 +294,22 @@ class GaussianMixture:
 
     def build(self, latent_dim: int) -> nn.Module:
         """See :class:`Prior`; the means are drawn from torch's global random state."""
-        return _MIXTURES[self.mixing](latent_dim, self.components, latent_dim)
+        return _MIXTURES[self.mixing](latent_dim, self.components, self._variances(latent_dim))
+
+    def _variances(self, latent_dim: int) -> int:
+        """Of each component."""
+        return latent_dim
 
 
 @dataclass(frozen=True)
-class IsotropicGaussianMixture:
+class IsotropicGaussianMixture(GaussianMixture):
     """MoIG: a mixture of Gaussians N(mean_k, sigma_k^2 I) (Zhang et al. 2021, appendix C).
 
     As :class:`GaussianMixture`, with one variance for all dimensions of a component.
-
-    Args:
-        components: at least 1.
-        mixing: see :class:`Mixing`.
     """
 
-    components: int = 5
-    mixing: Mixing = Mixing.LEARNED
-
-    def __post_init__(self) -> None:
-        whole("components", self.components)
-
-    def build(self, latent_dim: int) -> nn.Module:
-        """See :class:`Prior`; the means are drawn from torch's global random state."""
-        return _MIXTURES[self.mixing](latent_dim, self.components, 1)
+    def _variances(self, latent_dim: int) -> int:
+        return 1
 
 
 # --- delta-VAE ------------------------------------------------------------------------------------
@@ -416,15 +408,12 @@ def _kl_autoregressive(q: DiagonalNormal, p: AutoRegressiveNormal) -> Tensor:
     return p.least_kl + 0.5 * (excess + p.distance(q.mean))
 
 
-class AutoRegressivePrior(nn.Module):
-    """The distribution on the device and in the dtype of the model it belongs to."""
-
-    zeros: Tensor
+class AutoRegressivePrior(_Centred):
+    """:class:`AutoRegressiveNormal` with a fixed alpha."""
 
     def __init__(self, latent_dim: int, alpha: float) -> None:
-        super().__init__()
+        super().__init__(latent_dim)
         self.alpha = alpha
-        self.register_buffer("zeros", torch.zeros(latent_dim), persistent=False)
 
     def forward(self) -> AutoRegressiveNormal:
         """The distribution, batch shape (), event shape (D,)."""

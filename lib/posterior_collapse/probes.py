@@ -146,6 +146,7 @@ class _Scaler(NamedTuple):
 
     @staticmethod
     def of(features: Array) -> _Scaler:
+        """The scaler of training features (N, D)."""
         mean, std = features.mean(axis=0), features.std(axis=0)
         return _Scaler(mean, np.where(std > _ROUNDING * np.abs(mean), std, np.inf))
 
@@ -345,7 +346,7 @@ def few_labels(
     for label, name in enumerate(groups):
         members.setdefault(name, []).append(label)
     draws = -(-_LEAST_FITS // len(members))
-    found: dict[int, list[float]] = {count: [] for count in counts}
+    accuracies: dict[int, list[float]] = {count: [] for count in counts}
     for labels in map(torch.tensor, members.values()):
         own, judged = torch.isin(train[1], labels), torch.isin(test[1], labels)
         if not own.any() or not judged.any():
@@ -353,8 +354,8 @@ def few_labels(
         parts = train[0][own], train[1][own], test[0][judged], test[1][judged]
         for count in counts:
             fits = (_on_few(*parts, count, draw) for draw in range(draws))
-            found[count].append(float(np.mean([fit.accuracy for fit in fits])))
-    return {count: np.array(own) for count, own in found.items()}
+            accuracies[count].append(float(np.mean([fit.accuracy for fit in fits])))
+    return {count: np.array(own) for count, own in accuracies.items()}
 
 
 def _on_few(

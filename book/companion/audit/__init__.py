@@ -70,6 +70,6 @@ def audit(tables: Tables) -> list[Report]:
     reports = []
     for rule in RULES.values():
         cases = list(rule.cases(rows))
-        found = tuple(_finding(rule, case) for case in cases if case.excess > 0)
-        reports.append(Report(rule, len(cases), found))
+        findings = tuple(_finding(rule, case) for case in cases if case.excess > 0)
+        reports.append(Report(rule, len(cases), findings))
     return reports

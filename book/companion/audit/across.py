@@ -69,10 +69,10 @@ def _same_number(row: Row, name: str, rows: Sequence[Row]) -> str:
 @register("one-of-several")
 def _single_values(rows: Sequence[Row]) -> Iterator[Case]:
     for a, b, names in _pairs(rows):
-        found = _one_of_several(a, b)
-        for name in names if found else []:
-            assert found is not None
-            mean, single, count = found
+        match = _one_of_several(a, b)
+        for name in names if match else []:
+            assert match is not None
+            mean, single, count = match
             if (sd := mean.spread(name)) is not None:
                 one, other = number(mean.cells[name]), number(single.cells[name])
                 gap = float(abs(one.value - other.value) - one.half - other.half)

@@ -17,11 +17,11 @@ _OUTLIER = Fraction(1, 100)  # share of the median NLL
 def lines_of(rows: Sequence[Row]) -> dict[tuple[str, ...], list[Row]]:
     """Printed lines: (table, what begins the line) -> rows."""
     known = papers.legend()["tables"]
-    found: dict[tuple[str, ...], list[Row]] = {}
+    lines: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         begins = known.get(row.table, {}).get("line", ["method"])
-        found.setdefault((row.table, *(row.cells.get(name, "") for name in begins)), []).append(row)
-    return found
+        lines.setdefault((row.table, *(row.cells.get(name, "") for name in begins)), []).append(row)
+    return lines
 
 
 def head_of(line: Sequence[Row]) -> Row:
@@ -52,13 +52,13 @@ def _streaks(rows: Sequence[Row], name: str) -> list[list[Row]]:
     Args:
         rows: two rows a line, in the printed order: the data sets that are compared.
     """
-    found: list[list[Row]] = [[]]
+    streaks: list[list[Row]] = [[]]
     for one, other in zip(rows[::2], rows[1::2], strict=True):
         if one.cells[name] and one.cells[name] == other.cells[name]:
-            found[-1].append(one)
+            streaks[-1].append(one)
         else:
-            found.append([])
-    return found
+            streaks.append([])
+    return streaks
 
 
 def _telling(row: Row, name: str) -> bool:
@@ -121,9 +121,9 @@ def _equal_numbers(rows: Sequence[Row]) -> Iterator[Case]:
 def _collapsed_nll(rows: Sequence[Row]) -> Iterator[Case]:
     groups: dict[tuple[str, str], list[tuple[Row, Number]]] = {}
     for row in rows:
-        found = row.need("kl", "mi", "nll")
-        if found and found[0].value == found[1].value == 0:
-            groups.setdefault((row.paper, row.dataset), []).append((row, found[2]))
+        numbers = row.need("kl", "mi", "nll")
+        if numbers and numbers[0].value == numbers[1].value == 0:
+            groups.setdefault((row.paper, row.dataset), []).append((row, numbers[2]))
     for members in groups.values():
         values = sorted(nll.value for _, nll in members)
         middle = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2

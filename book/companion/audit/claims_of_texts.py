@@ -76,12 +76,12 @@ def _comparison(given: Mapping[str, Any]) -> Comparison:
     read |= {n: Fraction(str(read[n])) for n in ("low", "high", "margin") if n in read}
     if "by" in read:
         read["by"] = tuple(read["by"])
-    found = Comparison(**read)
-    if found.better not in ("lower", "higher"):
-        raise BadInput(nearest(found.better, ("lower", "higher"), "direction of a comparison"))
-    if bool(found.theirs) == (found.low is not None or found.high is not None):
+    comparison = Comparison(**read)
+    if comparison.better not in ("lower", "higher"):
+        raise BadInput(nearest(comparison.better, ("lower", "higher"), "direction of a comparison"))
+    if bool(comparison.theirs) == (comparison.low is not None or comparison.high is not None):
         raise BadInput(f"a comparison needs either rows or bounds: {dict(given)}")
-    return found
+    return comparison
 
 
 @functools.lru_cache(maxsize=1)
@@ -145,8 +145,8 @@ def _select(rows: Sequence[Row], wanted: Filter, quantity: str) -> list[Row]:
         for value in values:
             if value not in there:
                 raise BadInput(nearest(value, there, f"{column} of {rows[0].table}"))
-    found = [r for r in rows if all(r.cells[c] in values for c, values in wanted.items())]
-    return [row for row in found if row.cells[quantity]]
+    chosen = [r for r in rows if all(r.cells[c] in values for c, values in wanted.items())]
+    return [row for row in chosen if row.cells[quantity]]
 
 
 def _side(row: Row, printed: str, shortfall: Fraction, slack: Fraction) -> Side:
@@ -172,9 +172,9 @@ def _against_rows(one: Comparison, row: Row, others: Sequence[Row]) -> Iterator[
     given = number(row.cells[one.quantity])
     for other in others:
         theirs = number(other.cells[one.quantity])
-        told = f"{row.says(one.quantity)}; {other.label}: {theirs.text}"
+        words = f"{row.says(one.quantity)}; {other.label}: {theirs.text}"
         shortfall = sign * (given.value - theirs.value) - one.margin
-        yield _side(row, told, shortfall, given.half + theirs.half)
+        yield _side(row, words, shortfall, given.half + theirs.half)
 
 
 def _sides(one: Comparison, rows: Sequence[Row]) -> Iterator[Side]:
@@ -202,17 +202,17 @@ def judge(claim: Claim, tables: Tables) -> Judged:
     rows: dict[str, list[Row]] = {}
     for row in rows_of(tables):
         rows.setdefault(row.table, []).append(row)
-    found: list[Side] = []
+    sides: list[Side] = []
     for one in claim.comparisons:
         if one.table in rows:
-            found += _sides(one, rows[one.table])
+            sides += _sides(one, rows[one.table])
         elif one.table not in papers.legend()["tables"]:
             raise BadInput(nearest(one.table, papers.legend()["tables"], "printed table"))
-    outcomes = {side.outcome for side in found}
+    outcomes = {side.outcome for side in sides}
     if Outcome.FAILS in outcomes:
-        return Judged(claim, tuple(found), Outcome.FAILS)
+        return Judged(claim, tuple(sides), Outcome.FAILS)
     holds = outcomes == {Outcome.HOLDS}
-    return Judged(claim, tuple(found), Outcome.HOLDS if holds else Outcome.OPEN)
+    return Judged(claim, tuple(sides), Outcome.HOLDS if holds else Outcome.OPEN)
 
 
 def _claim_cause(judged: Judged) -> str:
@@ -232,5 +232,5 @@ def _claims(rows: Sequence[Row]) -> Iterator[Case]:
         judged = judge(claim, frames)
         none = "" if judged.count(Outcome.HOLDS) else "The claim does not hold in this table."
         for side in judged.sides:
-            told = f"{claim.id}: {side.printed}"
-            yield Case(side.row, told, side.excess, _claim_cause(judged), none)
+            words = f"{claim.id}: {side.printed}"
+            yield Case(side.row, words, side.excess, _claim_cause(judged), none)

@@ -149,17 +149,17 @@ class Row:
     @property
     def label(self) -> str:
         """The row for a reader: its method, and what else tells it apart."""
-        told = [self.method]
+        parts = [self.method]
         for name, cell in self.cells.items():
             if not cell or name in _UNTOLD:
                 continue
             if name in ("posterior", "lost_parameter"):
-                told.append(cell)
+                parts.append(cell)
             elif kind_of(name) in ("setting", "text") or (
                 kind_of(name) == "parameter" and cell not in self.method
             ):
-                told.append(f"{column_words(name)} {cell}")
-        return ", ".join(told)
+                parts.append(f"{column_words(name)} {cell}")
+        return ", ".join(parts)
 
     @property
     def quantities(self) -> dict[str, Number]:
@@ -174,8 +174,8 @@ class Row:
 
     def need(self, *columns: str) -> list[Number]:
         """Several numbers of the row; an empty list unless all are printed."""
-        found = [self.get(column) for column in columns]
-        return [one for one in found if one is not None] if None not in found else []
+        numbers = [self.get(column) for column in columns]
+        return [one for one in numbers if one is not None] if None not in numbers else []
 
     def spread(self, column: str) -> float | None:
         """Greatest standard deviation that the printed spread stands for, or None."""
@@ -192,12 +192,12 @@ class Row:
 
 def identity_of(row: Row) -> tuple[Any, ...]:
     """What has to agree for two rows to be about the same model and measurement."""
-    told = {name: cell for name, cell in row.cells.items() if cell and name not in _NAMES}
+    printed = {name: cell for name, cell in row.cells.items() if cell and name not in _NAMES}
     if row.key:
-        given = {n: c for n, c in told.items() if kind_of(n) in ("setting", "text")}
-        kept = frozenset((n, c) for n, c in given.items() if n not in _IN_KEY)
-        return (row.dataset, row.key, kept)
-    named = {n: c for n, c in told.items() if kind_of(n) in ("setting", "text", "parameter")}
+        given = {n: c for n, c in printed.items() if kind_of(n) in ("setting", "text")}
+        settings = frozenset((n, c) for n, c in given.items() if n not in _IN_KEY)
+        return (row.dataset, row.key, settings)
+    named = {n: c for n, c in printed.items() if kind_of(n) in ("setting", "text", "parameter")}
     return (row.dataset, row.method.rstrip("*"), frozenset(named.items()))
 
 

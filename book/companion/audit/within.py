@@ -174,8 +174,8 @@ def _abnormal(rows: Sequence[Row]) -> Iterator[Case]:
 @register("elbo-sum")
 def _elbo_sum(rows: Sequence[Row]) -> Iterator[Case]:
     for row in rows:
-        if found := row.need("neg_elbo", "rec", "kl"):
-            elbo, rec, kl = found
+        if numbers := row.need("neg_elbo", "rec", "kl"):
+            elbo, rec, kl = numbers
             slack = elbo.half + rec.half + kl.half
             excess = abs(elbo.value - rec.value - kl.value) - slack
             yield Case(row, row.says("neg_elbo", "rec", "kl"), excess)
@@ -228,11 +228,11 @@ def _time_ratio_digits(rows: Sequence[Row]) -> Iterator[Case]:
 def _perplexity(rows: Sequence[Row]) -> Iterator[Case]:
     first: dict[tuple[str, str], tuple[float, float]] = {}
     for row in rows:
-        found = row.need("nll", "ppl")
-        if not found or found[1].low <= 1:
+        numbers = row.need("nll", "ppl")
+        if not numbers or numbers[1].low <= 1:
             continue
-        low = float(found[0].low) / math.log(found[1].high)
-        high = float(found[0].high) / math.log(found[1].low)
+        low = float(numbers[0].low) / math.log(numbers[1].high)
+        high = float(numbers[0].high) / math.log(numbers[1].low)
         known = first.setdefault((row.table, row.dataset), (low, high))
         excess = max(low - known[1], known[0] - high)
         yield Case(row, f"{row.says('nll', 'ppl')}: {low:.2f} to {high:.2f} words", excess)

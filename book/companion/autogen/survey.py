@@ -127,15 +127,15 @@ def pair_pool(
             "every source needs two reconstructions, given "
             f"{len(sources)} sources, {len(annealed)} and {len(autogen)} reconstructions"
         )
-    found, seen = [], (set[str](), set[str]())
+    pairs, seen = [], (set[str](), set[str]())
     for source, one, other in zip(sources, annealed, autogen, strict=True):
         if one == other or one in seen[0] or other in seen[1]:
             continue
         seen[0].add(one)
         seen[1].add(other)
         texts = (min(one, other), max(one, other))
-        found.append(Pair(_ident("pair", source, *texts), source, texts, texts.index(other)))
-    return tuple(sorted(found)), len(sources) - len(found)
+        pairs.append(Pair(_ident("pair", source, *texts), source, texts, texts.index(other)))
+    return tuple(sorted(pairs)), len(sources) - len(pairs)
 
 
 def line_pool(written: Mapping[str, Sequence[str]]) -> tuple[tuple[Line, ...], int]:
@@ -157,15 +157,15 @@ def line_pool(written: Mapping[str, Sequence[str]]) -> tuple[tuple[Line, ...], i
     for origin, texts in written.items():
         for text in texts:
             origins.setdefault(text, set()).add(origin)
-    found = [
+    lines = [
         Line(_ident("line", text), text, min(who), _words(text) > _LONG)
         for text, who in origins.items()
         if len(who) == 1
     ]
-    return tuple(sorted(found)), len(origins) - len(found)
+    return tuple(sorted(lines)), len(origins) - len(lines)
 
 
-def asked_lines(lines: Iterable[Line]) -> dict[tuple[str, bool], int]:
+def line_quotas(lines: Iterable[Line]) -> dict[tuple[str, bool], int]:
     """How many sentences of each origin and length a reader sees: equally many of either model.
 
     Returns:
@@ -196,11 +196,11 @@ def _stream(seed: int) -> Iterator[float]:
 
 def _shuffled(values: Sequence[Any], numbers: Iterator[float]) -> list[Any]:
     """A random order of Fisher and Yates, from the last place to the first."""
-    found = list(values)
-    for last in range(len(found) - 1, 0, -1):
+    mixed = list(values)
+    for last in range(len(mixed) - 1, 0, -1):
         place = int(next(numbers) * (last + 1))
-        found[last], found[place] = found[place], found[last]
-    return found
+        mixed[last], mixed[place] = mixed[place], mixed[last]
+    return mixed
 
 
 def order(pairs: Sequence[Pair], lines: Sequence[Line], seed: int) -> list[Question]:
@@ -216,12 +216,12 @@ def order(pairs: Sequence[Pair], lines: Sequence[Line], seed: int) -> list[Quest
     whole("the seed of an order", seed, 0, _LARGEST)
     numbers = _stream(seed)
     chosen = _shuffled(pairs, numbers)[:_PAIRS_ASKED]
-    found = [Question(pair, next(numbers) < 0.5) for pair in chosen]
+    questions = [Question(pair, next(numbers) < 0.5) for pair in chosen]
     mixed: list[Line] = []
-    for (origin, long), wanted in asked_lines(lines).items():
+    for (origin, long), wanted in line_quotas(lines).items():
         own = [line for line in lines if (line.origin, line.long) == (origin, long)]
         mixed += _shuffled(own, numbers)[:wanted]
-    return found + [Question(line, False) for line in _shuffled(mixed, numbers)]
+    return questions + [Question(line, False) for line in _shuffled(mixed, numbers)]
 
 
 # --- what the models wrote ------------------------------------------------------------------------
@@ -229,8 +229,8 @@ def order(pairs: Sequence[Pair], lines: Sequence[Line], seed: int) -> list[Quest
 
 def _texts(result: Result, name: str) -> list[str]:
     """Sentences that a result keeps, with the marks of the corpus in words; empty ones left out."""
-    kept = (str(text).split() for text in results.array(result, name))
-    return [" ".join(_MARKS.get(word, word) for word in words) for words in kept if words]
+    sentences = (str(text).split() for text in results.array(result, name))
+    return [" ".join(_MARKS.get(word, word) for word in words) for words in sentences if words]
 
 
 def _stored(recipe: str) -> dict[str, list[Result]]:
@@ -246,11 +246,11 @@ def _real() -> list[str]:
 
 def premise(page: Page) -> dict[str, Premise]:
     """Whether the models of the survey could have come apart; see the box of the page."""
-    found = {}
+    premises = {}
     for title, recipe in (("Yelp sentences", "autogen-yelp"), ("Penn Treebank", "autogen-ptb")):
         runs = results.stored(recipe, [*METHODS.values(), *benchmarks.PREMISE], _SCALE)
-        found[f"{title}, reference"] = results.premise_for(page, runs)
-    return found
+        premises[f"{title}, reference"] = results.premise_for(page, runs)
+    return premises
 
 
 def build() -> Survey:
@@ -304,42 +304,42 @@ def _printed() -> dict[tuple[str, bool | None], int]:
     """The paper's percentages: (origin, long) -> percent of answers; long is None for pairs."""
     preferred = printed("autogen", "table2").set_index("method_key")["wins"]
     sensible = printed("autogen", "table4").set_index("method_key")
-    found: dict[tuple[str, bool | None], int] = {
+    percents: dict[tuple[str, bool | None], int] = {
         ("autogen", None): int(preferred["autogen(m=1)"]),
     }
     for long, column in ((False, "meaningful_short"), (True, "meaningful_long")):
         shares: dict[Any, Any] = sensible[column].to_dict()
         for origin, key in (("annealed", "anneal"), ("autogen", "autogen(m=1)")):
-            found[origin, long] = int(shares[key])
-    return found
+            percents[origin, long] = int(shares[key])
+    return percents
 
 
 def printed_table() -> pd.DataFrame:
     """The paper's percentages that the survey's are put beside."""
-    found, names = _printed(), _titles()
-    rows = [("better reconstruction", names["autogen"], "any", found["autogen", None])]
+    percents, names = _printed(), _titles()
+    rows = [("better reconstruction", names["autogen"], "any", percents["autogen", None])]
     for origin in METHODS:
-        for long, told in ((False, f"at most {_LONG} words"), (True, f"more than {_LONG} words")):
-            rows.append(("makes sense", names[origin], told, found[origin, long]))
+        for long, length in ((False, f"at most {_LONG} words"), (True, f"more than {_LONG} words")):
+            rows.append(("makes sense", names[origin], length, percents[origin, long]))
     return pd.DataFrame(rows, columns=["question", "model", "length", "printed, % of answers"])
 
 
 def _score_rows() -> list[dict[str, Any]]:
     """The lines of the score, for the browser."""
-    found, names = _printed(), _titles()
+    percents, names = _printed(), _titles()
     rows: list[dict[str, Any]] = [
         {
             "kind": "pair",
             "label": f"{names['autogen']} preferred to {names['annealed']}",
-            "printed": found["autogen", None],
+            "printed": percents["autogen", None],
         }
     ]
     for origin in ORIGINS:
         for long in (False, True):
             length = f"more than {_LONG} words" if long else f"at most {_LONG} words"
             label = f"{names[origin]} makes sense, {length}"
-            told = {"origin": origin, "long": long, "printed": found.get((origin, long))}
-            rows.append({"kind": "line", "label": label, **told})
+            entry = {"origin": origin, "long": long, "printed": percents.get((origin, long))}
+            rows.append({"kind": "line", "label": label, **entry})
     return rows
 
 
@@ -350,7 +350,7 @@ def _key(survey: Survey) -> dict[str, Any]:
         "names": _titles(),
         "pairs": {pair.ident: pair.autogen for pair in survey.pairs},
         "lines": {line.ident: line.origin for line in survey.lines},
-        "asked": [[*who, count] for who, count in asked_lines(survey.lines).items()],
+        "asked": [[*who, count] for who, count in line_quotas(survey.lines).items()],
         "rows": _score_rows(),
         "runs": [
             {"run": run.spec.label(), "key": run.provenance["key"]}
@@ -446,16 +446,16 @@ def items_table(survey: Survey) -> pd.DataFrame:
             "asked of a reader": min(_PAIRS_ASKED, len(survey.pairs)),
         }
     ]
-    asked = asked_lines(survey.lines)
+    numbers = line_quotas(survey.lines)
     for origin in ORIGINS:
-        kept = sum(line.origin == origin for line in survey.lines)
+        count = sum(line.origin == origin for line in survey.lines)
         rows.append(
             {
                 "items": f"single sentences: {names[origin]}",
                 "drawn": drawn.lines[origin],
                 "different": drawn.different[origin],
-                "in the survey": kept,
-                "asked of a reader": asked[origin, False] + asked[origin, True],
+                "in the survey": count,
+                "asked of a reader": numbers[origin, False] + numbers[origin, True],
             }
         )
     return pd.DataFrame(rows)

@@ -257,6 +257,7 @@ def printed_wins() -> list[float]:
 
 
 def versus(first: str, second: str) -> str:
+    """Names of two methods that were compared."""
     return f"{called(first)} – {called(second)}"
 
 
@@ -518,12 +519,12 @@ def decide_interpolation(_: Runs, data: pd.DataFrame) -> list[Check]:
     That is what the text says of the two models it leaves out.  And the path of m = 1 has more
     different sentences than that of the annealed VAE, which repeats itself in the printed example.
     """
-    asked = (
+    comparisons = (
         ("overlap of neighbours, m = 1 less VAE", _VAE, _OVERLAP),
         ("overlap of neighbours, m = 1 less m = 2", _TWO, _OVERLAP),
         ("different sentences on a path, m = 1 less annealed VAE", _ANNEAL, _DISTINCT),
     )
-    return [above(words, differences(data, _ONE, m, name), 0.0) for words, m, name in asked]
+    return [above(words, differences(data, _ONE, m, name), 0.0) for words, m, name in comparisons]
 
 
 # --- m between whole numbers, and beta-VAE --------------------------------------------------------

@@ -14,17 +14,9 @@ from companion.claims.groups import ANNEAL_EPOCHS, FRACTIONS
 from companion.numbers import number
 from posterior_collapse.datasets import Split, TextDataset
 from posterior_collapse.errors import BadInput
-from posterior_collapse.networks import VAE
-from posterior_collapse.runs import Run, build_model, load_data
+from posterior_collapse.runs import Run, load_data, trained_model
 from posterior_collapse.text import Decode, Generated, beam, tasks
 from posterior_collapse.text import metrics as text_metrics
-
-
-def _model(run: Run) -> VAE:
-    """The trained model of a run, on the CPU."""
-    model = build_model(run.spec)
-    model.load_state_dict(run.weights())
-    return model.eval()
 
 
 def _text(run: Run) -> TextDataset:
@@ -61,7 +53,7 @@ def rebuild(runs: Mapping[str, Sequence[Run]], count: int = 100) -> Rebuilt:
     source: list[str] = []
     for method in (m for m in COMPARED if m in runs):
         run = runs[method][0]
-        data, model = _text(run), _model(run)
+        data, model = _text(run), trained_model(run)
         part = _head(data.test, count)
         source = [data.vocabulary.decode(row) for row in part.tokens]
         generated = tasks.reconstruct(
@@ -138,7 +130,7 @@ def ways(runs: Mapping[str, Sequence[Run]], pairs: int = 40, points: int = 9) ->
     paths = []
     for method in (ANNEAL_EPOCHS, FRACTIONS[1.0]):
         run = runs[method][0]
-        data, model = _text(run), _model(run)
+        data, model = _text(run), trained_model(run)
         generator = torch.Generator().manual_seed(run.spec.seed)
         part = _head(data.test, 2 * pairs)
         codes = tasks.encode(model, part, generator)

@@ -116,11 +116,11 @@ def _load(root: Path, name: str) -> Any:
 
 def book_jobs(root: Path) -> list[Job]:
     """The pages of the book, with the parameters that the environment replaces."""
-    found = []
+    jobs = []
     for name in sources.toc_notebooks(root):
         declared = sources.default_parameters(_load(root, name), name)
-        found.append(Job(name, reader.injected_parameters(declared)))
-    return found
+        jobs.append(Job(name, reader.injected_parameters(declared)))
+    return jobs
 
 
 def _keys(entry: Any, allowed: Sequence[str], what: str) -> dict[str, Any]:
@@ -141,6 +141,7 @@ class _Distinct(yaml.SafeLoader):
     """Refuses a mapping that has a key twice, of which YAML would keep the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping, unless it has a key twice."""
         seen: set[object] = set()
         for key, _ in node.value:
             if str(key.value) in seen:
@@ -168,6 +169,33 @@ def read_grid(path: Path) -> list[dict[str, Any]]:
     return [_keys(entry, ("notebooks", "parameters"), "a grid entry") for entry in entries]
 
 
+def grids_file() -> Path:
+    """Where the store notes the grid files that it served, one a line in JSON."""
+    return store_root() / "grids.jsonl"
+
+
+def noted_grids() -> list[Path]:
+    """The grid files that the store served and that are still there.
+
+    Raises:
+        BadInput: the list of them is damaged.
+    """
+    file = grids_file()
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    try:
+        return [path for path in map(Path, map(json.loads, lines)) if path.is_file()]
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"{file} is damaged, mend it or remove it: {error}") from error
+
+
+def _note_grid(path: Path) -> None:
+    """Note a grid, whose runs and pages are then not taken for left over."""
+    if path.resolve() not in noted_grids():
+        grids_file().parent.mkdir(parents=True, exist_ok=True)
+        with grids_file().open("a", encoding="utf-8") as file:
+            file.write(json.dumps(str(path.resolve())) + "\n")
+
+
 def _match_notebooks(patterns: object, known: Sequence[str]) -> list[str]:
     """Notebooks that names or patterns stand for.
 
@@ -177,13 +205,13 @@ def _match_notebooks(patterns: object, known: Sequence[str]) -> list[str]:
     wanted = [patterns] if isinstance(patterns, str) else patterns
     if not isinstance(wanted, list) or not wanted:
         raise BadInput("a grid entry needs notebooks: a list of names or patterns")
-    found: list[str] = []
+    chosen: list[str] = []
     for pattern in wanted:
         matching = [name for name in known if PurePosixPath(name).match(str(pattern))]
         if not matching:
             raise BadInput(nearest(pattern, known, "notebook"))
-        found += [name for name in matching if name not in found]
-    return found
+        chosen += [name for name in matching if name not in chosen]
+    return chosen
 
 
 def check_values(notebook: Any, name: str, parameters: Mapping[str, object]) -> dict[str, object]:
@@ -196,21 +224,21 @@ def check_values(notebook: Any, name: str, parameters: Mapping[str, object]) -> 
     choices = sources.begin_choices(notebook)
     try:
         checks.check_names(parameters, declared)
-        found: dict[str, object] = {}
+        checked: dict[str, object] = {}
         for key, value in parameters.items():
             if key == "seeds":
-                found[key] = list(checks.check_seeds(value))
+                checked[key] = list(checks.check_seeds(value))
             elif key == "scale":
-                found[key] = checks.check_scale(value)
+                checked[key] = checks.check_scale(value)
             elif key == "device":
-                found[key] = checks.check_device(value)
+                checked[key] = checks.check_device(value)
             elif key in choices:
-                found[key] = checks.check_choice(key, value, choices[key])
+                checked[key] = checks.check_choice(key, value, choices[key])
             else:
-                found[key] = value
+                checked[key] = value
     except BadInput as error:
         raise BadInput(f"{name}: {error}") from error
-    return found
+    return checked
 
 
 def grid_jobs(entries: Sequence[Mapping[str, Any]], root: Path, out: Path) -> list[Job]:
@@ -233,10 +261,10 @@ def grid_jobs(entries: Sequence[Mapping[str, Any]], root: Path, out: Path) -> li
             notebook = _load(root, name)
             for chosen in itertools.product(*values):
                 given = dict(zip(lists, chosen, strict=True))
-                asked = check_values(notebook, name, given)
+                parameters = check_values(notebook, name, given)
                 place = PurePosixPath(name).relative_to("notebooks")
-                output = out / folder_name(asked) / place
-                jobs[output] = Job(name, asked, output)
+                output = out / folder_name(parameters) / place
+                jobs[output] = Job(name, parameters, output)
     return list(jobs.values())
 
 
@@ -255,7 +283,7 @@ def requested_specs(job: Job, root: Path) -> list[Any]:
     if values.get("dataset") == "auto":
         values["dataset"] = benchmarks.resolve("auto")
     seeds = checks.check_seeds(values.get("seeds", [0]))
-    found = []
+    specs = []
     for request in sources.requested_runs(notebook, job.notebook):
         if not request.applies(values):
             continue
@@ -266,10 +294,10 @@ def requested_specs(job: Job, root: Path) -> list[Any]:
             raise BadInput(f"{job.notebook}: {error}") from error
         for method, seed in itertools.product(wanted, seeds):
             try:
-                found.append(Spec(request.recipe, method, scale, seed))
+                specs.append(Spec(request.recipe, method, scale, seed))
             except BadInput as error:
                 raise BadInput(f"{job.notebook}: {error}") from error
-    return found
+    return specs
 
 
 def _resources(needs: tuple[int, int], device: object) -> dict[str, int]:
@@ -303,7 +331,7 @@ def _page_entry(job: Job, runs: Sequence[str]) -> dict[str, object]:
     return {**named, "runs": list(runs), "pages": []}
 
 
-def _is_done(job: Job, key: str) -> bool:
+def is_done(job: Job, key: str) -> bool:
     """Whether a page is executed and, if a copy was asked for, the copy is of that run."""
     if job.output is None:
         return reader.is_stored(key)
@@ -316,7 +344,8 @@ def _is_done(job: Job, key: str) -> bool:
         return False
 
 
-def _job_parts(job: Job, root: Path) -> dict[str, object]:
+def job_parts(job: Job, root: Path) -> dict[str, object]:
+    """All that decides a page with its parameters, by name."""
     text = (root / job.notebook).read_text(encoding="utf-8")
     declared = sources.default_parameters(sources.parse(text, job.notebook), job.notebook)
     injected = {**reader.injected_parameters(declared), **job.parameters}
@@ -337,8 +366,8 @@ def _why(spec: Any) -> str:
 
 def _provenances(pattern: str) -> Iterator[dict[str, Any]]:
     """Of the stored runs whose names begin so, whatever version trained them, the newest first."""
-    found = (store_root() / "runs").glob(f"{pattern}--*/provenance.json")
-    for path in sorted(found, key=lambda path: -path.stat().st_mtime):
+    paths = (store_root() / "runs").glob(f"{pattern}--*/provenance.json")
+    for path in sorted(paths, key=lambda path: -path.stat().st_mtime):
         with contextlib.suppress(OSError, ValueError):
             yield json.loads(path.read_text(encoding="utf-8"))
 
@@ -352,8 +381,8 @@ def _hours(plan: Mapping[str, Any], root: Path) -> tuple[float, int]:
     for entry in plan["runs"].values():
         name = entry["label"].rpartition("--seed")[0] + "--seed*"
         recipe, _, stem = name.partition("--")
-        kept = (root / "data" / "results" / recipe).glob(f"{stem}.json")
-        known = (json.loads(path.read_bytes())["provenance"] for path in kept)
+        files = (root / "data" / "results" / recipe).glob(f"{stem}.json")
+        known = (json.loads(path.read_bytes())["provenance"] for path in files)
         before = next(itertools.chain(_provenances(name), known), None)
         unknown += before is None
         seconds += before["cpu_seconds"] if before else 0.0
@@ -374,8 +403,8 @@ def make_plan(jobs: Sequence[Job], root: Path) -> dict[str, Any]:
     wanted = [(job, requested_specs(job, root)) for job in jobs]  # refuses before anything runs
     gathering: list[str] = []
     for job, specs in wanted:
-        key = reader.part_digest(_job_parts(job, root))
-        if _is_done(job, key):
+        key = reader.part_digest(job_parts(job, root))
+        if is_done(job, key):
             continue
         needed = []
         for spec in specs:
@@ -515,7 +544,7 @@ def _explain(plan: Mapping[str, Any], jobs: Sequence[Job], root: Path) -> None:
         print(f"[train] {label}: {_why(specs[label])}")
     for job in jobs:
         if job.label in pages:
-            print(f"[page] {job.label}: {reader.why(job.notebook, _job_parts(job, root))}")
+            print(f"[page] {job.label}: {reader.why(job.notebook, job_parts(job, root))}")
 
 
 def run(
@@ -613,6 +642,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out = (given.out or root / "_batch").resolve()
         jobs, work = grid_jobs(read_grid(given.file), root, out), out / ".graph"
     with writing("the batch", f"give another --out, or let {STORE_VARIABLE} name another folder"):
+        if given.kind == "grid" and not given.dry_run:
+            _note_grid(given.file)
         extra = [*_profile(given.profile), *shlex.split(given.snakemake)]
         status = run(jobs, root, work.resolve(), given.jobs, extra, given.dry_run)
     for job in jobs if status == 0 and not given.dry_run else []:

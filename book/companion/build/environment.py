@@ -56,10 +56,10 @@ def torch_requirement(requirements: str) -> str:
     Raises:
         ValueError: if no line pins torch.
     """
-    found = re.search(r"^torch==[^\s#]+", requirements, re.MULTILINE)
-    if found is None:
+    match = re.search(r"^torch==[^\s#]+", requirements, re.MULTILINE)
+    if match is None:
         raise ValueError("requirements.in pins no torch: expected a line such as torch==2.13.0")
-    return found.group()
+    return match.group()
 
 
 def state_of(root: Path) -> dict[str, str]:
@@ -84,14 +84,14 @@ def work_needed(stamp: Path, wanted: dict[str, str]) -> tuple[str, str]:
         ``(work, reason)`` with work ``"none"``, ``"package"`` or ``"everything"``.
     """
     try:
-        found = json.loads(stamp.read_text(encoding="utf-8"))
+        record = json.loads(stamp.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return "everything", "there is no complete .venv yet"
     except ValueError:
         return "everything", "the stamp of .venv cannot be read"
-    if not isinstance(found, dict):
+    if not isinstance(record, dict):
         return "everything", "the stamp of .venv cannot be read"
-    changed = [name for name in wanted if found.get(name) != wanted[name]]
+    changed = [name for name in wanted if record.get(name) != wanted[name]]
     if not changed:
         return "none", "nothing changed"
     what = " and ".join(changed)
@@ -236,10 +236,10 @@ def ensure(root: Path) -> str:
 def main() -> None:
     """Refuse an old Python, then make the environment."""
     if sys.version_info < OLDEST_PYTHON:
-        asked = ".".join(str(part) for part in OLDEST_PYTHON)
+        version = ".".join(str(part) for part in OLDEST_PYTHON)
         raise SystemExit(
-            f"Python {asked} or later is needed, but {sys.executable} is "
-            f"{sys.version.split()[0]}; name another one: make PYTHON=python{asked}"
+            f"Python {version} or later is needed, but {sys.executable} is "
+            f"{sys.version.split()[0]}; name another one: make PYTHON=python{version}"
         )
     root = Path(__file__).resolve().parents[3]
     os.chdir(root)

@@ -4,9 +4,8 @@ Used by ``_config.yml``. It gives myst-nb the papermill run of each source noteb
 answer of a page right under its question. It tells Sphinx which pages are out of date, since Sphinx
 looks only at the times of the sources. Prose pages get what they ask for with the directive
 ``computed``, and every page a link to the glossary where it uses a term first. It keeps pages
-light, and readable for screen readers: each loads the scripts that it uses, and the theme's icons
-are those that some page shows. And where the vendored scripts are missing it switches formulas to
-MathML, with a banner that says so.
+light, and readable for screen readers: each loads the scripts that it uses. And where the vendored
+scripts are missing it switches formulas to MathML, with a banner that says so.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.math import get_node_equation_number
 
-from companion.build import assets, reader, sources
+from companion.build import assets, reader, site, sources
 from companion.build.parameters import ANSWER
 
 _log = logging.getLogger(__name__)
@@ -36,7 +35,6 @@ _SCRIPTS = {
     "code.js": "hide above-input",
     "home.js": "pc-stage",
 }
-_ICONS = "_static/scripts/fontawesome.js"  # of the theme
 _current = {"name": ""}  # the source that Sphinx reads now, for messages
 _KEYS = "posterior_collapse_keys"
 
@@ -78,12 +76,12 @@ def _outdated(
 ) -> list[str]:
     """Pages whose run is another one than the one that the environment holds."""
     root = Path(app.srcdir)
-    found = []
+    outdated = []
     for docname, key in _keys(env).items():
         path = Path(env.doc2path(docname))
         if docname not in removed and path.exists() and _key(path, root) != key:
-            found.append(docname)
-    return found
+            outdated.append(docname)
+    return outdated
 
 
 def _without_scripts(app: Sphinx, config: Any) -> None:
@@ -117,19 +115,6 @@ def _named(app: Sphinx, page: str, template: str, context: dict[str, Any], tree:
     for wrong, right in _NAMES.items():
         if "body" in context:
             context["body"] = context["body"].replace(wrong, right)
-
-
-def _lighten(app: Sphinx, error: Exception | None) -> None:
-    """Take the icons that no page shows out of the theme's script."""
-    script = Path(app.outdir) / _ICONS
-    if error is not None or not script.is_file():
-        return
-    others = [path for path in Path(app.outdir).rglob("*.js") if path != script]
-    sources_ = [*Path(app.outdir).rglob("*.html"), *others]
-    pages = (path.read_text(encoding="utf-8", errors="replace") for path in sources_)
-    script.write_text(
-        assets.used_icons(script.read_text(encoding="utf-8"), pages), encoding="utf-8"
-    )
 
 
 def _without_thebe(app: Sphinx, config: Any) -> None:
@@ -255,7 +240,11 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", _without_thebe)
     app.connect("html-page-context", _scripts)
     app.connect("html-page-context", _named)
-    app.connect("build-finished", _lighten)
+    app.connect("html-page-context", site.describe)
+    app.connect("config-inited", site.repository)
+    app.connect("build-finished", site.draw_card)
+    app.connect("build-finished", site.lighten)
+    app.connect("build-finished", site.tell_weights, priority=900)  # after the theme's last touch
     app.connect("source-read", _note_source)
     app.connect("env-get-outdated", _outdated)
     app.setup_extension("sphinx.ext.autodoc")  # whose event the next line names

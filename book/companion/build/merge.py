@@ -9,9 +9,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import filelock
+
 from posterior_collapse.errors import BadInput, program
 from posterior_collapse.places import move, store_root, writing
-from posterior_collapse.runs.store import check_files
+from posterior_collapse.runs.store import check_files, key_in
 
 
 def _manifest(folder: Path) -> dict[str, str]:
@@ -22,11 +24,10 @@ def _manifest(folder: Path) -> dict[str, str]:
         BadInput: it is another run than its name says.
     """
     check_files(folder)
-    origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    if origin["key"][:16] != folder.name.rpartition("--")[2]:
-        raise BadInput(f"{folder}: what is in it is the run {origin['key'][:16]}")
-    found = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    return {name: digest for name, digest in found.items() if name != "provenance.json"}
+    if (own := key_in(folder)[:16]) != folder.name.rpartition("--")[2]:
+        raise BadInput(f"{folder}: what is in it is the run {own}")
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return {name: digest for name, digest in manifest.items() if name != "provenance.json"}
 
 
 def merge(source: Path) -> tuple[list[str], int]:
@@ -40,8 +41,10 @@ def merge(source: Path) -> tuple[list[str], int]:
             then taken.
     """
     own, named = store_root() / "runs", source / "runs"
-    found = (path.parent for path in (named if named.is_dir() else source).glob("*/manifest.json"))
-    runs = {f.name: f for f in sorted(found) if not f.suffix.startswith((".part", ".damaged"))}
+    folders = (
+        path.parent for path in (named if named.is_dir() else source).glob("*/manifest.json")
+    )
+    runs = {f.name: f for f in sorted(folders) if not f.suffix.startswith((".part", ".damaged"))}
     if not runs:
         raise BadInput(f"there are no finished runs in {source}")
     sums = {name: _manifest(folder) for name, folder in runs.items()}
@@ -50,13 +53,22 @@ def merge(source: Path) -> tuple[list[str], int]:
     if conflicts:
         raise BadInput(f"these runs have other results here, none is taken: {', '.join(conflicts)}")
     new = [name for name in runs if name not in both]
-    for name in new:
-        part = own / f"{name}.merge"
+    locks = store_root() / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    return [name for name in new if _take(runs[name], own / name, locks)], len(runs)
+
+
+def _take(folder: Path, place: Path, locks: Path) -> bool:
+    """Copy a run into the store; False where it was trained here in the meantime."""
+    with filelock.FileLock(locks / f"{place.name}.lock"):
+        if place.exists():
+            return False
+        part = place.with_name(f"{place.name}.merge")
         shutil.rmtree(part, ignore_errors=True)  # of one that was killed
-        shutil.copytree(runs[name], part)
+        shutil.copytree(folder, part)
         check_files(part)
-        move(part, own / name)
-    return new, len(runs)
+        move(part, place)
+    return True
 
 
 @program

@@ -99,10 +99,10 @@ def check_seeds(seeds: object) -> tuple[int, ...]:
             raise BadInput(f"cannot read seeds {seeds!r}: {wanted}") from error
     if not isinstance(values, list | tuple) or not values:
         raise BadInput(f"cannot use seeds {seeds!r}: {wanted}")
-    found = tuple(whole("each of the seeds", seed, 0, LARGEST_SEED) for seed in values)
-    if len(set(found)) != len(found):
+    checked = tuple(whole("each of the seeds", seed, 0, LARGEST_SEED) for seed in values)
+    if len(set(checked)) != len(checked):
         raise BadInput(f"seeds {seeds!r} name one seed twice: {wanted}")
-    return found
+    return checked
 
 
 def check_names(given: Iterable[str], allowed: Iterable[str]) -> None:
@@ -154,11 +154,11 @@ def unknown_parameters(cells: Sequence[str], allowed: Iterable[str], begun: bool
     for place, source in enumerate(cells):
         if allowed <= set(assigned_names(source)):
             first = place
-    found: list[str] = []
+    unknown: list[str] = []
     for place, source in enumerate(cells[first:], start=first):
         if place == first or not begun or source.lstrip().startswith(_INJECTED):
-            found += [name for name in assigned_names(source) if name not in allowed]
-    return found
+            unknown += [name for name in assigned_names(source) if name not in allowed]
+    return unknown
 
 
 def _unknown_in_namespace(namespace: Mapping[str, Any], allowed: set[str]) -> list[str]:

@@ -57,19 +57,19 @@ def injected_parameters(declared: Mapping[str, object]) -> dict[str, object]:
             is no list of seeds such as ``[0, 1]``.
     """
     scale, seeds = os.environ.get(SCALE_VARIABLE), os.environ.get(SEEDS_VARIABLE)
-    found: dict[str, object] = {}
+    injected: dict[str, object] = {}
     if scale and "scale" in declared:
-        found["scale"] = checks.check_scale(scale)
+        injected["scale"] = checks.check_scale(scale)
     if seeds and "seeds" in declared:
-        found["seeds"] = list(checks.check_seeds(seeds))
-    return found
+        injected["seeds"] = list(checks.check_seeds(seeds))
+    return injected
 
 
 def _files_digest(folder: Path, patterns: tuple[str, ...]) -> str:
     """Digest of the names and contents of the files in a folder."""
     digest = hashlib.sha256()
-    found = {path for pattern in patterns for path in folder.rglob(pattern) if path.is_file()}
-    for path in sorted(found):
+    files = {path for pattern in patterns for path in folder.rglob(pattern) if path.is_file()}
+    for path in sorted(files):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
@@ -84,12 +84,12 @@ def _data_folder_state() -> list[tuple[str, int, int]]:
     folder = named_path(DATA_VARIABLE)
     if folder is None or not folder.is_dir():
         return []
-    found = []
+    state = []
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             stat = path.stat()
-            found.append((path.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns))
-    return found
+            state.append((path.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns))
+    return state
 
 
 def _own_methods_digest() -> str:
@@ -103,7 +103,7 @@ def _code_now() -> dict[str, str]:
     library = Path(posterior_collapse.__file__).resolve().parent
     companion = Path(__file__).resolve().parents[1]
     return {
-        "library": _files_digest(library, ("*.py", "*.yml", "*.json")),
+        "library": _files_digest(library, ("*.py", "*.toml", "*.yml", "*.json")),
         "companion": _files_digest(companion, ("*.py",)),
     }
 
@@ -158,6 +158,7 @@ def page_parts(
 
 
 def part_digest(part: object) -> str:
+    """Digest of a part of the inputs."""
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
 
 
@@ -206,16 +207,16 @@ def _damage(path: Path, key: str) -> str:
     try:
         if _digest(path) != path.with_suffix(".sha256").read_text(encoding="ascii"):
             return "its digest is wrong"
-        found = key_of(nbformat.read(path, as_version=4))
+        own = key_of(nbformat.read(path, as_version=4))
     except (OSError, *sources.UNREADABLE) as error:
         return str(error)
-    return "" if found == key else "it is another page's file"
+    return "" if own == key else "it is another page's file"
 
 
 def key_of(page: Any) -> str | None:
     """The key that an executed page carries, if it has one."""
-    found: str | None = page.metadata.get("posterior_collapse", {}).get("page", {}).get("key")
-    return found
+    key: str | None = page.metadata.get("posterior_collapse", {}).get("page", {}).get("key")
+    return key
 
 
 @contextlib.contextmanager
@@ -264,12 +265,12 @@ def _literal(path: Path) -> Path:
     return Path(str(path).replace("{", "{{").replace("}", "}}"))
 
 
-def _failure(name: str, error: Any, kept: Path) -> PageFailed:
+def _failure(name: str, error: Any, copy: Path) -> PageFailed:
     """The error of a page, from papermill's."""
     trace = _ANSI.sub("", "\n".join(error.traceback[-3:]))
     return PageFailed(
         f"{name} failed in code cell {error.exec_count}: {error.ename}: {error.evalue}\n{trace}\n"
-        f"the page up to the error: {kept}"
+        f"the page up to the error: {copy}"
     )
 
 
@@ -329,11 +330,11 @@ def _run(text: str, injected: Mapping[str, object], root: Path, name: str, folde
     try:
         _papermill(_literal(source), _literal(target), injected, root)
     except PapermillExecutionError as error:
-        kept = folder.parent / "failed" / f"{Path(name).stem}-{folder.stem[:12]}.ipynb"
-        kept.parent.mkdir(exist_ok=True)
+        copy = folder.parent / "failed" / f"{Path(name).stem}-{folder.stem[:12]}.ipynb"
+        copy.parent.mkdir(exist_ok=True)
         if target.exists():
-            os.replace(target, kept)
-        raise _failure(name, error, kept) from None
+            os.replace(target, copy)
+        raise _failure(name, error, copy) from None
     except RuntimeError as error:  # of nbclient, for a kernel that does not answer any more
         raise PageFailed(f"{name} is not finished: {error}; ask again") from error
     return target
@@ -351,7 +352,9 @@ def _keep(target: Path, name: str, parts: Mapping[str, object]) -> None:
     digest = target.with_suffix(".sha256")
     digest.write_text(_digest(target), encoding="ascii")
     for part in (digest, target):
-        move(part, stored_page(key).with_suffix(part.suffix))
+        place = stored_page(key).with_suffix(part.suffix)
+        shutil.rmtree(place, ignore_errors=True)  # of a folder in its place, not of a file
+        move(part, place)
 
 
 def read(text: str, name: str = "") -> Any:
@@ -412,12 +415,12 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.output and len(given.notebooks) != 1:
         raise BadInput("--output takes one notebook")
-    root, asked = sources.find_root(), _injected(given.parameters)
+    root, parameters = sources.find_root(), _injected(given.parameters)
     for name in given.notebooks:
         text = Path(name).read_text(encoding="utf-8")
         declared = sources.default_parameters(sources.parse(text, name), name)
-        checks.check_names(asked, declared)
-        path = execute(text, {**injected_parameters(declared), **asked}, root, name)
+        checks.check_names(parameters, declared)
+        path = execute(text, {**injected_parameters(declared), **parameters}, root, name)
         if given.output:
             with writing("the page", "give another --output"):
                 _deliver(path, Path(given.output))

@@ -85,13 +85,13 @@ def find_root(start: Path | None = None) -> Path:
 
 def list_notebooks(root: Path) -> list[str]:
     """Source notebooks relative to the root, sorted, with forward slashes."""
-    found = (root / "notebooks").rglob("*.ipynb")
-    names = [path.relative_to(root).as_posix() for path in found]
+    paths = (root / "notebooks").rglob("*.ipynb")
+    names = [path.relative_to(root).as_posix() for path in paths]
     return sorted(name for name in names if ".ipynb_checkpoints" not in name)
 
 
-def toc_notebooks(root: Path) -> list[str]:
-    """Source notebooks that the table of contents lists, in its order.
+def toc_pages(root: Path) -> list[str]:
+    """Pages of the table of contents in its order, without the endings of their files.
 
     Raises:
         BadInput: if it lists a file that does not exist.
@@ -102,21 +102,23 @@ def toc_notebooks(root: Path) -> list[str]:
         if isinstance(node, dict):
             for key, value in node.items():
                 if key in ("file", "root"):
-                    yield str(value)
+                    yield str(value).removesuffix(".ipynb").removesuffix(".md")
                 else:
                     yield from files(value)
         elif isinstance(node, list):
             for value in node:
                 yield from files(value)
 
-    found = []
-    for name in files(toc):
-        bare = name.removesuffix(".ipynb")
-        if (root / f"{bare}.ipynb").is_file():
-            found.append(f"{bare}.ipynb")
-        elif not (root / f"{name.removesuffix('.md')}.md").is_file():
+    names = list(files(toc))
+    for name in names:
+        if not any((root / f"{name}{ending}").is_file() for ending in (".ipynb", ".md")):
             raise BadInput(f"_toc.yml lists {name}, but there is no such page")
-    return found
+    return names
+
+
+def toc_notebooks(root: Path) -> list[str]:
+    """Source notebooks that the table of contents lists, in its order; raises as it does."""
+    return [f"{name}.ipynb" for name in toc_pages(root) if (root / f"{name}.ipynb").is_file()]
 
 
 def parse(text: str, name: str) -> Any:
@@ -146,17 +148,17 @@ def default_parameters(notebook: Any, name: str) -> dict[str, object]:
     cells = _parameter_cells(notebook)
     if not cells:
         return {}
-    found: dict[str, object] = {}
+    parameters: dict[str, object] = {}
     try:
         for node in ast.parse(cells[0].source).body:
             if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
                 raise ValueError(f"line {node.lineno} is not a plain assignment")
-            found[node.targets[0].id] = ast.literal_eval(node.value)
+            parameters[node.targets[0].id] = ast.literal_eval(node.value)
     except (SyntaxError, ValueError) as error:
         raise BadInput(
             f"the parameters cell of {name} must assign plain values: {error}"
         ) from error
-    return found
+    return parameters
 
 
 def _begin_call(notebook: Any) -> ast.Call | None:
@@ -176,15 +178,15 @@ def _begin_call(notebook: Any) -> ast.Call | None:
 
 def begin_choices(notebook: Any) -> dict[str, list[str]]:
     """The allowed values of the page's own parameters, where the call spells them out."""
-    found = {}
+    choices = {}
     call = _begin_call(notebook)
     for word in call.keywords if call else []:
         if word.arg and isinstance(word.value, ast.Tuple) and len(word.value.elts) == 2:
             try:
-                found[word.arg] = [str(one) for one in ast.literal_eval(word.value.elts[1])]
+                choices[word.arg] = [str(one) for one in ast.literal_eval(word.value.elts[1])]
             except ValueError:
                 continue  # the values come from the library: the page checks them itself
-    return found
+    return choices
 
 
 def reads_pages(notebook: Any) -> bool:
@@ -199,7 +201,7 @@ def requested_runs(notebook: Any, name: str) -> list[RunRequest]:
         BadInput: if the metadata have another form than the one at the top of this module.
     """
     entries = notebook.metadata.get("posterior_collapse", {}).get("runs", [])
-    found = []
+    requests = []
     for entry in entries:
         unknown = sorted(set(entry) - set(_RUN_KEYS))
         if unknown:
@@ -211,5 +213,5 @@ def requested_runs(notebook: Any, name: str) -> list[RunRequest]:
             key: tuple(values) if isinstance(values, list) else (values,)
             for key, values in entry.get("when", {}).items()
         }
-        found.append(RunRequest(recipe, tuple(methods), when, entry.get("scale")))
-    return found
+        requests.append(RunRequest(recipe, tuple(methods), when, entry.get("scale")))
+    return requests

@@ -116,24 +116,29 @@ def compare(
         build: methods that this build trains; None is all of them.
     """
     dataset = str(page.choices["dataset"])
-    asked = list(dict.fromkeys([*wanted, *METHODS]))  # those of the premise are not all shown
+    needed = list(dict.fromkeys([*wanted, *METHODS]))  # those of the premise are not all shown
 
     def results(scale: str) -> dict[str, Runs]:
         known = (name for name in datasets if scale in recipes.scales(benchmarks.recipe(name)))
-        return {name: reference(name, asked, scale) for name in known}
+        return {name: reference(name, needed, scale) for name in known}
 
     trained = wanted if build is None else build
     own = evidence.built(page, benchmarks.recipe(dataset), trained)
-    every = Comparison(own, results("medium"), dataset, results("large"))
+    every = with_premises(page, Comparison(own, results("medium"), dataset, results("large")))
+    medium = {name: only(runs, wanted) for name, runs in every.reference.items()}
+    large = {name: some for name, runs in every.large.items() if (some := only(runs, wanted))}
+    return every._replace(reference=medium, large=large)
+
+
+def with_premises(page: Page, compared: Comparison) -> Comparison:
+    """The same with the premise of every data set of every origin."""
     premises = {
         title: evidence.premise_for(page, runs)
-        for origin in every.origins()
+        for origin in compared.origins()
         for title, runs in origin.items()
         if any(runs.values())
     }
-    medium = {name: only(runs, wanted) for name, runs in every.reference.items()}
-    large = {name: some for name, runs in every.large.items() if (some := only(runs, wanted))}
-    return every._replace(reference=medium, large=large, premises=premises)
+    return compared._replace(premises=premises)
 
 
 def sources(compared: Comparison) -> list[dict[str, object]]:

@@ -85,8 +85,8 @@ def controls(page: Page, recipe: str, known: Collection[str]) -> dict[str, list[
         known: methods that the page has; a control among them makes another needless.
     """
     carried = any(map(is_control, known))
-    asked = [m for m in benchmarks.PREMISE if m not in known and not (carried and is_control(m))]
-    return {m: this_build(page, recipe, m) for m in asked} if page.scale != "smoke" else {}
+    needed = [m for m in benchmarks.PREMISE if m not in known and not (carried and is_control(m))]
+    return {m: this_build(page, recipe, m) for m in needed} if page.scale != "smoke" else {}
 
 
 def premise_for(page: Page, runs: Runs) -> Premise:

@@ -47,13 +47,7 @@ def compare(page: Page, build: Sequence[str]) -> Comparison:
     own = evidence.built(page, recipe(page), build)
     stored = evidence.stored(benchmarks.OMNIGLOT, benchmarks.PIXELS, "medium")
     every = Comparison(own, {"omniglot": stored}, str(page.choices["dataset"]))
-    premises = {
-        title: evidence.premise_for(page, runs)
-        for origin in every.origins()
-        for title, runs in origin.items()
-        if any(runs.values())
-    }
-    return every._replace(premises=premises)
+    return comparison.with_premises(page, every)
 
 
 def rule(item: str) -> Callable[[Callable[[Checks], None]], Callable[[Comparison], Finding]]:
@@ -63,9 +57,9 @@ def rule(item: str) -> Callable[[Callable[[Checks], None]], Callable[[Comparison
         verdict = decides(item)(checks)
 
         def renamed(compared: Comparison) -> Finding:
-            found = verdict(compared)
-            own = [replace(c, quantity=_renamed(c.quantity)) for c in found.checks]
-            return replace(found, checks=tuple(own))
+            finding = verdict(compared)
+            own = [replace(c, quantity=_renamed(c.quantity)) for c in finding.checks]
+            return replace(finding, checks=tuple(own))
 
         renamed.__name__, renamed.__doc__ = checks.__name__, checks.__doc__
         return renamed

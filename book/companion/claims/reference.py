@@ -39,11 +39,11 @@ from posterior_collapse.places import move
 from posterior_collapse.runs import (
     Run,
     Spec,
-    build_model,
     evaluate_run,
     find_run,
     measure_again,
     train_or_load,
+    trained_model,
 )
 from posterior_collapse.runs.spec import choose_device, sources_digest
 from posterior_collapse.runs.work import one_thread
@@ -51,40 +51,20 @@ from posterior_collapse.runs.work import one_thread
 # What figures need; the rest of a run's arrays stays in the store.
 _ARRAYS = (
     "each_nll",
-    "grid_iteration",
-    "grid_model_mean",
-    "grid_inference_mean",
-    "trajectory_iteration",
-    "trajectory_inner",
-    "trajectory_model_mean",
-    "trajectory_inference_mean",
-    "final_model_mean",
-    "final_inference_mean",
-    "samples",
-    "means_iteration",
-    "means_mean",
-    "means_label",
-    "code_mean",
-    "code_std",
-    "code_batch_mean",
-    "code_label",
-    "tsne",
-    "tsne_label",
-    "text_source",
-    "text_reconstruction",
-    "text_cut_ends",
-    "text_imputed_ends",
-    "text_cut_hidden",
-    "text_imputed_hidden",
-    "text_interpolation",
-    "text_greedy",
-    "text_sampled",
-    "greedy_judged_nats",
-    "greedy_judged_tokens",
-    "greedy_judged_words",
-    "sampled_judged_nats",
-    "sampled_judged_tokens",
-    "sampled_judged_words",
+    *(f"grid_{name}" for name in ("iteration", "model_mean", "inference_mean")),
+    *(f"trajectory_{name}" for name in ("iteration", "inner", "model_mean", "inference_mean")),
+    *("final_model_mean", "final_inference_mean", "samples"),
+    *("means_iteration", "means_mean", "means_label"),
+    *("code_mean", "code_std", "code_batch_mean", "code_label", "tsne", "tsne_label"),
+    *("text_source", "text_reconstruction", "text_cut_ends", "text_imputed_ends"),
+    *(
+        "text_cut_hidden",
+        "text_imputed_hidden",
+        "text_interpolation",
+        "text_greedy",
+        "text_sampled",
+    ),
+    *(f"{way}_judged_{of}" for way in ("greedy", "sampled") for of in ("nats", "tokens", "words")),
 )
 # And those whose names begin so: one for each number of labels.
 _KEPT_OF_EACH = ("each_probe_", "each_few_labels_")
@@ -142,9 +122,7 @@ def repeat_evaluation(
         device: auto, cpu, cuda or mps.
     """
     chosen = choose_device(device)
-    model = build_model(run.spec)
-    model.load_state_dict(run.weights())
-    model.to(chosen)
+    model = trained_model(run).to(chosen)
     with one_thread(chosen):
         evaluations = []
         for seed in range(repeats):

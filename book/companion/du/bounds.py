@@ -18,14 +18,10 @@ from companion.du import statements_bounds as theory
 from companion.du import statements_flows as flows
 from companion.du.statements import conditional_entropy, pairwise_mpd
 from companion.show.figures import COLOURS
-from companion.show.theory import Frames, canvas
+from companion.show.theory import Frames, canvas, curve
 from posterior_collapse.posteriors import DiagonalNormal, Flowed, draw
 
 DIMENSIONS = 32  # of z, in the tables of both papers
-
-
-def _line(axes: Axes, x: Any, y: Any, style: str, colour: str, label: str | None = None) -> None:
-    axes.plot(x, y, style, color=COLOURS[colour], label=label, markersize=4)
 
 
 # --- dropout (D10, D10b) --------------------------------------------------------------------------
@@ -42,7 +38,7 @@ def collapse_figure(variances: Sequence[float] = (1.0, 0.5, 0.2)) -> Figure:
     styles = (("vae", "-"), ("lagging", "--"), ("mi", ":"))
     for variance, (colour, style) in zip(variances, styles, strict=True):
         values = theory.collapsed_mpd(variance, p, dimensions=DIMENSIONS)
-        _line(axes, p, values, style, colour, f"dropped MPD, every q has σ² = {variance:g}")
+        curve(axes, p, values, colour, style, f"dropped MPD, every q has σ² = {variance:g}")
     axes.axhline(0.0, color=COLOURS["kl"], linewidth=1, label="MPD of the same posteriors")
     marked = float(theory.collapsed_mpd(1.0, 0.8, dimensions=DIMENSIONS))
     axes.plot([0.8], [marked], "o", color=COLOURS["vae"])
@@ -59,10 +55,10 @@ def mixture_figure(keep: float, variance: float = 0.5) -> Figure:
     mixed = np.array([theory.mixture_kl(float(d), variance, keep) for d in apart])
     plain = apart**2 / (2.0 * variance)
     averaged, bound = (f(apart, variance, keep) for f in (theory.dropped_kl, theory.mixture_bound))
-    _line(axes, apart, averaged, "-.", "lagging", "averaged over masks")
-    _line(axes, apart, plain, "-", "kl", "no dropout")
-    _line(axes, apart, mixed, "--", "vae", "mask integrated out")
-    _line(axes, apart, bound, ":", "guide", "bound on the latter")
+    curve(axes, apart, averaged, "lagging", "-.", "averaged over masks")
+    curve(axes, apart, plain, "kl", "-", "no dropout")
+    curve(axes, apart, mixed, "vae", "--", "mask integrated out")
+    curve(axes, apart, bound, "guide", ":", "bound on the latter")
     below = list(mixed < plain)
     axes.fill_between(apart, mixed, plain, where=below, color=COLOURS["sky"], alpha=0.4)
     axes.set(xlabel="distance of the means", ylabel="KL between two posteriors (nats)")
@@ -106,17 +102,17 @@ def measures(offsets: Array, shifts: Array = _SHIFTS) -> Measures:
 def _densities(axes: Axes, means: Array) -> None:
     """Posteriors in colour over the prior."""
     z = np.linspace(-4.0, 5.0, 361)
-    _line(axes, z, np.exp(log_gaussian(z, 0.0, 1.0)), "--", "guide", "prior")
+    curve(axes, z, np.exp(log_gaussian(z, 0.0, 1.0)), "guide", "--", "prior")
     for number, mean in enumerate(means):
         density = np.exp(log_gaussian(z, mean, _VARIANCE))
-        _line(axes, z, density, "-", "vae", None if number else "q(z|x)")
+        curve(axes, z, density, "vae", "-", None if number else "q(z|x)")
     axes.set(xlim=(-4.0, 5.0), ylim=(0.0, 1.0), xlabel="z", ylabel="density")
 
 
 def _measure_lines(axes: Axes, lines: Measures, at: int) -> None:
     styles = (("KL", "kl", "-", "o"), ("MI", "mi", "--", "^"), ("MPD", "lagging", ":", "s"))
     for (name, colour, style, marker), values in zip(styles, lines, strict=True):
-        _line(axes, _SHIFTS, values, style, colour, name)
+        curve(axes, _SHIFTS, values, colour, style, name)
         axes.plot(_SHIFTS[at], values[at], marker, color=COLOURS[colour])
     axes.set(xlabel="shared mean b", ylabel="nats", ylim=(-0.2, 4.2))
 
@@ -155,7 +151,7 @@ def outlier_figure(levels: Sequence[float] = (1.0, 10.0, 100.0)) -> Figure:
     styles = (("vae", "o--"), ("lagging", "^--"), ("mi", "s--"))
     for level, (colour, style) in zip(levels, styles, strict=True):
         values = [theory.outlier_information(level, int(n)) for n in points]
-        _line(axes, points, values, style, colour, f"I, MPD = {level:g} nats")
+        curve(axes, points, values, colour, style, f"I, MPD = {level:g} nats")
     axes.set(xscale="log", yscale="log", xlabel="number of data points N", ylabel="I(x; z) (nats)")
     axes.legend(fontsize=8)
     return figure
@@ -288,7 +284,7 @@ def eps_figure(gamma: float = 0.6) -> Figure:
     figure, axes = canvas(5.6, 3.4)
     for eps, colour, style in ((1e-5, "vae", "o-"), (1e-8, "lagging", "^--")):
         values = [DIMENSIONS * layer_kl(spread, gamma, eps) for spread in EPS_SPREADS]
-        _line(axes, EPS_SPREADS, values, style, colour, f"eps = {eps:g}")
+        curve(axes, EPS_SPREADS, values, colour, style, f"eps = {eps:g}")
     floor = float(theory.floor(DIMENSIONS, gamma))
     axes.axhline(floor, color=COLOURS["kl"], linewidth=1, label="printed floor")
     axes.set(xscale="log", xlabel="std of the raw means over the batch")
@@ -410,7 +406,7 @@ def steered_figure(mpd0: float, mpd1: float) -> Figure:
     for axes, (name, code) in zip(pair, panels, strict=True):
         lines = zip(("-", "--"), ("vae", "lagging"), *code, strict=True)
         for style, colour, mean, variance in lines:
-            _line(axes, z, np.exp(log_gaussian(z, mean, variance)), style, colour)
+            curve(axes, z, np.exp(log_gaussian(z, mean, variance)), colour, style)
         axes.set_title(f"MPD({name}) = {pairwise_mpd(*code):.2f}", fontsize=9)
         axes.set(xlabel=name, ylabel="density", ylim=(0.0, 0.9), xlim=(-4, 6))
     return figure

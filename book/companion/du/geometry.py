@@ -33,7 +33,7 @@ from companion.claims.reference import Result
 from companion.claims.table import Column, Measure, Runs, cells, differences, frame, only, values
 from companion.claims.verdicts import Check, Finding, above, below, between, decide, stated
 from companion.show.figures import COLOURS, canvas
-from companion.show.players import Track
+from companion.show.players import Track, examples
 from posterior_collapse import methods
 from posterior_collapse.datasets import five_gaussians
 from posterior_collapse.geometry import (
@@ -245,6 +245,7 @@ def tracks(groups: Mapping[str, Group]) -> list[Track]:
             result.arrays["means_iteration"],
             result.arrays["means_mean"],
             result.arrays["means_label"],
+            examples(result.spec),
         )
         for title, group in groups.items()
         for recipe, words in PARTITIONS.items()

@@ -15,17 +15,13 @@ from companion.du import statements as du
 from companion.du import statements_dropout as dropout
 from companion.du.statements_dropout import Dropout
 from companion.show.figures import COLOURS
-from companion.show.theory import Frames, canvas
+from companion.show.theory import Frames, canvas, curve
 
 PRINTED_KEEP = (0.9, 0.8)  # of DU-VAE's table 1
 VARIANCES = (0.07, 0.1, 0.15, 0.25, 0.4, 0.6, 1.0, 1.6, 2.5, 4.0)  # of the slider
 _CROSS = np.array([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
 _RATIOS = (2.0, 5.0, 1.0 / ALPHA, 4.0 / ALPHA)  # variance over alpha
 _LINES = (("vae", "-"), ("lagging", "--"), ("mi", "-."), ("aggregate", ":"))
-
-
-def _line(axes: Axes, x: Array, y: Any, colour: str, style: str, label: str) -> None:
-    axes.plot(x, y, style, color=COLOURS[colour], label=label)
 
 
 # --- D3 -------------------------------------------------------------------------------------------
@@ -92,8 +88,8 @@ def _entropies(axes: Axes) -> None:
     """Entropy of one dimension with and without the noise."""
     variance = np.geomspace(1e-4, 4.0, 200)
     bare, noisy = du.entropy(variance), du.entropy(variance + ALPHA)
-    _line(axes, variance, bare, "lagging", "--", "without noise")
-    _line(axes, variance, noisy, "vae", "-", "with noise of variance α")
+    curve(axes, variance, bare, "lagging", "--", "without noise")
+    curve(axes, variance, noisy, "vae", "-", "with noise of variance α")
     axes.axhline(0.0, color=COLOURS["guide"], linewidth=0.8)
     axes.axvline(ALPHA, color=COLOURS["guide"], linewidth=0.8, linestyle=":")
     axes.annotate("α", (ALPHA, 1.8), xytext=(-10, 0), textcoords="offset points", fontsize=9)
@@ -162,12 +158,12 @@ def _limits(axes: Axes, before: float, limit: float) -> None:
 def _frame(one: Curves) -> Figure:
     figure, (left, right) = canvas(8.4, 3.3, 2)
     inner = one.keep < 1.0
-    _line(left, one.keep, one.mpd, "vae", "-", "MPD under dropout")
-    _line(left, one.keep[inner], one.bound[inner], "mi", "-.", "bound, equation 8")
+    curve(left, one.keep, one.mpd, "vae", "-", "MPD under dropout")
+    curve(left, one.keep[inner], one.bound[inner], "mi", "-.", "bound, equation 8")
     _limits(left, one.mpd_before, one.mpd_limit)
     left.set(yscale="log", ylim=(0.01, 150.0), ylabel="MPD (nats)")
     left.legend(fontsize=7, loc="lower left")
-    _line(right, one.keep, one.entropy, "lagging", "-", "H(z|x) under dropout")
+    curve(right, one.keep, one.entropy, "lagging", "-", "H(z|x) under dropout")
     _limits(right, one.entropy_before, one.entropy_limit)
     right.set(ylim=(-0.15, 5.8), ylabel="conditional entropy (nats)")
     right.legend(fontsize=7, loc="upper left")
@@ -193,8 +189,8 @@ def gap_figure() -> Figure:
         added = [ALPHA * dropout.raised_inverse(above, p, ALPHA) for p in keep]
         taken = [0.5 * dropout.lowered_log(above, float(p), ALPHA) for p in keep]
         label = f"σ²/α = {ratio:.3g}"
-        _line(left, keep, added, colour, style, label)
-        _line(right, keep, taken, colour, style, label)
+        curve(left, keep, added, colour, style, label)
+        curve(right, keep, taken, colour, style, label)
     for axes in (left, right):
         for p in PRINTED_KEEP:
             axes.axvline(p, color=COLOURS["guide"], linewidth=0.6)
@@ -221,7 +217,7 @@ def bound_figure(keep: float = 0.8) -> Figure:
     spreads = np.geomspace(1e-2, 1e5, 80)
     for variance, (colour, style) in zip((0.1, 1.0, 4.0, 100.0), _LINES, strict=True):
         ratio = [bound_ratio(float(spread), variance, keep) for spread in spreads]
-        _line(axes, spreads, ratio, colour, style, f"σ² = {variance:g}")
+        curve(axes, spreads, ratio, colour, style, f"σ² = {variance:g}")
     axes.axhline(1.0, color=COLOURS["kl"], linewidth=1)
     axes.set(xscale="log", yscale="log", ylim=(0.8, 1e3))
     axes.set(xlabel="Σ Var[μ]", ylabel="MPD under dropout / bound")

@@ -5,7 +5,8 @@ A page asks for a part by name with the directive ``computed`` of :mod:`companio
 
 from __future__ import annotations
 
-from companion.front import home, ideas
+from companion.build import site
+from companion.front import cite, home, ideas
 from posterior_collapse.errors import BadInput, nearest
 
 _PARTS = {
@@ -14,6 +15,8 @@ _PARTS = {
     "four-states": ideas.four_states,
     "information": ideas.information,
     "aggregate": ideas.aggregate,
+    "citation": cite.citation,
+    "weights": lambda: site.PLACE,
 }
 
 

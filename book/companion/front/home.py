@@ -17,11 +17,12 @@ from companion.claims.verdicts import Interval, bounded, interval
 from companion.lagging import mean_space
 from companion.numbers import ends
 from companion.papers import status
-from companion.show.figures import Panel
+from companion.show.figures import Panel, canvas, png, scatter_space
 from posterior_collapse.errors import BadInput
 
 _LIMIT = 3.0  # of the axes; points outside are drawn on their border
 _UNIT = 127 / _LIMIT  # steps of one byte for one unit of the axes
+_TITLES = ("Basic training", "Aggressive training")
 
 
 def _bytes(means: NDArray[np.floating]) -> NDArray[np.int8]:
@@ -68,8 +69,7 @@ def _player() -> str:
         ]
     )
     data = base64.b64encode(packed.tobytes()).decode()
-    titles = ("Basic training", "Aggressive training")
-    shown = "".join(_space(p, title) for p, title in zip(frames[-1][1], titles, strict=True))
+    shown = "".join(_space(p, title) for p, title in zip(frames[-1][1], _TITLES, strict=True))
     label = (
         f"{packed.shape[1]} sequences after {updates[-1]:,} updates of basic and of aggressive "
         "training. Basic: all at the origin. Aggressive: along the diagonal."
@@ -84,6 +84,19 @@ def _player() -> str:
     )
 
 
+def card() -> bytes:
+    """The picture of a social card, 1200 by 630 pixels: both spaces at the end, and the title."""
+    basic, aggressive = (runs[0] for runs in _pair())
+    figure, grid = canvas(12.0, 6.3, 2)
+    figure.suptitle("Posterior Collapse, Reproduced", fontsize=34, fontweight="bold")
+    figure.get_layout_engine().set(w_pad=0.5, h_pad=0.3)
+    for axes, result, title in zip(grid, (basic, aggressive), _TITLES, strict=True):
+        scatter_space(axes, mean_space.panels(result, ())[-1], _LIMIT)
+        axes.set_title(title, fontsize=24)
+        axes.set(xticks=(), yticks=())
+    return png(figure, dpi=100)
+
+
 def _pair() -> list[list[reference.Result]]:
     """Basic and aggressive training of the first paper, at its own scale."""
     return [reference.results("lagging-synthetic", m, "paper") for m in ("vae", "lagging")]
@@ -94,7 +107,7 @@ def _over_seeds(runs: Sequence[reference.Result], name: str) -> Interval:
     return bounded(interval([max(float(run.metrics[name]), 0.0) for run in runs]), 0.0)
 
 
-def _told(own: Interval, digits: int = 2) -> str:
+def _with_interval(own: Interval, digits: int = 2) -> str:
     if own.n == 1:  # which has no interval
         return f"{own.mean:z.{digits}f}"
     mean, low, high = ends(own[:3], digits)
@@ -109,7 +122,7 @@ def _agreement() -> str:
     none, some = (_over_seeds(runs, "mutual_information") for runs in _pair())
     return _item(
         "lagging/mean-space",
-        f"{_told(none)} against {_told(some)} nats",
+        f"{_with_interval(none)} against {_with_interval(some)} nats",
         f"of information in the code: basic and aggressive training of the same networks, "
         f"{some.n} seeds at the paper's scale.",
     )
@@ -123,7 +136,7 @@ def _waste() -> str:
     seeds = "1 seed" if kl.n == 1 else f"{kl.n} seeds"
     return _item(
         "igp/text",
-        f"{_told(kl, 1)} nats of KL, {_told(mi)} of information",
+        f"{_with_interval(kl, 1)} nats of KL, {_with_interval(mi)} of information",
         f"From narrow first weights a target for the KL is met by {how}: SNLI, {seeds}.",
     )
 
@@ -133,7 +146,7 @@ def _likelihood() -> str:
     worse = interval([float(r.metrics["nll"] - r.metrics["scaled_printed_nll"]) for r in runs])
     return _item(
         "scale/text",
-        f"{_told(worse, 1)} nats",
+        f"{_with_interval(worse, 1)} nats",
         "is what Scale-VAE's likelihood gains by its formula alone: as printed it is no bound. "
         f"Short Yelp, {worse.n} seeds.",
     )
@@ -141,8 +154,8 @@ def _likelihood() -> str:
 
 def hero() -> str:
     """The player beside three findings, each a link to its page, with 95 % intervals over seeds."""
-    found = "".join((_agreement(), _waste(), _likelihood()))
-    return f'<div class="pc-hero">{_player()}<ol class="pc-findings">{found}</ol></div>'
+    items = "".join((_agreement(), _waste(), _likelihood()))
+    return f'<div class="pc-hero">{_player()}<ol class="pc-findings">{items}</ol></div>'
 
 
 def _outputs(notebook: Any) -> str:

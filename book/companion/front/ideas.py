@@ -79,7 +79,7 @@ _MADE = {
 def aggregate() -> str:
     """Three made-up encoders: their posteriors, the aggregate, the prior, and the three numbers."""
     drawn, grid = canvas(10.0, 3.1, len(_MADE), sharey=True)
-    z, told = np.linspace(-4, 4, 401), []
+    z, sentences = np.linspace(-4, 4, 401), []
     for axes, (title, (means, std)) in zip(grid, _MADE.items(), strict=True):
         each = norm.pdf(z[:, None], means, std)
         axes.plot(z, each[:, ::9], color=plots.COLOURS["sky"], linewidth=0.8)
@@ -95,11 +95,11 @@ def aggregate() -> str:
         ]
         kl, mi, rest = (f"{part:z.2f}" for part in parts)
         axes.set(title=f"{title}\nKL {kl}: MI {mi}, mismatch {rest}", xlabel="z", ylim=(0, 1.45))
-        told.append(f"{title}: a KL of {kl} nats, of which {mi} are information")
+        sentences.append(f"{title}: a KL of {kl} nats, of which {mi} are information")
     caption = (
         "Three made-up encoders of 64 observations in one dimension: some of the posteriors "
-        f"(thin), their aggregate (thick) and the prior (dashed). {'; '.join(told)}. What remains "
-        "is the distance of the aggregate from the prior."
+        f"(thin), their aggregate (thick) and the prior (dashed). {'; '.join(sentences)}. "
+        "What remains is the distance of the aggregate from the prior."
     )
     alt = "Three panels of densities: spread and narrow, equal to the prior, equal and moved."
     return str(figure(drawn, caption, alt).data)

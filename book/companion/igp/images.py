@@ -36,7 +36,7 @@ from posterior_collapse import methods
 from posterior_collapse.datasets import ImageDataset
 from posterior_collapse.errors import BadInput
 from posterior_collapse.networks import ImageDecoder
-from posterior_collapse.runs import Run, build_model, load_data
+from posterior_collapse.runs import Run, load_data, trained_model
 
 DATASETS = ("digits", "fashion-mnist", "mnist")
 _TABLES = {"fashion-mnist": "table6", "mnist": "table12"}
@@ -345,9 +345,7 @@ class Walk(NamedTuple):
 def walk(run: Run, dimensions: int = 8, steps: int = 13) -> Walk:
     """Move each of the most active dimensions alone, from the mean code of one test image."""
     data = load_data(run.spec.setup)
-    model = build_model(run.spec)
-    model.load_state_dict(run.weights())
-    model.eval()
+    model = trained_model(run)
     if not isinstance(data, ImageDataset) or not isinstance(model.decoder, ImageDecoder):
         raise BadInput(f"a latent walk needs images, given {run.spec.recipe}")
     codes = model.posterior(data.test.x).mean

@@ -122,9 +122,6 @@ def _average(settings: Sequence[pd.Series]) -> pd.Series:
     return pd.concat(some, axis=1).mean(axis=1, skipna=False).dropna() if some else pd.Series()
 
 
-_Compare = Callable[[str, pd.Series, float], Check]
-
-
 def _less(
     rule: Callable[..., Check], name: str, less: pd.Series, bound: float = 0.0
 ) -> list[Check]:
@@ -161,8 +158,8 @@ def _best_above_ae(own: Sequence[Pair], name: str, measure: str, bound: float) -
 
 def _each(group: Group) -> dict[str, list[Pair]]:
     """The pairs of each data set, the lowest C first."""
-    asked = targets(scale_of(group)) if group else ()
-    return {recipe: list(pairs({recipe: runs}, asked)) for recipe, runs in group.items()}
+    at_targets = targets(scale_of(group)) if group else ()
+    return {recipe: list(pairs({recipe: runs}, at_targets)) for recipe, runs in group.items()}
 
 
 def _all_pairs(group: Group) -> list[Pair]:
@@ -344,7 +341,7 @@ _KEPT = (
 )
 
 
-def kept_tables(shown: Shown) -> dict[str, pd.DataFrame]:
+def agreement_tables(shown: Shown) -> dict[str, pd.DataFrame]:
     """Table 3 and appendix D, one table a data set, with the two printed numbers that are left."""
     left = printed("igp", "table11").set_index("dataset")["f1"]
     return _with_printed(_measured(shown, "agreement"), _KEPT, "F1, original", left)
@@ -545,7 +542,7 @@ def decide_imputation(group: Group) -> Finding | None:
 
     The paper shows examples: IGP recovers the type of the object, and a similar structure.
     """
-    asked = (
+    measures = (
         ("BLEU-1 of completed sentences", "ends_bleu_1"),
         ("BLEU-2 of completed sentences", "ends_bleu_2"),
         ("F1 of the class read from them", "imputed_f1"),
@@ -554,7 +551,7 @@ def decide_imputation(group: Group) -> Finding | None:
     checks = [
         check
         for recipe, own in _each(some).items()
-        for measured in asked
+        for measured in measures
         for check in _above_on_average(own, _on_average({recipe: some[recipe]}), *measured)
     ]
     return _finding("igp-tab5", group, checks, DBPEDIA)

@@ -197,15 +197,17 @@ def stands(rule: Rule, group: Group, conditions: Mapping[str, Premise]) -> Findi
     finding = rule(group)
     if finding is None:
         return None
-    asked = {NAMES[recipe]: conditions[recipe] for recipe in group if not conditions[recipe].exempt}
+    by_name = {
+        NAMES[recipe]: conditions[recipe] for recipe in group if not conditions[recipe].exempt
+    }
     checks, used = [], dict[str, None]()
     for check in finding.checks:
         head = check.quantity.partition(":")[0]
-        names = [name for name in asked if name in head] or list(asked)
+        names = [name for name in by_name if name in head] or list(by_name)
         used |= dict.fromkeys(names)
         own = check.premise and check.groups
         checks.append(check if own else grouped(check, *names))
-    premises_ = [part for name in used for part in asked[name].checks(name)]
+    premises_ = [part for name in used for part in by_name[name].checks(name)]
     return under(replace(finding, checks=tuple(checks)), premises_)
 
 

@@ -232,11 +232,11 @@ class _Climb(NamedTuple):
 
 def _climbs(group: Group) -> list[_Climb]:
     """Every posterior that has the lowest and the highest target, same seeds."""
-    asked = benchmarks.isotropic(scale_of(group))
+    compared = benchmarks.isotropic(scale_of(group))
     every = [
         _Climb(f"{NAMES[recipe]}, {name}", runs, data_of(only(runs, (low, high))), low, high)
         for recipe, runs in group.items()
-        for name, low, high in zip(("DGP", "IGP"), asked.low, asked.high, strict=True)
+        for name, low, high in zip(("DGP", "IGP"), compared.low, compared.high, strict=True)
     ]
     return [climb for climb in every if len(climb.change("rec"))]
 
@@ -342,8 +342,8 @@ def sentence_tables(shown: Shown) -> dict[str, pd.DataFrame]:
 
     def both(recipe: str) -> pd.DataFrame:
         names = {m for group in shown.values() for m in group.get(recipe, {})}
-        asked = {methods.parameters(m)["c"] for m in names if each(m)}
-        wanted = {m for m in names if forms(m) and methods.parameters(m)["c"] in asked}
+        levels = {methods.parameters(m)["c"] for m in names if each(m)}
+        wanted = {m for m in names if forms(m) and methods.parameters(m)["c"] in levels}
         return table(shown, recipe, wanted.__contains__, _CHOICE)
 
     every = {name: both(recipe) for recipe, name in NAMES.items()}
@@ -358,10 +358,10 @@ def sentence_tables(shown: Shown) -> dict[str, pd.DataFrame]:
 def decide_choice(group: Group) -> list[Check]:
     """Whether the form of the distance changes what the codes hold."""
     checks = []
-    asked = benchmarks.isotropic(scale_of(group))
+    compared = benchmarks.isotropic(scale_of(group))
     for recipe, runs in group.items():
-        data = data_of(only(runs, (*asked.sentence, *asked.high)))
-        for each, mean in zip(asked.sentence, asked.high, strict=True):
+        data = data_of(only(runs, (*compared.sentence, *compared.high)))
+        for each, mean in zip(compared.sentence, compared.high, strict=True):
             for name, measure in (("MI", "mi"), ("AU", "au"), ("rank", "rank")):
                 quantity = f"{NAMES[recipe]}, {called(mean)}: {name}, a sentence less the mean"
                 if len(differences(data, each, mean, "kl")):
@@ -448,8 +448,8 @@ def decide_start(group: Group) -> list[Check]:
 
     The same KL, within a quarter of a nat, is a premise: the objective enforces it.
     """
-    asked = benchmarks.isotropic(scale_of(group))
-    start, (diagonal, isotropic) = asked.start, asked.low
+    compared = benchmarks.isotropic(scale_of(group))
+    start, (diagonal, isotropic) = compared.start, compared.low
     checks = []
     for recipe, runs in limited(group, _SNLI).items():
         data = data_of(only(runs, (start, diagonal, isotropic)))
@@ -506,18 +506,18 @@ def decide_priors(group: Group) -> list[Check]:
     That a mixture degrades both posteriors is a side check.
     IGP against DGP under N(0, I) is figure 2's question and is not asked again here.
     """
-    asked = benchmarks.isotropic(scale_of(group))
-    mixtures = [twins.diagonal for twins in asked.priors.values()]
+    compared = benchmarks.isotropic(scale_of(group))
+    mixtures = [twins.diagonal for twins in compared.priors.values()]
     mixed = list(pairs(limited(group, _SNLI), mixtures))
     checks = [check for pair in mixed for check in _better(pair)]
     for pair in mixed:
         for kind, one, plain in (
-            ("DGP", pair.diagonal, asked.high.diagonal),
-            ("IGP", pair.isotropic, asked.high.isotropic),
+            ("DGP", pair.diagonal, compared.high.diagonal),
+            ("IGP", pair.isotropic, compared.high.isotropic),
         ):
             name = f"{pair.name}, {kind}, less N(0, I)"
             checks += map(side, _apart(pair, name, one, plain, above))
-    general, tied = asked.priors["mog"].isotropic, asked.priors["moig"].isotropic
+    general, tied = compared.priors["mog"].isotropic, compared.priors["moig"].isotropic
     for pair in mixed[:1]:
         name = f"{pair.name.partition(',')[0]}, IGP"
         checks += _apart(pair, name, tied, general, below, ", MoIG less MoG")

@@ -16,21 +16,13 @@ from companion.claims.verdicts import Finding, below, bounded, decide, interval
 from companion.numbers import number
 from posterior_collapse.estimators import aggregate_kl, mutual_information
 from posterior_collapse.gap import elbo_gap_1d, posterior_densities_1d
-from posterior_collapse.networks import VAE
 from posterior_collapse.posteriors import DiagonalNormal
-from posterior_collapse.runs import Run, build_model, load_data
+from posterior_collapse.runs import Run, load_data, trained_model
 
 _SENTENCES = 16  # of the test set, measured in float64
 _TOLERANCE = 1e-3  # of log p(x); a trained likelihood can jump along z, see gap.py
 _DRAWS = 20  # of z a sentence
 _SIZES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
-
-
-def _model(run: Run) -> VAE:
-    """The trained model of a run, in float64 and evaluation mode."""
-    model = build_model(run.spec)
-    model.load_state_dict(run.weights())
-    return model.double().eval()
 
 
 def _sentences(run: Run, count: int | None = None) -> list[Tensor]:
@@ -53,7 +45,7 @@ class GapSummary(NamedTuple):
 def gap(run: Run) -> GapSummary:
     """Measure equation 3 on a run's test sentences."""
     x = _sentences(run, _SENTENCES)[0]
-    terms = elbo_gap_1d(_model(run), x, _TOLERANCE)
+    terms = elbo_gap_1d(trained_model(run).double(), x, _TOLERANCE)
     return GapSummary(
         len(x),
         terms.log_evidence.mean().item(),
@@ -121,7 +113,7 @@ class Curves(NamedTuple):
 
 def densities(run: Run, count: int) -> Curves:
     """Both posteriors of the first test sentences, with the gap in their titles."""
-    model, x = _model(run), _sentences(run, count)[0]
+    model, x = trained_model(run).double(), _sentences(run, count)[0]
     both = posterior_densities_1d(model, x, -4.0, 4.0)
     gaps = elbo_gap_1d(model, x, _TOLERANCE).gap
     titles = [f"gap {number(value, 4)} nats" for value in gaps.tolist()]
@@ -148,7 +140,7 @@ class Decomposition(NamedTuple):
 @torch.no_grad()
 def _posteriors(run: Run) -> tuple[Tensor, Tensor, Tensor]:
     """Means and log-variances (N, D) of the test set, and KL (N,)."""
-    model = _model(run)
+    model = trained_model(run).double()
     posteriors = [model.posterior(x) for x in _sentences(run)]
     logvars = [q.logvar for q in posteriors if isinstance(q, DiagonalNormal)]
     kls = [kl_divergence(q, model.prior) for q in posteriors]

@@ -69,8 +69,10 @@ def table(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> pd.DataFrame:
 
 def decide(item: str, scale: str, evaluations: Sequence[Mapping[str, Any]]) -> Finding:
     """Rule for tables 7 and 8: the variance of the NLL over evaluation seeds is below 1e-3."""
-    found = variance_interval(_column(evaluations, "nll"))
-    inside, outside = found.high < _BOUND, found.low >= _BOUND
+    variance = variance_interval(_column(evaluations, "nll"))
+    inside, outside = variance.high < _BOUND, variance.low >= _BOUND
     outcome = Outcome.HOLDS if inside else Outcome.FAILS if outside else Outcome.OPEN
-    check = Check("variance of the NLL over evaluation seeds", f"below {_BOUND:g}", found, outcome)
+    check = Check(
+        "variance of the NLL over evaluation seeds", f"below {_BOUND:g}", variance, outcome
+    )
     return decide_item(item, scale, [check])

@@ -31,7 +31,7 @@ from posterior_collapse.datasets import ImageDataset
 from posterior_collapse.errors import BadInput
 from posterior_collapse.networks import VAE as Model
 from posterior_collapse.networks import PixelDecoder
-from posterior_collapse.runs import Run, build_model, load_data
+from posterior_collapse.runs import Run, load_data, trained_model
 
 # What this build trains: the premise, and the rows of table 2 that take little time.
 BUILD = (
@@ -83,9 +83,8 @@ def decide_bounds(compared: Comparison) -> Finding:
 def _loaded(run: Run) -> tuple[Model, PixelDecoder, ImageDataset]:
     """A run's model in evaluation mode, its decoder and its data."""
     data = load_data(run.spec.setup)
-    model = build_model(run.spec)
-    model.load_state_dict(run.weights())
-    decoder = model.eval().decoder
+    model = trained_model(run)
+    decoder = model.decoder
     if not isinstance(decoder, PixelDecoder) or not isinstance(data, ImageDataset):
         raise BadInput(f"images are drawn by a PixelCNN, given {run.spec.recipe}")
     return model, decoder, data
@@ -135,10 +134,10 @@ def samples(groups: Mapping[str, Sequence[Result]], wanted: Sequence[str]) -> di
     """Images drawn from the prior, of the first seed of methods that keep some."""
     shown: dict[str, Images] = {}
     for method in wanted:
-        kept = [r.arrays["samples"] for r in groups.get(method, ()) if "samples" in r.arrays]
-        if kept:
-            side = int(kept[0].shape[1] ** 0.5)
-            shown[called(method)] = kept[0][:10].reshape(-1, side, side) / 255.0
+        arrays = [r.arrays["samples"] for r in groups.get(method, ()) if "samples" in r.arrays]
+        if arrays:
+            side = int(arrays[0].shape[1] ** 0.5)
+            shown[called(method)] = arrays[0][:10].reshape(-1, side, side) / 255.0
     return shown
 
 

@@ -20,7 +20,7 @@ from companion.claims.verdicts import Check, Finding, above, below, correlation,
 from companion.lagging.shared import least, scale_of, set_up
 from companion.numbers import spread
 from companion.show.figures import Panel
-from companion.show.players import Track
+from companion.show.players import Track, examples
 from posterior_collapse.errors import BadInput
 
 # Updates at which figure 2 shows basic and aggressive training.
@@ -81,6 +81,7 @@ def tracks(groups: Mapping[str, Mapping[str, Sequence[Result]]]) -> list[Track]:
             np.stack(
                 [result.arrays["grid_model_mean"], result.arrays["grid_inference_mean"]], axis=-1
             ),
+            examples=examples(result.spec),
         )
         for group, rows in groups.items()
         for method, runs in rows.items()

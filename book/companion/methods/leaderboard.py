@@ -101,14 +101,14 @@ class Board(NamedTuple):
 
 def _measured(runs: Runs) -> dict[str, list[Result]]:
     """Results with the metrics that are not stored as such: accuracy, and time over the VAE's."""
-    found = {}
+    measured = {}
     for method, group in runs.items():
         times = {r.spec.seed: _time_ratio(r, runs.get(benchmarks.VAE, ())) for r in group}
-        found[method] = [
+        measured[method] = [
             replace(r, metrics={**r.metrics, "time_ratio": times[r.spec.seed]} | _accuracy(r))
             for r in group
         ]
-    return found
+    return measured
 
 
 def _accuracy(result: Result) -> dict[str, object]:
@@ -135,16 +135,16 @@ def boards(build: Mapping[str, Runs]) -> list[Board]:
             rows = groups.setdefault((spec.recipe, spec.scale), {})
             rows.setdefault(spec.method, []).append(spec)
     order = list(_SETS)
-    found = []
+    stored = []
     for recipe, scale in sorted(groups, key=lambda key: (order.index(key[0]), key[1])):
         title, page = _SETS[recipe]
         runs = {
             method: [reference.load(spec) for spec in sorted(specs, key=lambda one: one.seed)]
             for method, specs in groups[recipe, scale].items()
         }
-        found.append(Board(f"{title}, {scale} scale", page, _measured(runs)))
+        stored.append(Board(f"{title}, {scale} scale", page, _measured(runs)))
     own = [Board(title, "../lagging/text", _measured(runs)) for title, runs in build.items()]
-    return [*found, *own]
+    return [*stored, *own]
 
 
 # --- the explorer ---------------------------------------------------------------------------------
@@ -299,13 +299,13 @@ class Advice(NamedTuple):
 
 def _candidates(board: Board, need: Need, metric: Metric) -> dict[str, list[Result]]:
     """Methods that the need is asked of: with the metric, and for a cure alive at every seed."""
-    found = {}
+    candidates = {}
     for method, group in board.runs.items():
         own = [r for r in group if r.metrics.get(metric.key) is not None]
         alive = [r for r in own if r.metrics.get(_MI) is not None and not evidence.collapsed(r)]
         if own and (not need.cures or (len(alive) == len(group) and method != benchmarks.VAE)):
-            found[method] = own
-    return found
+            candidates[method] = own
+    return candidates
 
 
 def advise(board: Board, need: Need) -> Advice | None:

@@ -72,14 +72,14 @@ class _Reader(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[tuple[str, str, str, str, str]] = []
+        self.rows: list[tuple[str, str, str, str, str]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note a section that carries an item and a verdict."""
         values = {name: value or "" for name, value in attrs}
         if tag == "section" and values.get("data-item"):
             named = values["data-item"], values.get("data-scale", ""), values["data-verdict"]
-            self.found.append((*named, values.get("data-reason", ""), values.get("id", "")))
+            self.rows.append((*named, values.get("data-reason", ""), values.get("id", "")))
 
 
 def boxes(notebook: Any, page: str) -> list[Box]:
@@ -90,8 +90,8 @@ def boxes(notebook: Any, page: str) -> list[Box]:
             text = output.get("data", {}).get("text/html", "")
             parser.feed(text if isinstance(text, str) else "".join(text))
     return [
-        Box(item, scale, told, page, reason, anchor)
-        for item, scale, told, reason, anchor in parser.found
+        Box(item, scale, verdict, page, reason, anchor)
+        for item, scale, verdict, reason, anchor in parser.rows
     ]
 
 
@@ -103,16 +103,16 @@ def homes(root: Path) -> dict[str, list[str]]:
     """
     known = inventory()
     prefixes = {item.partition("-")[0] for item in known}
-    found: dict[str, list[str]] = {}
+    pages: dict[str, list[str]] = {}
     for name in sources.toc_notebooks(root):
         notebook = sources.parse((root / name).read_text(encoding="utf-8"), name)
         tags = {tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])}
         for tag in sorted(tags):
             if tag in known:
-                found.setdefault(tag, []).append(name)
+                pages.setdefault(tag, []).append(name)
             elif tag.partition("-")[0] in prefixes and "-" in tag:
                 raise BadInput(f"{name}: {nearest(tag, known, 'item of the inventory')}")
-    return found
+    return pages
 
 
 @functools.lru_cache(maxsize=1)
@@ -123,16 +123,16 @@ def unchecked() -> dict[str, dict[str, str]]:
         BadInput: an item or a state is unknown, with the nearest one.
     """
     text = (repository() / "data" / "papers" / "unchecked.yml").read_text(encoding="utf-8")
-    found: dict[str, dict[str, str]] = yaml.safe_load(text) or {}
-    for item, entry in found.items():
+    entries: dict[str, dict[str, str]] = yaml.safe_load(text) or {}
+    for item, entry in entries.items():
         if item not in inventory():
             raise BadInput(nearest(item, inventory(), "item of the inventory"))
         if entry["state"] not in _UNDECIDED:
             raise BadInput(nearest(entry["state"], _UNDECIDED, "state of an unchecked item"))
-    return found
+    return entries
 
 
-def _asked(root: Path, page: Page) -> dict[str, object]:
+def _overrides(root: Path, page: Page) -> dict[str, object]:
     """Parameters of this page that differ from its source's: the other pages get them too."""
     text = (root / SOURCE).read_text(encoding="utf-8")
     own = sources.default_parameters(sources.parse(text, SOURCE), SOURCE)
@@ -140,24 +140,24 @@ def _asked(root: Path, page: Page) -> dict[str, object]:
     return {name: value for name, value in given.items() if value != own.get(name)}
 
 
-def _executed(root: Path, name: str, asked: Mapping[str, object]) -> Any:
+def _executed(root: Path, name: str, parameters: Mapping[str, object]) -> Any:
     """The executed form of a page, from the store or executed now."""
     text = (root / name).read_text(encoding="utf-8")
     declared = sources.default_parameters(sources.parse(text, name), name)
-    taken = {key: value for key, value in asked.items() if key in declared}
+    taken = {key: value for key, value in parameters.items() if key in declared}
     injected = {**reader.injected_parameters(declared), **taken}
     return nbformat.read(reader.execute(text, injected, root, name), as_version=4)
 
 
 def collect(page: Page) -> list[Box]:
     """The verdict boxes of every page of the book; a page that is not stored is executed."""
-    root, asked = sources.find_root(), _asked(sources.find_root(), page)
-    found: list[Box] = []
+    root, parameters = sources.find_root(), _overrides(sources.find_root(), page)
+    every: list[Box] = []
     for name in sources.toc_notebooks(root):
         source = sources.parse((root / name).read_text(encoding="utf-8"), name)
         if not sources.reads_pages(source):
-            found += boxes(_executed(root, name, asked), name)
-    return found
+            every += boxes(_executed(root, name, parameters), name)
+    return every
 
 
 def _rank(box: Box) -> tuple[int, int]:
@@ -184,47 +184,47 @@ def overall(verdicts: Sequence[str]) -> str:
     return min(verdicts, key=_UNDECIDED.index)
 
 
-def _status(item: str, found: Sequence[Box], pages: Sequence[str]) -> Status:
+def _status(item: str, own: Sequence[Box], pages: Sequence[str]) -> Status:
     """Of the boxes that decided anything, those that reach farthest decide."""
     entry = unchecked().get(item)
-    if not found:
-        told = entry or {"state": Label.NOT_RUN.value, "reason": "its page shows no verdict"}
-        return Status(item, told["state"], "–", tuple(pages), told["reason"])
-    deciding = [box for box in found if box.verdict not in _UNDECIDED] or list(found)
+    if not own:
+        state = entry or {"state": Label.NOT_RUN.value, "reason": "its page shows no verdict"}
+        return Status(item, state["state"], "–", tuple(pages), state["reason"])
+    deciding = [box for box in own if box.verdict not in _UNDECIDED] or list(own)
     best = max(map(_rank, deciding))
     chosen = [box for box in deciding if _rank(box) == best]
     scales = ", ".join(dict.fromkeys(box.scale for box in chosen))
     verdict = overall([box.verdict for box in chosen])
     given = "; ".join(dict.fromkeys(box.reason for box in chosen if box.reason))
     reason = given if verdict in _UNDECIDED else ""
-    anchors = {box.page: box.anchor for box in reversed([*chosen, *found])}
-    shown = tuple(f"{p}#{anchors[p]}".rstrip("#") for p in dict.fromkeys(b.page for b in found))
+    anchors = {box.page: box.anchor for box in reversed([*chosen, *own])}
+    shown = tuple(f"{p}#{anchors[p]}".rstrip("#") for p in dict.fromkeys(b.page for b in own))
     return Status(item, verdict, scales, shown, reason)
 
 
-def statuses(found: Sequence[Box]) -> list[Status]:
+def statuses(every: Sequence[Box]) -> list[Status]:
     """Every item of the inventory, in its order.
 
     Raises:
         BadInput: a box names an item that the inventory lacks.
     """
     known, places = inventory(), homes(sources.find_root())
-    for box in found:
+    for box in every:
         if box.item not in known:
             raise BadInput(f"{box.page}: {nearest(box.item, known, 'item of the inventory')}")
     return [
-        _status(item, [box for box in found if box.item == item], places.get(item, []))
+        _status(item, [box for box in every if box.item == item], places.get(item, []))
         for item in known
     ]
 
 
-def counts(found: Sequence[Status]) -> pd.DataFrame:
+def counts(items: Sequence[Status]) -> pd.DataFrame:
     """How many items of each paper have which label: what failed at the paper's own scale, or
     exactly, stands apart from what was not reproduced at a reduced one.
     """
     names = [label.value for label in Label]
     frame = pd.DataFrame(
-        [{"paper": inventory()[one.item]["paper"], "verdict": one.verdict} for one in found]
+        [{"paper": inventory()[one.item]["paper"], "verdict": one.verdict} for one in items]
     )
     table = pd.crosstab(frame["paper"], frame["verdict"]).reindex(columns=names, fill_value=0)
     table = table.reindex(list(dict.fromkeys(frame["paper"])))
@@ -233,26 +233,26 @@ def counts(found: Sequence[Status]) -> pd.DataFrame:
     return table.reset_index().rename_axis(None, axis=1)
 
 
-def summary(found: Sequence[Status]) -> str:
+def summary(items: Sequence[Status]) -> str:
     """How many items have which verdict, in a sentence."""
-    return f"Of {len(found)} items {tally(Counter(one.verdict for one in found))}."
+    return f"Of {len(items)} items {tally(Counter(one.verdict for one in items))}."
 
 
-def bar(found: Sequence[Status], page: str) -> HTML:
+def bar(items: Sequence[Status], page: str) -> HTML:
     """The counts as one bar, each part a link to the rows that it counts.
 
     Args:
-        found: every item.
+        items: every item.
         page: address of the status page from where the bar stands; empty on the page itself.
     """
-    counted = Counter(one.verdict for one in found)
+    counted = Counter(one.verdict for one in items)
     parts = []
     for label in Label:
         if not (count := counted.get(label.value, 0)):
             continue
-        told = html.escape(f"{count} {label.value}")
+        title = html.escape(f"{count} {label.value}")
         parts.append(
-            f'<a class="pc-part pc-{kind(label)}" style="flex-grow:{count}" title="{told}" '
+            f'<a class="pc-part pc-{kind(label)}" style="flex-grow:{count}" title="{title}" '
             f'href="{page}#verdict={quote(label.value)}"><b>{count}</b> '
             f"<span>{html.escape(label.value)}</span></a>"
         )
@@ -270,12 +270,12 @@ def _link(page: str) -> str:
 def _row(one: Status) -> str:
     about = inventory()[one.item]
     styled = kind(Label(one.verdict))
-    told = html.escape(one.verdict)
+    words = html.escape(one.verdict)
     if one.reason:
-        told += f": <span class='pc-reason'>{html.escape(one.reason)}</span>"
+        words += f": <span class='pc-reason'>{html.escape(one.reason)}</span>"
     claimed = html.escape(plain(one.item))
     cells = [
-        f"<td class='pc-text pc-{styled}' data-value='{html.escape(one.verdict)}'>{told}</td>",
+        f"<td class='pc-text pc-{styled}' data-value='{html.escape(one.verdict)}'>{words}</td>",
         f"<th scope='row' class='pc-text' title='{html.escape(about['claim'])}'>{claimed} "
         f"<small><code>{html.escape(one.item)}</code>, {_HARDWARE[about['scale']]}</small></th>",
         f"<td class='pc-text'>{', '.join(_link(page) for page in one.pages) or '–'}</td>",
@@ -289,7 +289,7 @@ _HEADS = ("verdict", "claim", "pages", "paper", "scale here")
 _CHOOSE = ("verdict", "paper", "scale here")  # columns by which readers filter
 
 
-def table(found: Sequence[Status], caption: str) -> HTML:
+def table(items: Sequence[Status], caption: str) -> HTML:
     """Every item in a row; readers can sort and filter the rows in the site."""
     titles = "".join(
         f'<th scope="col" class="pc-text{" pc-extra" * (place > 2)}"'
@@ -298,5 +298,5 @@ def table(found: Sequence[Status], caption: str) -> HTML:
     )
     return HTML(
         f'<div class="pc-table pc-sortable pc-cards"><table><caption>{caption}</caption>'
-        f"<thead><tr>{titles}</tr></thead><tbody>{''.join(map(_row, found))}</tbody></table></div>"
+        f"<thead><tr>{titles}</tr></thead><tbody>{''.join(map(_row, items))}</tbody></table></div>"
     )

@@ -195,7 +195,7 @@ def course_figure(groups: Groups, method: str = benchmarks.SCALE) -> Figure | No
     A dotted line marks where the factor is shared from, and a grey one the spread asked for.
     None where no run tells its factors.
     """
-    shown = {title: course(found.get(method, ())) for title, found in groups.items()}
+    shown = {title: course(runs.get(method, ())) for title, runs in groups.items()}
     shown = {title: histories for title, histories in shown.items() if histories}
     if not shown:
         return None

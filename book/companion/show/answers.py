@@ -54,11 +54,13 @@ def measured(check: Check) -> str:
     return f"{mean} [{low}, {high}], n = {own.n}"
 
 
-def decisive(found: Finding) -> str:
+def decisive(finding: Finding) -> str:
     """The number that decides a finding, with its interval and the rule it is held against."""
-    check = found.deciding
+    check = finding.deciding
     if check is None:
-        return html.escape(f"{found.reason[:1].upper()}{found.reason[1:]}." if found.reason else "")
+        return html.escape(
+            f"{finding.reason[:1].upper()}{finding.reason[1:]}." if finding.reason else ""
+        )
     return (
         f"{html.escape(check.quantity)}: <b>{measured(check)}</b> "
         f"(the rule: {html.escape(check.rule)})."
@@ -67,30 +69,35 @@ def decisive(found: Finding) -> str:
 
 def tally(labels: Counter[str]) -> str:
     """Counts of labels in words: "2 hold, 1 is mixed"."""
-    told = []
+    words = []
     for label in Label:
         if count := labels.get(label.value, 0):
             one, several = _WORDS.get(label, (f"is {label.value}", f"are {label.value}"))
-            told.append(f"{count} {one if count == 1 else several}")
-    return ", ".join(told)
+            words.append(f"{count} {one if count == 1 else several}")
+    return ", ".join(words)
 
 
-def note_finding(found: Finding) -> str:
+def note_finding(finding: Finding) -> str:
     """Note a finding of this page for its answer; returns the anchor of its verdict box."""
-    stem = f"verdict-{found.item or 'own'}"
+    stem = f"verdict-{finding.item or 'own'}"
     if "live" not in remembered:
         return stem
     places: dict[tuple[str, str, str], str] = remembered.setdefault("places", {})
-    key = (found.item, found.claim, found.scale)
+    key = (finding.item, finding.claim, finding.scale)
     if key not in places:
         taken = sum(name == stem or name.startswith(f"{stem}--") for name in places.values())
         places[key] = f"{stem}--{taken + 1}" if taken else stem
-    remembered.setdefault("findings", {})[key] = found
+    remembered.setdefault("findings", {})[key] = finding
     return places[key]
 
 
-def note_figure(picture: bytes, alt: str) -> str:
+def note_figure(picture: bytes, alt: str, look: str = "") -> str:
     """Note a figure of this page; the first one is shown small beside the answer.
+
+    Args:
+        picture: PNG.
+        alt: plain text.
+        look: classes of the figure, after a space.
 
     Returns:
         The figure's anchor.
@@ -104,15 +111,19 @@ def note_figure(picture: bytes, alt: str) -> str:
         small.save(buffer, format="WEBP", quality=80, method=4)
         data = base64.b64encode(buffer.getvalue()).decode()
         remembered["picture"] = (
-            f'<a class="pc-thumb" href="#{anchor}"><img class="dark-light" alt="'
+            f'<a class="pc-thumb{look}" href="#{anchor}"><img class="dark-light" alt="'
             f'{html.escape(f"To the figure: {alt}")}" src="data:image/webp;base64,{data}"></a>'
         )
     return anchor
 
 
-def _rank(found: Finding) -> tuple[bool, int]:
-    reached = _REACHES.index(found.reach) if found.reach in _REACHES else -1
-    return found.label not in (Label.UNDECIDED, Label.CANNOT_TELL), reached
+# What answers a question best: a decision, then what was measured without one.
+_SAYS = {Label.NOT_CHECKABLE: 0, Label.NOT_RUN: 0, Label.CANNOT_TELL: 1, Label.UNDECIDED: 1}
+
+
+def _rank(finding: Finding) -> tuple[int, int]:
+    reached = _REACHES.index(finding.reach) if finding.reach in _REACHES else -1
+    return _SAYS.get(finding.label, 2), reached
 
 
 def _chosen() -> list[tuple[Finding, str]]:
@@ -122,37 +133,37 @@ def _chosen() -> list[tuple[Finding, str]]:
     something, what is true by mathematics comes last: it is no answer to the page's question.
     """
     best: dict[str, tuple[Finding, str]] = {}
-    for key, found in remembered.get("findings", {}).items():
-        name = found.item or found.claim
-        if name not in best or _rank(found) > _rank(best[name][0]):
-            best[name] = (found, remembered["places"][key])
-    measures = any(found.reach is not Reach.EXACT for found, _ in best.values())
+    for key, finding in remembered.get("findings", {}).items():
+        name = finding.item or finding.claim
+        if name not in best or _rank(finding) > _rank(best[name][0]):
+            best[name] = (finding, remembered["places"][key])
+    measures = any(finding.reach is not Reach.EXACT for finding, _ in best.values())
 
-    def place(pair: tuple[Finding, str]) -> tuple[bool, bool]:
-        decides, _ = _rank(pair[0])
-        return measures and pair[0].reach is Reach.EXACT, not decides
+    def place(pair: tuple[Finding, str]) -> tuple[bool, int]:
+        says, _ = _rank(pair[0])
+        return measures and pair[0].reach is Reach.EXACT, -says
 
     return sorted(best.values(), key=place)
 
 
-def _line(found: Finding, anchor: str) -> str:
-    where = "" if found.reach.value in found.label.value else _AT.get(found.reach, "")
+def _line(finding: Finding, anchor: str) -> str:
+    where = "" if finding.reach.value in finding.label.value else _AT.get(finding.reach, "")
     return (
-        f"{badge(found.label)}{where}: {html.escape(found.plain.rstrip('.'))}. "
-        f'{decisive(found)} <a href="#{anchor}">Evidence</a>'
+        f"{badge(finding.label)}{where}: {html.escape(finding.plain.rstrip('.'))}. "
+        f'{decisive(finding)} <a href="#{anchor}">Evidence</a>'
     )
 
 
 def _of_claims() -> str:
     """The answer from this page's verdicts: the first in full, and all of them folded away."""
     first, *others = _chosen()
-    told = f"<p><b>Answer.</b> {_line(*first)}</p>"
+    lead = f"<p><b>Answer.</b> {_line(*first)}</p>"
     if not others:
-        return told
-    labels = Counter(found.label.value for found, _ in (first, *others))
+        return lead
+    labels = Counter(finding.label.value for finding, _ in (first, *others))
     lines = "".join(f"<li>{_line(*one)}</li>" for one in (first, *others))
     return (
-        f"{told}<details><summary>All {len(others) + 1} claims of this page: "
+        f"{lead}<details><summary>All {len(others) + 1} claims of this page: "
         f"{html.escape(tally(labels))}</summary><ul>{lines}</ul></details>"
     )
 
@@ -161,8 +172,8 @@ def refresh() -> None:
     """Show the answer anew, where a page has begun in a kernel."""
     if "live" not in remembered:
         return
-    told = remembered.get("told") or _of_claims()
-    parts = f"{remembered.get('picture', '')}<div>{told}</div>"
+    text = remembered.get("told") or _of_claims()
+    parts = f"{remembered.get('picture', '')}<div>{text}</div>"
     shown = f'<aside class="{ANSWER}" aria-label="Answer">{parts}</aside>'
     update_display(HTML(shown), display_id=ANSWER)
 

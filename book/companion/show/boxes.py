@@ -27,7 +27,7 @@ from companion.show.answers import (
     note_finding,
     refresh,
 )
-from companion.show.figures import png
+from companion.show.figures import has_shades, png
 
 __all__ = ["figure", "premise", "provenance", "table", "verdict"]
 
@@ -41,12 +41,15 @@ def figure(shown: Figure, caption: str, alt: str) -> HTML:
         alt: plain text.
     """
     picture = png(shown)
-    data, anchor = base64.b64encode(picture).decode(), note_figure(picture, alt)
+    # In the dark lines and letters are turned light; shades that say something are left alone.
+    look = "" if has_shades(shown) else " pc-ink"
+    data, anchor = base64.b64encode(picture).decode(), note_figure(picture, alt, look)
     width = shown.get_figwidth()
+    look += " pc-wide" if width > _PAGE else ""
     # On a phone a wide figure scrolls sideways rather than shrinks until it cannot be read.
     least = f"min-width:{width * 0.55:.1f}in;" if width > 8 else ""
     return HTML(
-        f'<figure class="pc-figure" id="{anchor}"><div style="overflow-x:auto">'
+        f'<figure class="pc-figure{look}" id="{anchor}"><div style="overflow-x:auto">'
         f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" '
         f'style="width:{width * 1.1:.1f}in;{least}"></div>'
         f"<figcaption>{caption}</figcaption></figure>"
@@ -59,7 +62,8 @@ def _is_text(cells: Sequence[str]) -> bool:
     return 2 * sum(wordy) > len(cells)
 
 
-_COLUMN = 110  # letters that fit beside each other in the column of text
+_PAGE = 10  # inches; what is wider gets the margin too, as a wide table does
+_COLUMN = 95  # letters that fit beside each other in the column of text
 
 
 def _is_wide(rows: pd.DataFrame, cell: Callable[[Any], str]) -> bool:
@@ -139,58 +143,58 @@ def _check_row(check: Check) -> str:
     )
 
 
-def _group(found: Finding, role: Role) -> str:
+def _group(finding: Finding, role: Role) -> str:
     """The checks of one role as a body of the table, under a line that counts them."""
-    rows = "".join(_check_row(check) for check in found.checks if check.role is role)
-    head = html.escape(f"{_ROLES[role]}. {found.counts(role).sentence('').replace('  ', ' ')}")
+    rows = "".join(_check_row(check) for check in finding.checks if check.role is role)
+    head = html.escape(f"{_ROLES[role]}. {finding.counts(role).sentence('').replace('  ', ' ')}")
     named = f"<tr class='pc-group'><th colspan='4' scope='rowgroup'>{head}</th></tr>"
     return f"<tbody>{named}{rows}</tbody>" if rows else ""
 
 
-def _checks(found: Finding) -> str:
+def _checks(finding: Finding) -> str:
     """The claim in the words that are checked, and every check, folded away."""
-    if not found.checks:
+    if not finding.checks:
         return ""
-    groups = "".join(_group(found, role) for role in _ROLES)
+    groups = "".join(_group(finding, role) for role in _ROLES)
     return (
         "<details><summary>Rules, measurements and intervals</summary>"
-        f"<p>As it is checked: {html.escape(found.claim.rstrip('.'))}.</p>"
+        f"<p>As it is checked: {html.escape(finding.claim.rstrip('.'))}.</p>"
         '<div class="pc-table"><table><thead><tr><th>measured</th><th>rule</th>'
         f"<th>found [95 % interval]</th><th>check</th></tr></thead>{groups}</table></div></details>"
     )
 
 
-def _scale(found: Finding) -> str:
+def _scale(finding: Finding) -> str:
     """Which claim it is, where the evidence is from, and how far it reaches."""
-    item = f"<code>{html.escape(found.item)}</code>" if found.item else "own question"
-    if found.scale in ("exact", "paper"):
-        return f"{item}, {html.escape(found.reach.value)}"
-    told = f"{item}, {html.escape(found.scale)} scale"
-    shown = found.reach.value in found.label.value
-    return told if shown else f"{told}: {html.escape(found.reach.value)}"
+    item = f"<code>{html.escape(finding.item)}</code>" if finding.item else "own question"
+    if finding.scale in ("exact", "paper"):
+        return f"{item}, {html.escape(finding.reach.value)}"
+    words = f"{item}, {html.escape(finding.scale)} scale"
+    shown = finding.reach.value in finding.label.value
+    return words if shown else f"{words}: {html.escape(finding.reach.value)}"
 
 
-def _told(found: Finding) -> str:
+def _sentences(finding: Finding) -> str:
     """The finding in words: the claim and what became of it, its counts, what decides it."""
-    lead = f"{badge(found.label)} {html.escape(found.plain.rstrip('.'))}"
-    counts = f": {html.escape(found.sentence)}" if found.checks else ""
-    reason = f"Reason: {html.escape(found.reason)}. " if found.reason else ""
-    decided = f"What decides: {decisive(found)} " if found.deciding else ""
-    return f"<p>{lead}{counts}.</p><p>{reason}{decided}({_scale(found)})</p>"
+    lead = f"{badge(finding.label)} {html.escape(finding.plain.rstrip('.'))}"
+    counts = f": {html.escape(finding.sentence)}" if finding.checks else ""
+    reason = f"Reason: {html.escape(finding.reason)}. " if finding.reason else ""
+    decided = f"What decides: {decisive(finding)} " if finding.deciding else ""
+    return f"<p>{lead}{counts}.</p><p>{reason}{decided}({_scale(finding)})</p>"
 
 
 def verdict(*findings: Finding) -> HTML:
     """Verdicts in words, with the rules and the measured intervals that they follow from."""
     parts = []
-    for found in findings:
-        reason = f'data-reason="{html.escape(found.reason)}" ' if found.reason else ""
+    for finding in findings:
+        reason = f'data-reason="{html.escape(finding.reason)}" ' if finding.reason else ""
         parts.append(
-            f'<section class="pc-verdict pc-verdict-{kind(found.label)}" '
-            f'id="{note_finding(found)}" data-item="{html.escape(found.item)}" '
-            f'data-scale="{html.escape(found.scale)}" '
-            f'data-outcome="{html.escape(found.verdict.value)}" '
-            f'data-reach="{html.escape(found.reach.value)}" {reason}'
-            f'data-verdict="{html.escape(found.label.value)}">{_told(found)}{_checks(found)}'
+            f'<section class="pc-verdict pc-verdict-{kind(finding.label)}" '
+            f'id="{note_finding(finding)}" data-item="{html.escape(finding.item)}" '
+            f'data-scale="{html.escape(finding.scale)}" '
+            f'data-outcome="{html.escape(finding.verdict.value)}" '
+            f'data-reach="{html.escape(finding.reach.value)}" {reason}'
+            f'data-verdict="{html.escape(finding.label.value)}">{_sentences(finding)}{_checks(finding)}'
             "</section>"
         )
     if findings:
@@ -209,7 +213,9 @@ def premise(held: Mapping[str, Premise]) -> HTML:
     words = [one.word for one in held.values() if not one.exempt]
     met, kinds = words.count("met"), {"met": "holds", "not met": "fails", "not shown": "undecided"}
     worst = next((w for w in ("not met", "not shown", "met") if w in words), "not shown")
-    told = f"met in {met} of {len(words)}" if words else "not asked, as smoke scale decides nothing"
+    count = (
+        f"met in {met} of {len(words)}" if words else "not asked, as smoke scale decides nothing"
+    )
     rows = []
     for title, one in held.items():
         cells = "".join(
@@ -230,8 +236,8 @@ def premise(held: Mapping[str, Premise]) -> HTML:
     titles = "".join(f"<th>{html.escape(head)}</th>" for head in heads)
     origins = [r.provenance for one in held.values() for r in one.used if "key" in r.provenance]
     return HTML(
-        f'<section class="pc-verdict pc-premise pc-verdict-{kinds[worst]}" data-premise="{told}">'
-        f"<p><strong>Premise: {told}</strong> {sentences}</p>"
+        f'<section class="pc-verdict pc-premise pc-verdict-{kinds[worst]}" data-premise="{count}">'
+        f"<p><strong>Premise: {count}</strong> {sentences}</p>"
         f'<div class="pc-table"><table><thead><tr><th>results</th><th>premise</th>{titles}</tr>'
         f"</thead><tbody>{''.join(rows)}</tbody></table></div></section>"
         + (provenance(origins).data if origins else "")
@@ -252,9 +258,9 @@ def _library(source: dict[str, Any]) -> str:
 
 def _machine(source: dict[str, Any]) -> str:
     """What a run was computed on, and its products if they were not in float32."""
-    told = f"{source['hardware']}, {source['threads']} thread, {source['device']}"
+    machine = f"{source['hardware']}, {source['threads']} thread, {source['device']}"
     training = source.get("precision", {}).get("training", "float32")
-    return told if training == "float32" else f"{told}, {training} products in training"
+    return machine if training == "float32" else f"{machine}, {training} products in training"
 
 
 def provenance(sources: Sequence[dict[str, Any]]) -> HTML:

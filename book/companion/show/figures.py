@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
@@ -65,6 +66,12 @@ def legend(figure: Figure, columns: int, size: int = 8) -> None:
     figure.legend(known.values(), known, loc="outside lower center", **look)
 
 
+def has_shades(figure: Figure) -> bool:
+    """Whether it holds images or filled contours, whose light and dark say something."""
+    parts = [part for axes in figure.axes for part in (*axes.images, *axes.collections)]
+    return any(isinstance(part, AxesImage | ContourSet) for part in parts)
+
+
 def png(figure: Figure, dpi: int = 110) -> bytes:
     """The figure as a PNG file of 256 colours, a third as large as one of all colours."""
     buffer = io.BytesIO()
@@ -84,6 +91,14 @@ def _space(axes: Axes, limit: float) -> None:
     axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
 
 
+def scatter_space(axes: Axes, panel: Panel, limit: float) -> None:
+    """One posterior mean space; points outside the axes are drawn on their border."""
+    _space(axes, limit)
+    x, y = (np.clip(means, -limit, limit) for means in panel[2:])
+    colour, marker = COLOURS.get(panel.method, COLOURS["accent"]), _MARKERS.get(panel.method, "s")
+    axes.scatter(x, y, s=7, alpha=0.45, linewidths=0, color=colour, marker=marker)
+
+
 def mean_space_figure(rows: Sequence[Sequence[Panel]], limit: float = 3.0) -> Figure:
     """Rows of posterior mean spaces on common axes (He et al. 2019, figures 2 and 6).
 
@@ -97,11 +112,7 @@ def mean_space_figure(rows: Sequence[Sequence[Panel]], limit: float = 3.0) -> Fi
     figure, grid = canvas(2.5 * columns, 2.5 * len(rows), columns, len(rows), squeeze=False)
     for line, panels in zip(grid, rows, strict=True):
         for axes, panel in zip(line, panels, strict=False):
-            _space(axes, limit)
-            inside = (np.clip(means, -limit, limit) for means in panel[2:])
-            colour = COLOURS.get(panel.method, COLOURS["accent"])
-            marker = _MARKERS.get(panel.method, "s")
-            axes.scatter(*inside, s=7, alpha=0.45, linewidths=0, color=colour, marker=marker)
+            scatter_space(axes, panel, limit)
             axes.set_title(panel.title, fontsize=9)
         for axes in line[len(panels) :]:
             axes.set_axis_off()

@@ -7,18 +7,24 @@ holds less than half a megabyte.
 from __future__ import annotations
 
 import base64
+import functools
 import html
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from IPython.display import HTML
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from companion.show.explorers import section
 from companion.show.figures import COLOURS, png, row
+from posterior_collapse.datasets import DataMissing, Sizes, TextDataset, five_gaussians, synthetic
 from posterior_collapse.errors import BadInput, nearest
+from posterior_collapse.recipes import Setup
+from posterior_collapse.runs import Spec
+from posterior_collapse.runs.spec import load_data
 
 _POINTS = 250  # of a frame, at most
 _STEPS = 255
@@ -33,14 +39,49 @@ class Track(NamedTuple):
     updates: NDArray[np.integer]  # (T,), rising
     points: NDArray[np.floating]  # (T, B, 2)
     labels: NDArray[np.integer] | None = None  # (B,), decides colours
+    examples: tuple[str, ...] | None = None  # B or more texts: what each point is
 
     def thinned(self) -> Track:
         """With as many points as the page holds: the first ones, which are no selection."""
-        few = None if self.labels is None else self.labels[:_POINTS]
-        return self._replace(points=self.points[:, :_POINTS], labels=few)
+        labels = None if self.labels is None else self.labels[:_POINTS]
+        count = min(_POINTS, self.points.shape[1])
+        examples = None if self.examples is None else self.examples[:count]
+        return self._replace(points=self.points[:, :_POINTS], labels=labels, examples=examples)
 
 
-def _packed(track: Track, limit: float) -> dict[str, object]:
+_LATENTS = {
+    "lagging-synthetic": lambda sizes: synthetic.latents(sizes).valid,
+    "five-gaussians": lambda sizes: five_gaussians.latents(sizes)[1].z,
+}
+
+
+@functools.lru_cache(maxsize=4)
+def _examples(setup: Setup) -> tuple[str, ...] | None:
+    data = load_data(setup)
+    if not isinstance(data, TextDataset):
+        return None
+    rows = torch.cat(data.valid.batch_rows(128))[:_POINTS]  # in the order of the recorder
+    texts = [data.vocabulary.decode(tokens) for tokens in data.valid.tokens[rows]]
+    if setup.dataset not in _LATENTS:
+        return tuple(texts)
+    latents = _LATENTS[setup.dataset](Sizes(setup.train, setup.valid, setup.test))[rows]
+    told = [f"({', '.join(f'{value:z.2f}' for value in z)})".replace("-", "−") for z in latents]
+    return tuple(f"{text}; written from z = {z}" for text, z in zip(texts, told, strict=True))
+
+
+def examples(spec: Spec) -> tuple[str, ...] | None:
+    """The validation sentences behind the points of a recorded space, in the order of the points.
+
+    Of data that were generated, the z that each was written from is told as well. None without
+    the data, or where they are images.
+    """
+    try:
+        return _examples(spec.setup)
+    except DataMissing:
+        return None
+
+
+def _packed(track: Track, limit: float, texts: Sequence[object]) -> dict[str, object]:
     """A track for the script; points outside the axes are put on their border."""
     scaled = (np.clip(track.points.astype(float) / limit, -1, 1) + 1) / 2 * _STEPS
     places = np.rint(scaled).astype(np.uint8)
@@ -52,6 +93,7 @@ def _packed(track: Track, limit: float) -> dict[str, object]:
         "count": places.shape[1],
         "points": base64.b64encode(places.tobytes()).decode(),
         "labels": None if track.labels is None else [int(label) for label in track.labels],
+        "examples": None if track.examples is None else texts.index(track.examples),
     }
 
 
@@ -108,8 +150,10 @@ def player(
             )
         if not (np.diff(track.updates) > 0).all():
             raise BadInput(f"updates rise from frame to frame, given {list(track.updates)}")
+    texts = list(dict.fromkeys(track.examples for track in shown if track.examples is not None))
     data = {
-        "tracks": [_packed(track, limit) for track in shown],
+        "tracks": [_packed(track, limit, texts) for track in shown],
+        "examples": texts,
         "start": first,
         "limit": limit,
         "axes": list(axes),
@@ -119,7 +163,7 @@ def player(
     }
     still = base64.b64encode(png(_still([shown[place] for place in first], limit, axes))).decode()
     fallback = (
-        f'<p class="pc-fallback"><img src="data:image/png;base64,{still}" '
+        f'<p class="pc-fallback pc-ink"><img src="data:image/png;base64,{still}" '
         f'alt="{html.escape(f"{alt} The last frames.", quote=True)}"></p>'
         f'<p class="pc-caption">{caption}</p>'
     )

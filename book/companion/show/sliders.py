@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from IPython.display import display
+from matplotlib.figure import Figure
 from PIL import Image
 
 from companion.show.explorers import section
+from companion.show.figures import has_shades
 from posterior_collapse.errors import BadInput
 
 _DPI = 80
@@ -64,7 +66,7 @@ def _source(picture: bytes) -> str:
     return f"data:image/webp;base64,{base64.b64encode(picture).decode()}"
 
 
-def _figure(picture: bytes, alt: str, label: str) -> str:
+def _figure(picture: bytes, alt: str, label: str, look: str) -> str:
     """A frame with its label: it fits the page, or scrolls where it is too flat for a phone.
 
     Panels in a row would shrink until nothing can be seen in them.
@@ -76,7 +78,7 @@ def _figure(picture: bytes, alt: str, label: str) -> str:
     # The label stays in sight while its picture scrolls.
     place = "position: sticky; left: 0; width: fit-content;" if wide else "text-align: center;"
     return (
-        '<figure class="frame" style="margin: 0;">'
+        f'<figure class="frame{look}" style="margin: 0;">'
         # the theme's class for pictures that the dark mode must leave as they are
         f'<img class="dark-light" src="{_source(picture)}" '
         f'alt="{html.escape(f"{alt} {label}", quote=True)}" '
@@ -90,10 +92,12 @@ def _stills(count: int) -> list[int]:
     return sorted({round(part * (count - 1) / (_STILLS - 1)) for part in range(_STILLS)})
 
 
-def fragment(pictures: Sequence[bytes], labels: Sequence[str], description: str, alt: str) -> str:
+def fragment(
+    pictures: Sequence[bytes], labels: Sequence[str], description: str, alt: str, look: str = ""
+) -> str:
     """A slider as HTML; without scripts it is the first, the middle and the last frame."""
     stills = _stills(len(pictures))
-    shown = "".join(_figure(pictures[place], alt, labels[place]) for place in stills)
+    shown = "".join(_figure(pictures[place], alt, labels[place], look) for place in stills)
     note = f"{len(stills)} of {len(pictures)} frames; the slider needs scripts."
     data = {
         "name": description,
@@ -129,5 +133,6 @@ def slider(
     if not alt.strip():
         raise BadInput("a slider needs an alt text that says what its pictures show")
     pictures = [as_webp(frame, dpi) for frame in frames]
-    shown = fragment(pictures, labels, description, alt)
+    drawn = all(isinstance(frame, Figure) and not has_shades(frame) for frame in frames)
+    shown = fragment(pictures, labels, description, alt, " pc-ink" if drawn else "")
     display({"text/html": shown, "text/plain": f"{alt} ({len(frames)} frames)"}, raw=True)

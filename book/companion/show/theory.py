@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from IPython.display import HTML
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from companion.claims.statements import Evidence, Examination, Standing
 from companion.numbers import number
-from companion.show.figures import canvas
+from companion.show.figures import COLOURS, canvas
 
-__all__ = ["Frames", "canvas", "statement", "summary"]
+__all__ = ["Frames", "canvas", "curve", "statement", "summary"]
 
 
 class Frames(NamedTuple):
@@ -21,6 +22,13 @@ class Frames(NamedTuple):
 
     figures: list[Figure]
     labels: list[str]
+
+
+def curve(
+    axes: Axes, x: Any, y: Any, colour: str, style: str = "-", label: str | None = None
+) -> None:
+    """A curve, its colour by name."""
+    axes.plot(x, y, style, color=COLOURS[colour], label=label, markersize=4)
 
 
 def _row(evidence: Evidence, form: str) -> str:

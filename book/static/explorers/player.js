@@ -1,15 +1,22 @@
-/* Two latent spaces side by side while training goes on: choose a method and a seed for each. */
+/* Two latent spaces side by side while training goes on: choose a method and a seed for each. The
+ * dot under the pointer, or that of the slider below, says which sentence it is; the same sentence is
+ * marked in the other space.
+ */
 
 const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"]; // Okabe and Ito's
+const IN_THE_DARK = ["#56B4E9", "#FF8A4C", "#2FC79A", "#E09AC6", "#E69F00"]; // the same, lighter
 
 /* Bytes of a base64 text: the places of points, 0 to 255 over the axis. */
 function bytes(text) {
   return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 }
 
-function panel(data, first, moved) {
+function panel(data, first, moved, pointed) {
   const canvas = make("canvas", { width: 560, height: 560, role: "img" });
   const note = make("p", { class: "pc-player-note" });
+  const example = make("p", { class: "pc-player-example" });
+  const picker = make("input", { type: "range", min: 0, value: 0, "aria-label": "sequence" });
+  let chosen = -1; // the dot that is pointed at
   let track = data.tracks[first];
   let points = bytes(track.points);
   let moment = 0;
@@ -51,22 +58,52 @@ function panel(data, first, moved) {
       paper.setLineDash([]);
     }
     paper.globalAlpha = 0.7;
+    const dark = document.documentElement.dataset.theme === "dark";
+    const colours = dark ? IN_THE_DARK : COLOURS;
     for (let index = 0; index < track.count; index += 1) {
       const [x, y] = at(index);
-      paper.fillStyle = COLOURS[track.labels ? track.labels[index] % COLOURS.length : 0];
+      paper.fillStyle = colours[track.labels ? track.labels[index] % colours.length : 0];
       paper.beginPath();
       paper.arc(x * size, (1 - y) * size, 5, 0, 2 * Math.PI);
       paper.fill();
     }
     paper.globalAlpha = 1;
+    if (chosen >= 0) {
+      const [x, y] = at(chosen);
+      paper.strokeStyle = getComputedStyle(note).color;
+      paper.lineWidth = 3;
+      paper.beginPath();
+      paper.arc(x * size, (1 - y) * size, 11, 0, 2 * Math.PI);
+      paper.stroke();
+    }
     canvas.setAttribute(
       "aria-label",
       `${data.alt} ${track.method}, seed ${track.seed}, after ${track.updates[frame()]} updates.`
     );
     note.textContent = `after ${track.updates[frame()].toLocaleString("en")} updates`;
+    example.textContent = told();
+    picker.setAttribute("aria-valuetext", told());
   }
 
-  /* What is under the pointer. */
+  /* What the chosen dot is: its sentence, and where it is now. */
+  function told() {
+    if (chosen < 0) {
+      return "Point at a dot, or move this slider, to see which sequence it is.";
+    }
+    const places = at(chosen).map((part) => (data.limit * (2 * part - 1)).toFixed(2));
+    const place = data.axes.map((name, axis) => `${name} ${places[axis].replace("-", "−")}`);
+    const kind = track.labels ? `, component ${track.labels[chosen] + 1}` : "";
+    const text = track.examples === null ? "" : `. ${data.examples[track.examples][chosen]}`;
+    return `sequence ${chosen + 1}${kind}: ${place.join(", ")}${text}`;
+  }
+
+  /* Marks a dot; -1 marks none. */
+  function select(index) {
+    chosen = index < track.count ? index : -1;
+    picker.value = chosen + 1;
+    drawAll();
+  }
+
   canvas.addEventListener("pointermove", (event) => {
     const box = canvas.getBoundingClientRect();
     const x = (event.clientX - box.left) / box.width;
@@ -80,13 +117,11 @@ function panel(data, first, moved) {
         [best, least] = [index, apart];
       }
     }
-    if (best >= 0) {
-      const [a, b] = at(best).map((part) => (data.limit * (2 * part - 1)).toFixed(2));
-      const kind = track.labels ? `, component ${track.labels[best] + 1}` : "";
-      note.textContent = `sequence ${best + 1}${kind}: ${data.axes[0]} ${a}, ${data.axes[1]} ${b}`;
+    if (best >= 0 && best !== chosen) {
+      pointed(best, track);
     }
   });
-  canvas.addEventListener("pointerleave", drawAll);
+  picker.addEventListener("input", () => pointed(Number(picker.value) - 1, track));
 
   function choose(wanted) {
     const near = data.tracks.filter((one) =>
@@ -96,15 +131,18 @@ function panel(data, first, moved) {
     const alike = (one) => 2 * (one.method === track.method) + (one.seed === track.seed);
     track = near.reduce((best, one) => (alike(one) > alike(best) ? one : best));
     points = bytes(track.points);
+    chosen = -1;
     build();
     moved();
   }
 
   const lists = make("div", { class: "pc-player-lists" });
-  const root = make("div", { class: "pc-player-panel" }, lists, canvas, note);
+  const root = make("div", { class: "pc-player-panel" }, lists, canvas, note, picker, example);
 
   /* Lists of what there is: groups, the methods of the group, the seeds of the method. */
   function build() {
+    picker.max = track.count;
+    picker.value = chosen + 1;
     const focus = [...lists.querySelectorAll("select")].indexOf(document.activeElement);
     const only = (name, fits) => [...new Set(data.tracks.filter(fits).map((one) => one[name]))];
     const groups = only("group", () => true);
@@ -131,6 +169,12 @@ function panel(data, first, moved) {
   return {
     root: root,
     updates: () => track.updates,
+    /* Follows the other panel where both show the same sentences. */
+    follow(index, other) {
+      if (other === track || (track.examples !== null && track.examples === other.examples)) {
+        select(index);
+      }
+    },
     go(updates) {
       moment = updates;
       drawAll();
@@ -165,7 +209,8 @@ each("player", (root, data) => {
     holder.replaceChildren(line);
   }
 
-  const panels = data.start.map((first) => panel(data, first, () => build()));
+  const pointed = (index, track) => panels.forEach((one) => one.follow(index, track));
+  const panels = data.start.map((first) => panel(data, first, () => build(), pointed));
   root.querySelector(".pc-fallback").replaceWith(
     holder,
     make("div", { class: "pc-player-panels" }, ...panels.map((one) => one.root))

@@ -14,8 +14,6 @@ from posterior_collapse.datasets.arrays import (
     Split,
     TextDataset,
     Vocabulary,
-    equal_length_batches,
-    equal_length_rows,
 )
 from posterior_collapse.datasets.images import ImageDataset, ImageSplit
 from posterior_collapse.datasets.labelled import LABELLED_SIZES, labelled_subsets
@@ -42,8 +40,6 @@ __all__ = [
     "available",
     "batches",
     "card",
-    "equal_length_batches",
-    "equal_length_rows",
     "labelled_subsets",
     "load",
     "names",

@@ -118,12 +118,32 @@ class Split:
         return [tokens[:length].tobytes() for tokens, length in pairs]
 
     def batch_rows(self, batch_size: int) -> list[Tensor]:
-        """See :func:`equal_length_rows`."""
-        return equal_length_rows(self, batch_size)
+        """Row numbers of the sentences in each batch of :meth:`batches`.
+
+        Args:
+            batch_size: most sentences in a batch, at least 1.
+
+        Returns:
+            Tensors (B,) int64 that together hold each of 0 .. N-1 once.  Short sentences first;
+            sentences of one length keep the order of the split; the last batch of a length may
+            be smaller.
+
+        Raises:
+            BadInput: ``batch_size`` is no integer of at least 1.
+        """
+        whole("batch_size", batch_size)
+        order = torch.argsort(self.lengths, stable=True)
+        counts = torch.unique_consecutive(self.lengths[order], return_counts=True)[1]
+        return [rows for group in order.split(counts.tolist()) for rows in group.split(batch_size)]
 
     def batches(self, batch_size: int) -> list[Tensor]:
-        """See :func:`equal_length_batches`."""
-        return equal_length_batches(self, batch_size)
+        """The split in batches without padding (B, T_b) int64, all of a batch equally long.
+
+        They are in the order of :meth:`batch_rows`, the same at every call; a training loop
+        permutes them with its own generator.
+        """
+        rows = self.batch_rows(batch_size)
+        return [self.tokens[own, : int(self.lengths[own[0]])] for own in rows]
 
 
 @dataclass(frozen=True)
@@ -198,8 +218,8 @@ def check_sizes(sizes: Sizes, available: Sizes, name: str) -> Sizes:
         wanted = Sizes(*sizes)
     except TypeError:
         raise BadInput(f"sizes must be Sizes(train, valid, test), not {sizes!r}") from None
-    asked = zip(Sizes._fields, wanted, available, strict=True)
-    return Sizes(*(whole(f"sizes.{part} of {name}", n, 1, most) for part, n, most in asked))
+    parts = zip(Sizes._fields, wanted, available, strict=True)
+    return Sizes(*(whole(f"sizes.{part} of {name}", n, 1, most) for part, n, most in parts))
 
 
 def digest_of(header: Mapping[str, object], arrays: Iterable[Tensor | None]) -> str:
@@ -226,44 +246,3 @@ def _text_digest(
 ) -> str:
     header = {"name": name, "words": vocabulary.words, "labels": list(label_names)}
     return digest_of(header, (a for s in splits for a in (s.tokens, s.lengths, s.labels)))
-
-
-def check_batch_size(batch_size: int) -> None:
-    """BadInput unless ``batch_size`` is an integer of at least 1."""
-    whole("batch_size", batch_size)
-
-
-def equal_length_rows(split: Split, batch_size: int) -> list[Tensor]:
-    """Row numbers of the sentences in each batch of ``equal_length_batches``.
-
-    Args:
-        split: N sentences.
-        batch_size: most sentences in a batch, at least 1.
-
-    Returns:
-        Tensors (B,) int64 that together hold each of 0 .. N-1 once.  Short sentences first;
-        sentences of one length keep the order of the split; the last batch of a length may
-        be smaller.
-    """
-    check_batch_size(batch_size)
-    order = torch.argsort(split.lengths, stable=True)
-    counts = torch.unique_consecutive(split.lengths[order], return_counts=True)[1]
-    return [rows for group in order.split(counts.tolist()) for rows in group.split(batch_size)]
-
-
-def equal_length_batches(split: Split, batch_size: int) -> list[Tensor]:
-    """Cut a split into batches without padding.
-
-    Args:
-        split: N sentences.
-        batch_size: most sentences in a batch, at least 1.
-
-    Returns:
-        Tensors (B, T_b) int64, in the order of ``equal_length_rows``: every sentence once,
-        all of a batch equally long.  The order is the same at every call; a training loop
-        permutes it with its own generator.
-    """
-    return [
-        split.tokens[rows, : int(split.lengths[rows[0]])]
-        for rows in equal_length_rows(split, batch_size)
-    ]

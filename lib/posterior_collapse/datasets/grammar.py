@@ -30,8 +30,10 @@ properties saves: 5.3 of 17.6 nats, since a sentence hardly ever leaves a proper
 from __future__ import annotations
 
 import itertools
+import tomllib
 from collections.abc import Mapping
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -49,71 +51,11 @@ SENTIMENTS = ("negative", "positive")
 _FIRST_ID = 4  # word 0 follows the marks PAD, BOS, EOS and UNK
 _ROWS_AT_ONCE = 500  # sentences, some MB of probabilities
 
-# Words by topic.  A verb follows did, can, will or might, so that every subject agrees with it.
-_NOUNS = {
-    "food": "soup salad bread dinner lunch sauce pizza curry steak cake",
-    "film": "film plot scene script ending trailer sequel thriller comedy drama",
-    "travel": "hotel flight room beach train island airport museum bus tour",
-    "sport": "match team goal race season league tackle penalty final tournament",
-    "music": "song album concert melody chorus guitar piano violin symphony opera",
-    "computers": "laptop keyboard screen software battery phone browser printer website tablet",
-}
-_ROLES = {
-    "food": "chef waiter baker barista",
-    "film": "director actress producer narrator",
-    "travel": "guide driver pilot porter",
-    "sport": "striker goalkeeper referee coach",
-    "music": "singer drummer composer conductor",
-    "computers": "developer programmer engineer tester",
-}
-_VERBS = {
-    "food": "cook bake serve season",
-    "film": "act film narrate edit",
-    "travel": "drive sail fly travel",
-    "sport": "train run defend score",
-    "music": "sing perform compose rehearse",
-    "computers": "code debug install update",
-}
-_TOPIC_ADJECTIVES = {
-    "food": ("bland soggy burnt stale", "delicious tasty fresh juicy"),
-    "film": ("predictable tedious overlong wooden", "gripping moving thrilling witty"),
-    "travel": ("dirty crowded noisy shabby", "scenic peaceful cosy spotless"),
-    "sport": ("sloppy defeated sluggish unfair", "victorious athletic fearless decisive"),
-    "music": ("monotonous shrill tuneless repetitive", "catchy melodic soulful harmonious"),
-    "computers": ("slow buggy unstable insecure", "fast reliable responsive intuitive"),
-}
-# Words by sentiment, negative first.
-_ADJECTIVES = (
-    "bad terrible awful poor disappointing horrible dreadful mediocre",
-    "good great excellent wonderful amazing perfect brilliant impressive",
-)
-_OPINIONS = (
-    "hate dislike regret avoid criticise despise",
-    "love enjoy like admire praise recommend",
-)
-_EFFECTS = ("annoy disappoint bore upset", "please delight impress charm")
-_ADVERBS = ("badly poorly carelessly terribly", "beautifully perfectly nicely brilliantly")
-# Words by person and by time.
-_PERSONS = {  # subject, possessive, object
-    "i": ("i", "my", "me"),
-    "we": ("we", "our", "us"),
-    "you": ("you", "your", "you"),
-    "they": ("they", "their", "them"),
-}
-_TIMES = {  # auxiliary, adverbs
-    "past": ("did", "yesterday recently earlier"),
-    "present": ("can", "today now tonight"),
-    "future": ("will", "tomorrow soon later"),
-    "chance": ("might", "perhaps maybe possibly"),
-}
-# Words of every sentence.
-_SHARED_NOUNS = "place staff event show"
-_SHARED_ADJECTIVES = "new usual famous local"
-_COMMON = {"THE": "the this that", "SEEM": "seem look stay", "WITH": "with"}
+_WORDS = tomllib.loads(Path(__file__).with_name("grammar.toml").read_text(encoding="utf-8"))
 _SHARED_NOUN_SHARE = 0.12
 _ADJECTIVE_SHARES = (0.45, 0.43, 0.12)  # sentiment, topic and sentiment, shared
 
-TOPICS = tuple(_NOUNS)
+TOPICS = tuple(_WORDS["nouns"])
 LABEL_NAMES = tuple(f"{topic}/{feeling}" for topic in TOPICS for feeling in SENTIMENTS)
 
 _EVENTS: Mapping[tuple[str, ...], float] = {
@@ -282,33 +224,29 @@ def _slots(
 ) -> dict[str, Mapping[str, float]]:
     """p(word | kind) of every kind of word for one combination of properties.
 
-    Args:
-        topic: in TOPICS.
-        feeling: 0 or 1.
-        person: in _PERSONS.
-        time: in _TIMES.
-        most: how many words of each list are used; None takes all.
+    The first ``most`` words of each list are used; None takes all.
     """
     own, mixed, shared = _ADJECTIVE_SHARES
     cut = partial(_weights, most=most)
-    subject, possessive, thing = _PERSONS[person]
-    auxiliary, adverbs = _TIMES[time]
+    subject, possessive, thing = _WORDS["persons"][person]
+    auxiliary, adverbs = _WORDS["times"][time]
     return {
-        "NOUN": cut(_NOUNS[topic], 1 - _SHARED_NOUN_SHARE) | cut(_SHARED_NOUNS, _SHARED_NOUN_SHARE),
-        "ROLE": cut(_ROLES[topic]),
-        "DO": cut(_VERBS[topic]),
-        "ADJ": cut(_ADJECTIVES[feeling], own)
-        | cut(_TOPIC_ADJECTIVES[topic][feeling], mixed)
-        | cut(_SHARED_ADJECTIVES, shared),
-        "FELT": cut(_OPINIONS[feeling]),
-        "PLEASE": cut(_EFFECTS[feeling]),
-        "ADV": cut(_ADVERBS[feeling]),
+        "NOUN": cut(_WORDS["nouns"][topic], 1 - _SHARED_NOUN_SHARE)
+        | cut(_WORDS["shared"]["nouns"], _SHARED_NOUN_SHARE),
+        "ROLE": cut(_WORDS["roles"][topic]),
+        "DO": cut(_WORDS["verbs"][topic]),
+        "ADJ": cut(_WORDS["feelings"]["adjectives"][feeling], own)
+        | cut(_WORDS["topic_adjectives"][topic][feeling], mixed)
+        | cut(_WORDS["shared"]["adjectives"], shared),
+        "FELT": cut(_WORDS["feelings"]["opinions"][feeling]),
+        "PLEASE": cut(_WORDS["feelings"]["effects"][feeling]),
+        "ADV": cut(_WORDS["feelings"]["adverbs"][feeling]),
         "WHO": {subject: 1.0},
         "MY": {possessive: 1.0},
         "US": {thing: 1.0},
         "AUX": {auxiliary: 1.0},
         "WHEN": cut(adverbs),
-        **{kind: cut(words) for kind, words in _COMMON.items()},
+        **{kind: cut(words) for kind, words in _WORDS["common"].items()},
     }
 
 
@@ -355,7 +293,7 @@ def english_short() -> Grammar:
 
 def _assemble(most: int | None) -> Grammar:
     """The grammar with the first ``most`` words of each list, or with all of them."""
-    every = [*itertools.product(TOPICS, (0, 1), _PERSONS, _TIMES)]
+    every = [*itertools.product(TOPICS, (0, 1), _WORDS["persons"], _WORDS["times"])]
     tables = [_slots(*one, most) for one in every]
     words = tuple(dict.fromkeys(w for t in tables for slot in t.values() for w in slot))
     index = {word: position for position, word in enumerate(words)}

@@ -7,7 +7,6 @@ each dimension as four bytes with the most significant first, and then the numbe
 from __future__ import annotations
 
 import gzip
-import hashlib
 import struct
 import zlib
 from pathlib import Path
@@ -15,33 +14,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from posterior_collapse.datasets.registry import DataMissing
+from posterior_collapse.datasets.registry import opened
 from posterior_collapse.errors import BadInput
 
 _UNSIGNED_BYTES = 0x08
 _MOST_BYTES = 1 << 28  # of one array; a header that asks for more is refused before it is read
 
 
-def read_idx(path: Path, sha256: str) -> NDArray[np.uint8]:
+def read_idx(path: Path, *sha256: str) -> NDArray[np.uint8]:
     """The array in a gzipped idx file.
 
     Args:
         path: the compressed file.
-        sha256: hexadecimal checksum that the compressed file must have.
+        sha256: hexadecimal checksums, of which the compressed file must have one.
 
     Raises:
         BadInput: another checksum, a broken file, or one that is not an array of bytes.
         DataMissing: the file cannot be opened.
     """
-    try:
-        stream = path.open("rb")
-    except OSError as error:
-        raise DataMissing(f"cannot open {path}: {error.strerror}") from error
-    with stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != sha256:
-            raise BadInput(f"{path} has SHA-256 {found}, expected {sha256}; fetch the file again")
-        stream.seek(0)
+    with opened(path, *sha256) as stream:
         try:
             with gzip.open(stream, "rb") as content:
                 return _parse(content, path)
@@ -60,6 +51,6 @@ def _parse(content: gzip.GzipFile, path: Path) -> NDArray[np.uint8]:
         raise BadInput(f"{path} states {size} bytes for shape {shape}; most: {_MOST_BYTES}")
     data = content.read(size + 1)
     if len(data) != size:
-        told = "more" if len(data) > size else str(len(data))
-        raise BadInput(f"{path} states {size} numbers for shape {shape} and holds {told}")
+        count = "more" if len(data) > size else str(len(data))
+        raise BadInput(f"{path} states {size} numbers for shape {shape} and holds {count}")
     return np.frombuffer(data, dtype=np.uint8).reshape(shape)

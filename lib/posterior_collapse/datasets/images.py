@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posterior_collapse.datasets.arrays import check_batch_size, check_sizes, digest_of
+from posterior_collapse.datasets.arrays import check_sizes, digest_of
 from posterior_collapse.datasets.idx import read_idx
 from posterior_collapse.datasets.registry import Card, Sizes
 from posterior_collapse.datasets.text import locate
-from posterior_collapse.errors import BadInput
+from posterior_collapse.errors import BadInput, whole
 
 SEED = 12  # of the permutation that makes the splits of the digits
 _SHUFFLE = 12  # of the permutation that takes the validation images out of the training file
@@ -61,7 +61,7 @@ class ImageSplit:
 
     def batch_rows(self, batch_size: int) -> list[Tensor]:
         """Row numbers of the images in each batch of :meth:`batches`."""
-        check_batch_size(batch_size)
+        whole("batch_size", batch_size)
         return list(torch.arange(len(self)).split(batch_size))
 
     def batches(self, batch_size: int) -> list[Tensor]:
@@ -70,7 +70,7 @@ class ImageSplit:
         Raises:
             BadInput: ``batch_size`` is no integer of at least 1.
         """
-        check_batch_size(batch_size)
+        whole("batch_size", batch_size)
         return list(self.x.split(batch_size))
 
 
@@ -199,7 +199,8 @@ def _pair(card: Card, part: str) -> ImageSplit:
     arrays = []
     for kind in ("images-idx3", "labels-idx1"):
         (file,) = (name for name in card.files if f"/{part}-{kind}" in name)
-        arrays.append(read_idx(locate(card, file), card.files[file]))
+        others = [card.originals[file].sha256] if file in card.originals else []
+        arrays.append(read_idx(locate(card, file), card.files[file], *others))
     pixels, labels = arrays
     if pixels.shape[1:] != (_SIDE, _SIDE) or labels.shape != pixels.shape[:1]:
         raise BadInput(
@@ -215,10 +216,6 @@ def _from_files(label_names: tuple[str, ...], card: Card) -> ImageDataset:
 
     The validation images are taken out of the training file by a seeded permutation, and what
     trains is in that order too.
-
-    Raises:
-        BadInput: a file that is not what the registry says.
-        DataMissing: a file that is not there.
     """
     whole, test = _pair(card, "train"), _pair(card, "t10k")
     if (len(whole), len(test)) != (card.splits.train + card.splits.valid, card.splits.test):
@@ -238,16 +235,8 @@ def _from_files(label_names: tuple[str, ...], card: Card) -> ImageDataset:
 
 
 _CLOTHES = (
-    "T-shirt",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle boot",
+    *("T-shirt", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
 )
 
 SOURCES: dict[str, Callable[[Card], ImageDataset]] = {
@@ -259,5 +248,10 @@ SOURCES: dict[str, Callable[[Card], ImageDataset]] = {
 
 
 def build(card: Card) -> ImageDataset:
-    """The whole set of images; see ``SOURCES``."""
+    """The whole set of images; see ``SOURCES``.
+
+    Raises:
+        BadInput: a file that is not what the registry says.
+        DataMissing: a file that is not there.
+    """
     return SOURCES[card.name](card)

@@ -10,6 +10,8 @@ from posterior_collapse.datasets.images import ImageDataset, ImageSplit
 from posterior_collapse.datasets.registry import CARDS, Card, Sizes, data_folder, find
 from posterior_collapse.errors import BadInput
 
+_MIXTURES = {mixture.name: mixture for mixture in (synthetic.MIXTURE, five_gaussians.MIXTURE)}
+
 
 def names() -> tuple[str, ...]:
     """Every name that ``load`` takes."""
@@ -57,24 +59,23 @@ def load(
             says.
         DataMissing: files that are not there; the message names the variable and the files.
     """
-    found = find(name)
+    own = find(name)
     if name in text.SOURCES:
-        whole = text.build(found, max_length, max_vocabulary)
+        whole = text.build(own, max_length, max_vocabulary)
         return whole if sizes is None else whole.head(sizes)
     for option, value in (("max_length", max_length), ("max_vocabulary", max_vocabulary)):
         if value is not None:
             raise BadInput(
                 f"{option} is for text from files ({', '.join(text.SOURCES)}), not for {name}"
             )
-    wanted = found.splits if sizes is None else check_sizes(sizes, found.splits, name)
+    wanted = own.splits if sizes is None else check_sizes(sizes, own.splits, name)
     if name in images.SOURCES:
-        return images.build(found).head(wanted)
+        return images.build(own).head(wanted)
     if name == omniglot.NAME:
-        return omniglot.build(found).head(wanted)
+        return omniglot.build(own).head(wanted)
     if name in (grammar.NAME, grammar.SHORT):
         return grammar.build(name).head(wanted)
-    generated = five_gaussians if name == five_gaussians.NAME else synthetic
-    return generated.build(wanted)
+    return synthetic.build(_MIXTURES[name], wanted)
 
 
 def batches(split: Split | ImageSplit, batch_size: int) -> list[Tensor]:
@@ -85,7 +86,7 @@ def batches(split: Split | ImageSplit, batch_size: int) -> list[Tensor]:
         batch_size: most of them in a batch, at least 1.
 
     Returns:
-        Sentences of one length (B, T_b) int64, see :func:`equal_length_batches`; or consecutive
+        Sentences of one length (B, T_b) int64, see :meth:`Split.batches`; or consecutive
         images (B, P) float32.  ``split.batch_rows(batch_size)`` gives the rows (B,) of each
         batch in the split, so that labels can follow.
 

@@ -6,7 +6,6 @@ A label is a character; its name is that of its alphabet, a slash and that of th
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import lzma
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from posterior_collapse.datasets.images import ImageDataset, ImageSplit, binary
-from posterior_collapse.datasets.registry import Card, DataMissing
+from posterior_collapse.datasets.registry import Card, opened
 from posterior_collapse.datasets.text import locate, read_lines
 from posterior_collapse.errors import BadInput
 
@@ -28,19 +27,9 @@ _MOST_BYTES = 1 << 26  # of the array in its file
 
 
 def _pixels(path: Path, sha256: str) -> NDArray[np.uint8]:
-    """The array of grey values (N, 28, 28) in a compressed npy file.
-
-    Raises:
-        BadInput: another checksum, a broken file, or one that holds something else.
-        DataMissing: the file cannot be opened.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataMissing(f"cannot open {path}: {error.strerror}") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise BadInput(f"{path} has SHA-256 {found}, expected {sha256}; fetch the file again")
+    """The array of grey values (N, 28, 28) in a compressed npy file, checked."""
+    with opened(path, sha256) as stream:
+        content = stream.read()
     try:
         raw = lzma.LZMADecompressor().decompress(content, _MOST_BYTES)
         pixels = np.load(io.BytesIO(raw), allow_pickle=False)

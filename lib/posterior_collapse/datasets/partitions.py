@@ -36,11 +36,11 @@ def _redrawn(split: Split | ImageSplit, size: int, generator: torch.Generator) -
 def _sorted(split: Split | ImageSplit, size: int, generator: torch.Generator) -> list[Tensor]:
     if split.labels is None:
         raise BadInput("batches of one label need labels, and this split has none")
-    found: list[Tensor] = []
+    batches: list[Tensor] = []
     for label in split.labels.unique():
         own = (split.labels == label).nonzero()[:, 0]
-        found += [own[rows] for rows in split.take(own).batch_rows(size)]
-    return found
+        batches += [own[rows] for rows in split.take(own).batch_rows(size)]
+    return batches
 
 
 _CUTS: dict[Partition, Callable[[Split | ImageSplit, int, torch.Generator], list[Tensor]]] = {

@@ -9,8 +9,11 @@ the one in its card.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +36,13 @@ class Sizes(NamedTuple):
     test: int
 
 
+class Original(NamedTuple):
+    """What a publisher serves: its SHA-256, and addresses of it, the first one preferred."""
+
+    sha256: str
+    urls: tuple[str, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Card:
     """What a reader must know of a data set to judge a result on it.
@@ -44,6 +54,9 @@ class Card:
         citation: the publication to cite.
         source: where the data come from, repository and commit for files.
         files: path below the data folder -> SHA-256 of the file there; empty if generated.
+        originals: path of a file -> what it is made of by packing, or in place of which it is
+            accepted; empty if it cannot be downloaded.
+        terms: why it cannot, and what to do; empty if it can, or need not.
         splits: sentences or images that ``load`` gives without ``sizes``.
         paper_splits: those in the papers' own splits, None if no paper uses the set.
         differs: how the set differs from the papers' corpus, in sentences.
@@ -60,6 +73,8 @@ class Card:
     citation: str
     source: str
     files: Mapping[str, str] = field(default_factory=dict)
+    originals: Mapping[str, Original] = field(default_factory=dict)
+    terms: str = ""
     splits: Sizes
     paper_splits: Sizes | None = None
     differs: str
@@ -75,6 +90,8 @@ def _cards() -> dict[str, Card]:
         for splits in ("splits", "paper_splits"):
             if splits in card:
                 card[splits] = Sizes(**card[splits])
+        given = card.get("originals", {}).items()
+        card["originals"] = {file: Original(o["sha256"], tuple(o["urls"])) for file, o in given}
     return {name: Card(name=name, **card) for name, card in cards.items()}
 
 
@@ -87,6 +104,27 @@ def find(name: str) -> Card:
         return CARDS[name]
     except (KeyError, TypeError):
         raise BadInput(nearest(name, CARDS, "dataset")) from None
+
+
+@contextmanager
+def opened(path: Path, *sha256: str) -> Iterator[io.BufferedReader]:
+    """A file that has a checksum of the registry.
+
+    Raises:
+        BadInput: it has another one.
+        DataMissing: it cannot be opened.
+    """
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise DataMissing(f"cannot open {path}: {error.strerror}") from error
+    with stream:
+        given = hashlib.file_digest(stream, "sha256").hexdigest()
+        if given not in sha256:
+            expected = " or ".join(sha256)
+            raise BadInput(f"{path} has SHA-256 {given}, expected {expected}; fetch the file again")
+        stream.seek(0)
+        yield stream
 
 
 def data_folder() -> Path | None:

@@ -22,7 +22,8 @@ registry's, and ``load`` reports the digest of what was made.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import torch
@@ -36,10 +37,8 @@ from posterior_collapse.datasets.arrays import (
     Vocabulary,
     check_sizes,
 )
-from posterior_collapse.datasets.registry import Card, Sizes, find
+from posterior_collapse.datasets.registry import Sizes, find
 
-NAME = "lagging-synthetic"
-SEED = 2019  # the year of the paper; the authors' own draw is not available
 VOCABULARY = 1000
 EMBEDDING = 100
 HIDDEN = 100
@@ -62,11 +61,18 @@ class Oracle(NamedTuple):
 
 
 class Latents(NamedTuple):
-    """The z behind each sentence, one (N, 2) float64 tensor per split."""
+    """What N sequences were written from."""
 
-    train: Tensor
-    valid: Tensor
-    test: Tensor
+    z: Tensor  # (N, 2) float64
+    component: Tensor  # (N,) int64, an index into the mixture's centres
+
+
+class Parts(NamedTuple):
+    """What the sequences of each split were written from, aligned with its rows."""
+
+    train: Latents
+    valid: Latents
+    test: Latents
 
 
 def _uniform(shape: tuple[int, ...], bound: float, generator: torch.Generator) -> Tensor:
@@ -88,17 +94,6 @@ def draw_oracle(
         output_weight=_uniform((vocabulary, hidden), 1.0, generator),
         latent_weight=_uniform((vocabulary, 2), 5.0, generator),
     )
-
-
-def draw_latents(num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw z from the mixture of four Gaussians.
-
-    Returns:
-        z (num, 2) float64, and the component (num,) int64 of each, an index into CENTRES.
-    """
-    component = torch.randint(len(CENTRES), (num,), generator=generator)
-    noise = torch.randn(num, 2, generator=generator, dtype=torch.float64)
-    return noise + torch.tensor(CENTRES, dtype=torch.float64)[component], component
 
 
 class _Stepper:
@@ -174,67 +169,92 @@ def log_likelihood(oracle: Oracle, words: Tensor, z: Tensor) -> Tensor:
     return total
 
 
-class _Draws(NamedTuple):
+class Draws(NamedTuple):
+    """All random numbers of a data set; those of all splits one after the other."""
+
     oracle: Oracle
-    z: Tensor  # (20000, 2)
-    component: Tensor  # (20000,)
-    uniforms: Tensor  # (20000, 10)
+    latents: Latents
+    uniforms: Tensor  # (N, 10)
 
 
-@lru_cache(maxsize=1)
-def _draws() -> _Draws:
-    """All random numbers of the data set; drawing them takes milliseconds."""
-    generator = torch.Generator().manual_seed(SEED)
-    oracle = draw_oracle(generator)
-    num = sum(find(NAME).splits)
-    z, component = draw_latents(num, generator)
-    uniforms = torch.rand(num, LENGTH, generator=generator, dtype=torch.float64)
-    return _Draws(oracle, z, component, uniforms)
+@dataclass(frozen=True)
+class Mixture:
+    """A data set whose z comes from Gaussians in the plane, all equally likely.
+
+    Attributes:
+        name: the registry's.
+        seed: of all its random numbers.
+        centres: of the Gaussians.
+        spread: standard deviation of each in each dimension.
+        labels: name of each.
+    """
+
+    name: str
+    seed: int
+    centres: tuple[tuple[float, float], ...]
+    spread: float
+    labels: tuple[str, ...]
+
+    def draw_latents(self, num: int, generator: torch.Generator) -> Latents:
+        """Draw components and z."""
+        component = torch.randint(len(self.centres), (num,), generator=generator)
+        noise = torch.randn(num, 2, generator=generator, dtype=torch.float64)
+        centres = torch.tensor(self.centres, dtype=torch.float64)
+        return Latents(centres[component] + self.spread * noise, component)
+
+    @cached_property
+    def draws(self) -> Draws:
+        """All random numbers; drawing them takes milliseconds."""
+        generator = torch.Generator().manual_seed(self.seed)
+        oracle = draw_oracle(generator)
+        num = sum(find(self.name).splits)
+        drawn = self.draw_latents(num, generator)
+        uniforms = torch.rand(num, LENGTH, generator=generator, dtype=torch.float64)
+        return Draws(oracle, drawn, uniforms)
+
+    def rows(self, sizes: Sizes) -> list[Tensor]:
+        """Rows of the whole draw that the first sequences of each split occupy."""
+        whole = find(self.name).splits
+        starts = (0, whole.train, whole.train + whole.valid)
+        return [torch.arange(start, start + n) for start, n in zip(starts, sizes, strict=True)]
+
+    def latents(self, sizes: Sizes | None = None) -> Parts:
+        """The z and the component behind each sequence.
+
+        Args:
+            sizes: as given to ``load``; all sequences if None.
+        """
+        whole = find(self.name).splits
+        rows = self.rows(whole if sizes is None else check_sizes(sizes, whole, self.name))
+        z, component = self.draws.latents
+        return Parts(*(Latents(z[part], component[part]) for part in rows))
 
 
-def _rows(sizes: Sizes) -> list[Tensor]:
-    """Rows of the whole draw that the first sentences of each split occupy."""
-    whole = find(NAME).splits
-    starts = (0, whole.train, whole.train + whole.valid)
-    return [torch.arange(start, start + size) for start, size in zip(starts, sizes, strict=True)]
+@lru_cache(maxsize=8)
+def build(mixture: Mixture, sizes: Sizes) -> TextDataset:
+    """Generate the first sequences of each split; about two seconds for all on one core."""
+    oracle, drawn, uniforms = mixture.draws
+    splits = [
+        _as_split(sample(oracle, drawn.z[rows], uniforms[rows]), drawn.component[rows])
+        for rows in mixture.rows(sizes)
+    ]
+    vocabulary = Vocabulary(f"w{index:03d}" for index in range(VOCABULARY))
+    return TextDataset.build(find(mixture.name), splits, vocabulary, mixture.labels)
+
+
+def _as_split(words: Tensor, labels: Tensor) -> Split:
+    """Sequences of words 0 .. V-1 (N, L) as a split: framed by BOS and EOS; labels (N,)."""
+    num = len(words)
+    marks = torch.full((num, 1), BOS), torch.full((num, 1), EOS)
+    tokens = torch.cat([marks[0], words + _FIRST_ID, marks[1]], dim=1)
+    return Split(tokens, torch.full((num,), tokens.shape[1]), labels)
+
+
+# The year of the paper is the seed; the authors' own draw is not available.
+MIXTURE = Mixture("lagging-synthetic", 2019, CENTRES, 1.0, tuple(f"centre {c}" for c in CENTRES))
+latents = MIXTURE.latents
 
 
 def oracle() -> Oracle:
     """The LSTM that wrote the data set "lagging-synthetic"."""
-    return _draws().oracle
-
-
-def latents(sizes: Sizes | None = None) -> Latents:
-    """The z that each sentence of "lagging-synthetic" was written from.
-
-    Args:
-        sizes: as given to ``load``; all sentences if None.
-
-    Returns:
-        One (N, 2) float64 tensor per split, aligned with its rows.
-    """
-    whole = find(NAME).splits
-    checked = whole if sizes is None else check_sizes(sizes, whole, NAME)
-    return Latents(*(_draws().z[rows] for rows in _rows(checked)))
-
-
-def as_split(words: Tensor, labels: Tensor) -> Split:
-    """Sequences of words 0 .. V-1 (N, L) as a split: framed by BOS and EOS; labels (N,)."""
-    num = len(words)
-    tokens = torch.cat(
-        [torch.full((num, 1), BOS), words + _FIRST_ID, torch.full((num, 1), EOS)], dim=1
-    )
-    return Split(tokens, torch.full((num,), tokens.shape[1]), labels)
-
-
-@lru_cache(maxsize=4)
-def build(sizes: Sizes) -> TextDataset:
-    """Generate the first sentences of each split; about two seconds for all on one core."""
-    card: Card = find(NAME)
-    draws = _draws()
-    rows = torch.cat(_rows(sizes))
-    words = sample(draws.oracle, draws.z[rows], draws.uniforms[rows])
-    parts = zip(words.split(list(sizes)), draws.component[rows].split(list(sizes)), strict=True)
-    splits = [as_split(part, labels) for part, labels in parts]
-    vocabulary = Vocabulary(f"w{index:03d}" for index in range(VOCABULARY))
-    return TextDataset.build(card, splits, vocabulary, [f"centre {c}" for c in CENTRES])
+    return MIXTURE.draws.oracle

@@ -28,7 +28,6 @@ The steps, the same for every corpus but for the last:
 from __future__ import annotations
 
 import codecs
-import hashlib
 import io
 import lzma
 from array import array
@@ -56,6 +55,7 @@ from posterior_collapse.datasets.registry import (
     DataMissing,
     Sizes,
     data_folder,
+    opened,
 )
 from posterior_collapse.errors import BadInput, whole
 
@@ -105,15 +105,7 @@ def read_lines(path: Path, sha256: str) -> Iterator[str]:
             longer than MAX_LINE_BYTES.
         DataMissing: the file cannot be opened.
     """
-    try:
-        stream = path.open("rb")
-    except OSError as error:
-        raise DataMissing(f"cannot open {path}: {error.strerror}") from error
-    with stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != sha256:
-            raise BadInput(f"{path} has SHA-256 {found}, expected {sha256}; fetch the file again")
-        stream.seek(0)
+    with opened(path, sha256) as stream:
         yield from _decoded(stream, path)
 
 
@@ -289,8 +281,8 @@ class _Parts(NamedTuple):
 def _occur_in(tokens: Tensor, rows: Tensor, others: Tensor) -> Tensor:
     """Whether each of ``rows`` of the ids (N, T) equals one of the rows ``others``."""
     raw = tokens.numpy()
-    found = {raw[row].tobytes() for row in others.tolist()}
-    return torch.tensor([raw[row].tobytes() in found for row in rows.tolist()], dtype=torch.bool)
+    contents = {raw[row].tobytes() for row in others.tolist()}
+    return torch.tensor([raw[row].tobytes() in contents for row in rows.tolist()], dtype=torch.bool)
 
 
 def _distinct(tokens: Tensor, rows: Tensor) -> Tensor:
@@ -304,10 +296,10 @@ def _cut_held_out(
     tokens: Tensor, train: Tensor, held_out: Tensor, corpus: _Corpus, source: _Source
 ) -> _Parts:
     """Distinct held-out sentences that training does not hold, cut into validation and test."""
-    kept = _distinct(tokens, held_out[~_occur_in(tokens, held_out, train)]).long()
-    touched = {"held-out sentences dropped as seen": len(held_out) - len(kept)}
-    test = kept[source.valid : source.valid + source.test]
-    return _Parts(train, kept[: source.valid], test, touched)
+    distinct = _distinct(tokens, held_out[~_occur_in(tokens, held_out, train)]).long()
+    touched = {"held-out sentences dropped as seen": len(held_out) - len(distinct)}
+    test = distinct[source.valid : source.valid + source.test]
+    return _Parts(train, distinct[: source.valid], test, touched)
 
 
 def _filed(held_out: Tensor, corpus: _Corpus, source: _Source) -> tuple[Tensor, Tensor]:
@@ -321,12 +313,12 @@ def _clear_training(
 ) -> _Parts:
     """Whole validation and test files, and training sentences that neither holds."""
     valid, test = _filed(held_out, corpus, source)
-    kept = train[~_occur_in(tokens, train, held_out)]
+    clear = train[~_occur_in(tokens, train, held_out)]
     touched = {
-        "training sentences dropped as held out": len(train) - len(kept),
+        "training sentences dropped as held out": len(train) - len(clear),
         "test sentences that validation holds": int(_occur_in(tokens, test, valid).sum()),
     }
-    return _Parts(kept[: source.training], valid, test, touched)
+    return _Parts(clear[: source.training], valid, test, touched)
 
 
 def _whole_files(
@@ -567,8 +559,8 @@ def labelled(data: TextDataset) -> dict[int, Split]:
         BadInput, DataMissing: as ``build``.
     """
     source = SOURCES.get(data.card.name)
-    found = {}
+    subsets = {}
     for number, file in source.labelled.items() if source is not None else ():
         corpus = _read(data.card, (file,), (None,), len(data.label_names))
-        found[number] = _as_split(_cut(corpus, data.max_length), data.vocabulary)
-    return found
+        subsets[number] = _as_split(_cut(corpus, data.max_length), data.vocabulary)
+    return subsets

@@ -181,10 +181,12 @@ class _Elsewhere(Distribution):
         self.prior, self._like = prior, like
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """log p(z), nats, in float64 on the CPU."""
         density: Tensor = self.prior.log_prob(value.to(self._like))
         return density.cpu().double()
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Draws of the prior, in float64 on the CPU."""
         drawn: Tensor = self.prior.sample(torch.Size(sample_shape))
         return drawn.cpu().double()
 

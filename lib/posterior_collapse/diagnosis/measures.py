@@ -106,12 +106,12 @@ def latent_measures(
 
     Variances are measured in units of the prior's, so that thresholds mean the same for all.
     """
-    kept = _subset(len(mean), generator)
-    q = DiagonalNormal(mean[kept], logvar[kept])
+    rows = _subset(len(mean), generator)
+    q = DiagonalNormal(mean[rows], logvar[rows])
     each = information_per_point(q.mean, q.logvar, _DRAWS, generator)
     dims = _kl_of_dimensions(mean, logvar, prior)
     kl = _sampled_kl(q, prior, generator) if dims is None else dims.sum(-1)
-    mismatch = (kl if dims is None else kl[kept]) - each
+    mismatch = (kl if dims is None else kl[rows]) - each
     unit, unit_logvar = _in_units(mean, logvar, prior)
     measures = {
         "kl": average(kl),

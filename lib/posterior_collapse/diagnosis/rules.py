@@ -6,7 +6,9 @@ The bounds are this project's, and each says why it is where it is.
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
@@ -233,76 +235,10 @@ _RULES: tuple[tuple[str, Callable[[Facts], str | None]], ...] = (
     ("mismatch", _is_mismatched),
 )
 
-_COLLAPSE = (
-    Advice(
-        "anneal the weight of the KL from 0 and train the encoder aggressively at first (He et "
-        "al. 2019)",
-        "notebooks/lagging/text",
-    ),
-    Advice(
-        "hold the spread of the means by batch normalisation, with dropout on the variances "
-        "(DU-VAE), or by a factor (Scale-VAE)",
-        "notebooks/methods/leaderboard",
-    ),
-)
+_SUGGESTIONS = tomllib.loads(Path(__file__).with_name("advice.toml").read_text("utf-8"))["advice"]
 ADVICE: dict[str, tuple[Advice, ...]] = {
-    "point": (
-        Advice(
-            "give the KL a weight, or anneal it to 1; an isotropic posterior keeps one variance "
-            "for all dimensions (Zhang et al. 2021)",
-            "notebooks/igp/text",
-        ),
-    ),
-    "offset": (
-        Advice(
-            "a floor on the KL (free bits, delta-VAE, a target C) can be met without information; "
-            "judge by MI, and hold the spread of the means instead (DU-VAE)",
-            "notebooks/du/text",
-        ),
-        Advice("initial weights that are too narrow do the same", "notebooks/igp/text"),
-    ),
-    "inference-collapse": _COLLAPSE[:1] + _COLLAPSE[1:],
-    "model-collapse": (
-        Advice(
-            "start again with a low KL weight, or make reconstruction count more (AutoGen): "
-            "training the encoder alone can't help, as the decoder has nothing to infer",
-            "notebooks/autogen/text",
-        ),
-        *_COLLAPSE,
-    ),
-    "collapse": _COLLAPSE,
-    "deaf-decoder": (
-        Advice(
-            "the decoder explains the data by itself: weaken it (word dropout), give it z by a "
-            "shorter way (Skip-VAE), or check that z reaches it at all",
-            "notebooks/methods/four-slots",
-        ),
-    ),
-    "undertrained": (
-        Advice(
-            "train longer, or the encoder with several updates for each of the decoder's (He et "
-            "al. 2019)",
-            "notebooks/lagging/mean-space",
-        ),
-    ),
-    "over-regularised": (
-        Advice("lower the weight of the KL, to 1 at most", "notebooks/methods/leaderboard"),
-    ),
-    "partial": (
-        Advice(
-            "often harmless: data need no more directions; where they do, scale the means "
-            "(Scale-VAE) or tie the variances (Zhang et al. 2021)",
-            "notebooks/scale/text",
-        ),
-    ),
-    "mismatch": (
-        Advice(
-            "compare samples from the prior with reconstructions; a mixture prior or a lower "
-            "spread of the means narrows the gap",
-            "notebooks/igp/text",
-        ),
-    ),
-    "healthy": (),
+    kind: tuple(Advice(one["text"], one["page"]) for one in _SUGGESTIONS if kind in one["findings"])
+    for kind in (*dict(_RULES), "healthy")
 }
 
 

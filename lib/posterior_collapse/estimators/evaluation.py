@@ -130,7 +130,8 @@ def evaluate_each(
         if not _is_unit_normal(model.prior) or isinstance(q, Flowed):
             latent |= {"aggregate_kl": None, "aggregate_kl_stderr": None}
     decoded = _measure_decoded(total, tokens if padding is not None else None)
-    totals = Evaluation(**decoded, **latent, num_samples=num_samples, mi_samples=mi_samples)
+    samples = {"num_samples": num_samples, "mi_samples": mi_samples}
+    totals = Evaluation(**{**dict.fromkeys(Evaluation._fields), **decoded, **latent, **samples})
     return Evaluated(totals, total.nll if totals.nll is not None else None)
 
 
@@ -153,9 +154,8 @@ def _encoding(posterior: Distribution, kl: Tensor, kl_variance: Tensor) -> _Enco
 
 
 def _measure_decoded(total: Pass, tokens: int | None) -> dict[str, Any]:
-    """The fields of :class:`Evaluation` that need the decoder."""
+    """The fields of :class:`Evaluation` that need the decoder, and have an answer."""
     fields: dict[str, Any] = {
-        **dict.fromkeys(("nll", "nll_stderr", "elbo_loss", "elbo_loss_stderr", "perplexity")),
         "reconstruction": total.reconstruction.mean().item(),
         "reconstruction_stderr": _stderr_of_mean(total.reconstruction_variance),
         "n_decoded": len(total.nll),
@@ -184,33 +184,16 @@ def _is_unit_normal(prior: Distribution) -> bool:
     return bool((prior.mean == 0).all() and (prior.base_dist.scale == 1).all())
 
 
-_OF_SOME_POSTERIORS = (
-    "kl",
-    "kl_stderr",
-    "mutual_information",
-    "mutual_information_stderr",
-    "batch_mutual_information",
-    "batch_mutual_information_points",
-    "aggregate_kl",
-    "aggregate_kl_stderr",
-    "mutual_posterior_divergence",
-    "conditional_entropy",
-    "active_units",
-    "active_rank",
-)
-
-
 def _measure_latent(
     encodings: Sequence[_Encoding],
     mi_samples: int,
     generator: torch.Generator,
     aggregate: int | None,
 ) -> dict[str, Any]:
-    """The fields of :class:`Evaluation` that need the posteriors alone."""
+    """The fields of :class:`Evaluation` that need the posteriors alone, and have an answer."""
     means, codes, kls, variances = zip(*encodings, strict=True)
     kl = torch.cat(kls)
-    points = {"n_sentences": len(kl), "mutual_information_points": len(kl)}
-    fields: dict[str, Any] = {**dict.fromkeys(_OF_SOME_POSTERIORS), **points}
+    fields: dict[str, Any] = {"n_sentences": len(kl), "mutual_information_points": len(kl)}
     if torch.isfinite(kl).all():
         fields["kl"] = kl.mean().item()
         fields["kl_stderr"] = _stderr_of_mean(torch.cat(variances))

@@ -176,11 +176,7 @@ def _log_densities(mean: Tensor, logvar: Tensor, own: Tensor, noise: Tensor) -> 
 
     Args:
         mean, logvar: (N, D), float64.
-        own: (C,), indices i.
-        noise: (C, S, D).
-
-    Returns:
-        (C, S, N), nats.
+        own, noise: (C,), indices i, and (C, S, D); the result is (C, S, N), nats.
     """
     constant = -0.5 * (logvar + _LOG_2PI).sum(-1)  # (N,)
     steps = torch.exp(0.5 * logvar[own, None]) * noise  # (C, S, D)

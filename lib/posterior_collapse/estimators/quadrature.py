@@ -241,13 +241,13 @@ def _refined(nodes: Nodes, state: _State, effect: Tensor, index: Tensor) -> _Sta
     z, slope = scale.place((window.first + index + 0.5) * window.step)
     nodes.require_exact(z[:, scale.plain])
     expected = _interpolated(window.values)
-    found = nodes.at(z, state.points) + slope
-    surprise = torch.nan_to_num((found - expected.gather(0, index)).abs(), nan=0.0, posinf=50.0)
+    values = nodes.at(z, state.points) + slope
+    surprise = torch.nan_to_num((values - expected.gather(0, index)).abs(), nan=0.0, posinf=50.0)
     checked = torch.zeros_like(expected, dtype=torch.bool).scatter_(0, index, True)
     known = doubt.scatter(0, index, surprise)
     shrink = torch.where(checked, known / parent, 0.25).nan_to_num(nan=0.25)
     following = known * shrink.clamp(1.0 / 64.0, 1.0)
-    halves = halved(window, expected.scatter(0, index, found))
+    halves = halved(window, expected.scatter(0, index, values))
     return state._replace(
         window=halves,
         doubt=_inherited(following, window.cells, halves),
@@ -283,18 +283,12 @@ def _influence(window: Window, scale: Scale, moments: Moments) -> Tensor:
     return torch.where(rows < window.cells, influence, 0.0)
 
 
-def _inherited(found: Tensor, cells: Tensor, window: Window) -> Tensor:
-    """What halves take over from their cells: the largest found there and in the two neighbours.
+def _inherited(values: Tensor, cells: Tensor, window: Window) -> Tensor:
+    """What halves (2 C, A) take over from their cells (C, A), of which there were ``cells`` (A,).
 
-    Args:
-        found: (C, A), per cell before.
-        cells: (A,), how many there were.
-        window: with the halves.
-
-    Returns:
-        (2 C, A).
+    That is the largest found there and in the two neighbours.
     """
-    inside = torch.where(rows_up_to(len(found)) < cells, found, 0.0)
+    inside = torch.where(rows_up_to(len(values)) < cells, values, 0.0)
     around = torch.nn.functional.max_pool1d(inside.T[None], 3, stride=1, padding=1)[0].T
     return around.repeat_interleave(2, 0)[: len(window.values) - 1]
 

@@ -52,13 +52,16 @@ class _UnitPrior:
         self.model = model
 
     def posterior(self, x: Any) -> Distribution:
+        """q(z|x), the model's own."""
         return self.model.posterior(x)
 
     def log_likelihood(self, x: Any, z: Tensor) -> Tensor:
+        """log p(x|z) in nats, the model's own."""
         return self.model.log_likelihood(x, z)
 
     @property
     def prior(self) -> Distribution:
+        """N(0, I)."""
         return UnitNormal(torch.zeros_like(self.model.prior.mean))
 
 
@@ -69,10 +72,12 @@ class _Printed(_UnitPrior):
     """
 
     def posterior(self, x: Any) -> Distribution:
+        """q before its means are scaled; the scaled one is kept for the decoder."""
         self.scaled = _scaled(self.model.posterior(x))
         return self.scaled.unscaled
 
     def log_likelihood(self, x: Any, z: Tensor) -> Tensor:
+        """log p(x|z + (f - 1) mu), nats."""
         moved = self.scaled.mean - self.scaled.unscaled.mean
         return self.model.log_likelihood(x, z + moved)
 

@@ -41,12 +41,12 @@ class Nodes:
         """
         if points is None:
             return torch.cat([self._call(rows) for rows in z.split(self.rows)])
-        found = []
+        chunks = []
         for rows in z.split(self.rows):
             everywhere = self.idle.repeat(len(rows), 1)
             everywhere[:, points] = rows
-            found.append(self._call(everywhere)[:, points])
-        return torch.cat(found)
+            chunks.append(self._call(everywhere)[:, points])
+        return torch.cat(chunks)
 
     def glimpse(self, z: Tensor) -> Tensor:
         """As :meth:`at` of all points, where a density that is nan, as far out, counts as zero."""

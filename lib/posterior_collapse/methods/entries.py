@@ -152,8 +152,8 @@ def title(text: str) -> str:
 
 def own_digests(text: str) -> list[str]:
     """Digests of the sources of the reader's own methods among the parts of a method string."""
-    found = {describe(part).own for part in _parts(text)}
-    return sorted(found - {""})
+    digests = {describe(part).own for part in _parts(text)}
+    return sorted(digests - {""})
 
 
 def parameters(text: str) -> dict[str, float]:

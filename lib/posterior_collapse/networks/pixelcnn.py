@@ -157,13 +157,13 @@ class _Cache:
 
     def __init__(self, decoder: PixelDecoder, planes: Tensor) -> None:
         count, self.side = len(planes), decoder.side
-        self.weights, self.kept, self.above = {}, {}, dict[MaskedConv, Tensor]()
+        self.weights, self.inputs, self.above = {}, {}, dict[MaskedConv, Tensor]()
         for layer in decoder.masked_layers():
             weight, reach = layer.weight * layer.mask, layer.reach
             shape = (count, weight.shape[1], self.side + reach, self.side + 2 * reach)
             self.weights[layer] = weight[:, :, :-1], weight[:, :, -1, :].flatten(1).t()
-            self.kept[layer] = weight.new_zeros(shape)  # its input, with a border
-        first, reach = self.kept[decoder.first], decoder.first.reach
+            self.inputs[layer] = weight.new_zeros(shape)  # its input, with a border
+        first, reach = self.inputs[decoder.first], decoder.first.reach
         # Planes of z are seen to the right of a pixel as well, before their turn.
         first[:, 1:, reach:, reach : reach + self.side] = planes
         self.row = self.column = 0
@@ -171,20 +171,20 @@ class _Cache:
     def begin(self, row: int) -> None:
         """Turn to a line."""
         self.row = row
-        for layer, kept in self.kept.items():
-            lines = kept[:, :, row : row + layer.reach]
+        for layer, inputs in self.inputs.items():
+            lines = inputs[:, :, row : row + layer.reach]
             self.above[layer] = F.conv2d(lines, self.weights[layer][0])[:, :, 0]
 
     def write(self, layer: MaskedConv, values: Tensor) -> None:
         """Keep the first planes of a layer's input at the present pixel, values (N, C)."""
         place = self.row + layer.reach, self.column + layer.reach
-        self.kept[layer][:, : values.shape[1], place[0], place[1]] = values
+        self.inputs[layer][:, : values.shape[1], place[0], place[1]] = values
 
     def __call__(self, layer: MaskedConv, maps: Tensor) -> Tensor:
         """Input (N, C, 1, 1) at the present pixel to the output there."""
         self.write(layer, maps.flatten(1))
         columns = slice(self.column, self.column + 2 * layer.reach + 1)
-        line = self.kept[layer][:, :, self.row + layer.reach, columns].flatten(1)
+        line = self.inputs[layer][:, :, self.row + layer.reach, columns].flatten(1)
         left = line @ self.weights[layer][1]
         return (left + self.above[layer][:, :, self.column])[:, :, None, None]
 

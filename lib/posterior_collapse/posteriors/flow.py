@@ -34,6 +34,7 @@ class _MaskedLinear(nn.Linear):
         self.register_buffer("mask", mask.to(self.weight.dtype), persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
+        """Values (..., in) to (..., out), by the weights inside the mask."""
         return F.linear(values, self.weight * self.mask, self.bias)
 
     def part(self, values: Tensor, rows: slice | list[int]) -> Tensor:

@@ -174,11 +174,11 @@ class DiversityUncertaintyHead(Stochastic):
     def _dropped(self, logvar: Tensor) -> Tensor:
         """Log of g exp(logvar) + alpha with g = 1 / keep_prob or 0 (equation 6)."""
         keep, alpha = self.choice.keep_prob, self.choice.alpha
-        kept = _log_sum(logvar - math.log(keep), alpha)
+        whole = _log_sum(logvar - math.log(keep), alpha)
         if keep == 1.0:
-            return kept
+            return whole
         mask = torch.empty_like(logvar).bernoulli_(keep, generator=self.generator)
-        return torch.where(mask > 0.0, kept, math.log(alpha))
+        return torch.where(mask > 0.0, whole, math.log(alpha))
 
 
 def _log_sum(logvar: Tensor, floor: float) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +25,7 @@ LARGEST_FACTOR = 1e7  # means start with spreads of 1e-5 in small networks; f^2 
 class OwnPhase(Protocol):
     """How long every batch has a factor of its own; asked at the start of each epoch."""
 
-    @property
-    def ends(self) -> bool:
-        """Whether a factor that is shared is to follow."""
-        ...
+    ends: ClassVar[bool]  # whether a factor that is shared is to follow
 
     def lasts(self, progress: Progress) -> bool:
         """Whether the epoch that ``progress`` lies in belongs to the phase."""
@@ -40,14 +37,10 @@ class OwnEpochs:
     """For so many epochs: f_epo of algorithm 1; 1 for Yahoo, 7 for Yelp."""
 
     epochs: int = 1
+    ends: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         whole("epochs", self.epochs)
-
-    @property
-    def ends(self) -> bool:
-        """See :class:`OwnPhase`."""
-        return True
 
     def lasts(self, progress: Progress) -> bool:
         """See :class:`OwnPhase`."""
@@ -66,15 +59,11 @@ class OwnUpdates:
     """
 
     updates: int | None = None
+    ends: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.updates is not None:
             whole("updates", self.updates)
-
-    @property
-    def ends(self) -> bool:
-        """See :class:`OwnPhase`."""
-        return True
 
     def lasts(self, progress: Progress) -> bool:
         """See :class:`OwnPhase`."""
@@ -87,10 +76,7 @@ class OwnUpdates:
 class OwnThroughout:
     """Until the end: only evaluation uses an average."""
 
-    @property
-    def ends(self) -> bool:
-        """See :class:`OwnPhase`."""
-        return False
+    ends: ClassVar[bool] = False
 
     def lasts(self, progress: Progress) -> bool:
         """See :class:`OwnPhase`."""
@@ -251,16 +237,14 @@ class ScaledHead(nn.Module):
         """Factor of the epoch so far; the one in use where no batch had any spread."""
         known = self.weight > 0
         mean = torch.where(known, self.total, 1.0) / torch.where(known, self.weight, 1.0)
-        return torch.where(known, self.choice.average.factor(mean, self._wanted), self.factor)
-
-    @property
-    def _wanted(self) -> float:
-        return self.choice.des_std
+        return torch.where(
+            known, self.choice.average.factor(mean, self.choice.des_std), self.factor
+        )
 
     def _training_factor(self, mean: Tensor) -> Tensor:
         """The factor for a batch, which is recorded; with a gradient where it is the batch's."""
-        spread, varies = batch_spread(mean, self.choice.ddof, self._wanted / LARGEST_FACTOR)
-        own = self.choice.gradient.of(self._wanted / spread)
+        spread, varies = batch_spread(mean, self.choice.ddof, self.choice.des_std / LARGEST_FACTOR)
+        own = self.choice.gradient.of(self.choice.des_std / spread)
         factor = torch.where(self.own & varies, own, self.factor)
         self._record(spread.detach(), varies, factor.detach(), len(mean))
         self.factor.copy_(torch.where(self.own, self._average(), self.factor))
@@ -269,7 +253,7 @@ class ScaledHead(nn.Module):
     def _record(self, spread: Tensor, varies: Tensor, factor: Tensor, examples: int) -> None:
         """Add a batch to the sums of the epoch; spread, varies and factor are (D,)."""
         average = self.choice.average
-        self.total += torch.where(varies, average.value(spread, self._wanted), 0.0) * (
+        self.total += torch.where(varies, average.value(spread, self.choice.des_std), 0.0) * (
             average.weight(examples)
         )
         self.weight += average.weight(examples) * varies

@@ -3,7 +3,7 @@
 A recipe names data, networks and optimisation; a method names the four slots.
 Scales: ``smoke`` proves that the code runs, ``quick`` shows the phenomenon on a laptop,
 ``medium`` is worth hours of CPU, ``paper`` has the paper's own constants.
-To add one, enter a row in ``table``.
+To add one, enter its scales in ``table`` and a card of its name in ``cards.toml``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def get(name: str, scale: str) -> Setup:
     Raises:
         BadInput: unknown recipe or scale, with the nearest one.
     """
-    found = recipe(name).scales
-    if scale not in found:
-        raise BadInput(nearest(scale, found, f"scale of {name}"))
-    return found[scale]
+    setups = recipe(name).scales
+    if scale not in setups:
+        raise BadInput(nearest(scale, setups, f"scale of {name}"))
+    return setups[scale]

@@ -1,7 +1,7 @@
 """Runs: a method on a recipe with a seed, trained once and kept."""
 
 from posterior_collapse.runs.measure import evaluate_run
-from posterior_collapse.runs.models import build_model
+from posterior_collapse.runs.models import build_model, trained_model
 from posterior_collapse.runs.spec import Spec, choose_device, load_data
 from posterior_collapse.runs.store import (
     DamagedRun,
@@ -29,4 +29,5 @@ __all__ = [
     "run_folder",
     "store_root",
     "train_or_load",
+    "trained_model",
 ]

@@ -69,8 +69,8 @@ class EpochBatches(Sequence[Tensor]):
             batches = batches_of(split, setup.batch_size, self.device)
             return [batches[place] for place in _large_enough([*map(len, batches)], least)]
         rows = partitioned(setup, split, self.spec.seed, epoch)
-        kept = [rows[place] for place in _large_enough([*map(len, rows)], least)]
-        return [one_batch(split.take(own), self.device) for own in kept]
+        large = [rows[place] for place in _large_enough([*map(len, rows)], least)]
+        return [one_batch(split.take(own), self.device) for own in large]
 
     @property
     def passed_over(self) -> int:

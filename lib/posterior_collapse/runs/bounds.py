@@ -96,22 +96,22 @@ def kl_bound(
             promised = promised_kl(model, q)
             if promised is None:
                 return None
-            found = divergence(q, model.prior, draw(q, (1,), noise))
-            total, count = total + float(found.sum()), count + len(found)
+            kls = divergence(q, model.prior, draw(q, (1,), noise))
+            total, count = total + float(kls.sum()), count + len(kls)
     assert promised is not None
     least = min(value for value in (total / count, kl) if value is not None)
     return KLBound(promised, total / count, least < (1.0 - _SLACK) * promised)
 
 
-def warn_of(found: KLBound, label: str, kl: float | None) -> None:
+def warn_of(bound: KLBound, label: str, kl: float | None) -> None:
     """Say so in the log where a run breaks the bound of its method."""
-    if found.kl_bound_broken:
+    if bound.kl_bound_broken:
         reported = "none" if kl is None else f"{kl:.4g}"
         _LOG.warning(
             "%s breaks the bound of its method: a KL of at least %.4g nats is promised, found %.4g "
             "in training and %s on the test set",
             label,
-            found.kl_bound,
-            found.kl_in_training,
+            bound.kl_bound,
+            bound.kl_in_training,
             reported,
         )

@@ -71,16 +71,16 @@ def _evaluated(
         encoded=encoded,
         padding=PAD if isinstance(test, Split) else None,
     )
-    found: dict[str, Any] = each.totals._asdict()
+    metrics: dict[str, Any] = each.totals._asdict()
     arrays = {} if each.nll is None else {"each_nll": each.nll.float().cpu().numpy()}
     if isinstance(spec.choices.posterior, Scaled):
         extra = evaluate_scaled(measured, decoded, generator, setup.nll_samples, setup.batch_size)
-        found |= {f"scaled_{name}": value for name, value in extra._asdict().items()}
+        metrics |= {f"scaled_{name}": value for name, value in extra._asdict().items()}
         seen = load_data(setup).train
         seen = drawn(seen.take(torch.arange(min(_BALANCED, len(seen)))), spec.seed, 0)
         balance = scale_balance(model, batches_of(seen, 128, device), generator)
-        found |= {f"scaled_means_{name}": value for name, value in balance._asdict().items()}
-    return Measured(found, arrays)
+        metrics |= {f"scaled_means_{name}": value for name, value in balance._asdict().items()}
+    return Measured(metrics, arrays)
 
 
 _BALANCED = 1000  # training examples that show what holds a Scale-VAE's means
@@ -98,10 +98,10 @@ def _probe(spec: Spec, model: VAE) -> Measured:
     data = load_data(setup)
     subsets = datasets.labelled_subsets(data)
     curve = probe_curve(spec.choices.training.evaluated(model), subsets, data.test)
-    found = {f"probe_{count}": result.accuracy for count, result in curve.items()}
-    found["probe_majority"] = next(iter(curve.values())).majority_accuracy
+    metrics = {f"probe_{count}": result.accuracy for count, result in curve.items()}
+    metrics["probe_majority"] = next(iter(curve.values())).majority_accuracy
     right = {f"each_probe_{count}": np.array(result.right) for count, result in curve.items()}
-    return Measured(found, right)
+    return Measured(metrics, right)
 
 
 def _classify(spec: Spec, model: VAE) -> dict[str, float]:
@@ -110,10 +110,10 @@ def _classify(spec: Spec, model: VAE) -> dict[str, float]:
     if not setup.classifiers or test.labels is None:
         return {}
     codes = split_means(spec.choices.training.evaluated(model), test)
-    found = classify_codes(codes, test.labels, setup.classifiers)
+    accuracies = classify_codes(codes, test.labels, setup.classifiers)
     return {
-        "classifier_linear": found.linear,
-        "classifier_perceptron": found.perceptron,
+        "classifier_linear": accuracies.linear,
+        "classifier_perceptron": accuracies.perceptron,
     }
 
 
@@ -190,19 +190,19 @@ def _codes(spec: Spec, model: VAE) -> dict[str, NDArray[Any]]:
     part = part.take(torch.cat(part.batch_rows(128)))
     device = next(model.parameters()).device
     codes = [gaussian_code(model.posterior(x)) for x in batches_of(part, 128, device)]
-    kept = [code for code in codes if code is not None]
-    if not kept or not kept[0][0].shape[1]:
+    pairs = [code for code in codes if code is not None]
+    if not pairs or not pairs[0][0].shape[1]:
         return {}
-    mean, logvar = (torch.cat(column) for column in zip(*kept, strict=True))
+    mean, logvar = (torch.cat(column) for column in zip(*pairs, strict=True))
     shown = torch.cat(data.valid.batch_rows(128))[: setup.means_points]
-    found = {
+    arrays = {
         "code_mean": mean,
         "code_std": torch.exp(0.5 * logvar),
         "code_batch_mean": _inbatches_of(spec, model, part),
         "code_label": part.labels,
         "means_label": None if data.valid.labels is None else data.valid.labels[shown],
     }
-    return {name: np.asarray(x.cpu()) for name, x in found.items() if x is not None}
+    return {name: np.asarray(x.cpu()) for name, x in arrays.items() if x is not None}
 
 
 def _inbatches_of(spec: Spec, model: VAE, part: Split | ImageSplit) -> Tensor:
@@ -252,24 +252,24 @@ def _training(spec: Spec, model: VAE, kl: float | None) -> dict[str, Any]:
         Nothing is promised of what inference makes of a posterior after the encoder.
     """
     batches = EpochBatches(spec, next(model.parameters()).device)
-    found = {"passed_over": batches.passed_over} if batches.passed_over else {}
+    metrics = {"passed_over": batches.passed_over} if batches.passed_over else {}
     if spec.choices.training.evaluated(model) is not model:
-        return found
+        return metrics
     bound = kl_bound(model, batches, kl, torch.Generator().manual_seed(spec.seed))
     if bound is None:
-        return found
+        return metrics
     warn_of(bound, spec.label(), kl)
-    return {**found, **bound._asdict()}
+    return {**metrics, **bound._asdict()}
 
 
 def _space(model: VAE, grid: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
     """The posterior mean space at the end of training."""
     final = mean_space(model, grid)
-    found = {
+    arrays = {
         "final_model_mean": final.model.mean,
         "final_model_std": final.model.variance.sqrt(),
         "final_log_evidence": final.model.log_evidence,
         "final_inference_mean": final.inference_mean,
         "final_inference_std": final.inference_variance.sqrt(),
     }
-    return {name: np.asarray(x.float().cpu()) for name, x in found.items()}
+    return {name: np.asarray(x.float().cpu()) for name, x in arrays.items()}

@@ -1,4 +1,4 @@
-"""The model of a run before it is trained."""
+"""The model of a run, before it is trained and after."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 
 from posterior_collapse.networks import VAE, build_vae
 from posterior_collapse.runs.spec import Spec, load_data
+from posterior_collapse.runs.store import Run
 
 
 def build_model(spec: Spec) -> VAE:
@@ -25,3 +26,10 @@ def build_model(spec: Spec) -> VAE:
         )
     setup.network.initialise(model, torch.Generator().manual_seed(spec.seed))
     return model
+
+
+def trained_model(run: Run) -> VAE:
+    """The model of a finished run with its best parameters, in evaluation mode, on the CPU."""
+    model = build_model(run.spec)
+    model.load_state_dict(run.weights())
+    return model.eval()

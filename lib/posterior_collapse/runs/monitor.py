@@ -111,12 +111,12 @@ def _trained_kl(q: Distribution, bound: Tensor) -> Tensor:
 
 def first_examples(batches: Sequence[Tensor], count: int) -> list[Tensor]:
     """The first so many examples of batches, still in batches."""
-    kept, left = [], count
+    firsts, left = [], count
     for x in batches:
         if left > 0:
-            kept.append(x[:left])
+            firsts.append(x[:left])
             left -= len(x)
-    return kept
+    return firsts
 
 
 class Recorder:

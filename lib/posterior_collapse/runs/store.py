@@ -112,9 +112,9 @@ def check_files(folder: Path) -> None:
         path = folder / name
         if not path.is_file():
             raise DamagedRun(f"{folder}: {name} is missing")
-        found = _sha256(path)
-        if found != expected:
-            raise DamagedRun(f"{path}: sha256 is {found[:12]}, the manifest says {expected[:12]}")
+        actual = _sha256(path)
+        if actual != expected:
+            raise DamagedRun(f"{path}: sha256 is {actual[:12]}, the manifest says {expected[:12]}")
 
 
 def load_run(spec: Spec) -> Run:
@@ -133,14 +133,21 @@ def find_run(spec: Spec, key: str) -> Run:
     if not folder.exists():
         raise FileNotFoundError(f"no finished run at {folder}")
     check_files(folder)
+    if (own := key_in(folder)) != key:
+        raise DamagedRun(f"{folder}: what is in it is the run {own[:16]}")
     read = {stem: json.loads((folder / f"{stem}.json").read_text("utf-8")) for stem in _STEMS}
-    provenance = read["provenance"]
-    if provenance["key"] != key:
-        raise DamagedRun(f"{folder}: what is in it is the run {provenance['key'][:16]}")
     with np.load(folder / "arrays.npz", allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     history = pd.DataFrame(read["history"])
-    return Run(spec, folder, read["metrics"], history, arrays, provenance)
+    return Run(spec, folder, read["metrics"], history, arrays, read["provenance"])
+
+
+def key_in(folder: Path) -> str:
+    """The key that a run says it was trained under; DamagedRun if it says none."""
+    try:
+        return str(json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["key"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamagedRun(f"{folder}: its provenance cannot be read ({error!r})") from error
 
 
 def set_aside(spec: Spec) -> Path:

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from posterior_collapse import datasets
 from posterior_collapse.datasets import Split, TextDataset
-from posterior_collapse.datasets.arrays import equal_length_rows
 from posterior_collapse.estimators import evaluating
 from posterior_collapse.gaussian import aggregate_moments
 from posterior_collapse.networks import VAE, Latent
@@ -115,11 +114,11 @@ def _shown(data: TextDataset, split: Split) -> list[str]:
 def _likeness(written: Split, wanted: Split, prefix: str) -> dict[str, float]:
     """BLEU in percent, ROUGE-F1 with counts and with sets, and exact matches."""
     pair = text_metrics.of_split(written), text_metrics.of_split(wanted)
-    found = {f"{prefix}bleu_{n}": text_metrics.bleu(*pair, order=n) for n in (1, 2, 4)}
+    metrics = {f"{prefix}bleu_{n}": text_metrics.bleu(*pair, order=n) for n in (1, 2, 4)}
     for n in (2, 4):
-        found[f"{prefix}rouge_{n}"] = text_metrics.rouge(*pair, n=n).f1
-        found[f"{prefix}rouge_sets_{n}"] = text_metrics.rouge_sets(*pair, n=n).f1
-    return found | {f"{prefix}exact": text_metrics.exact_match(*pair)}
+        metrics[f"{prefix}rouge_{n}"] = text_metrics.rouge(*pair, n=n).f1
+        metrics[f"{prefix}rouge_sets_{n}"] = text_metrics.rouge_sets(*pair, n=n).f1
+    return metrics | {f"{prefix}exact": text_metrics.exact_match(*pair)}
 
 
 def _reconstructed(
@@ -129,10 +128,10 @@ def _reconstructed(
     decode = _greedy(data)
     written = _back(tasks.reconstruct(model, part, generator, decode=decode))
     wanted = _on(part, torch.device("cpu"))
-    kept = {"text_source": _shown(data, wanted), "text_reconstruction": _shown(data, written)}
+    texts = {"text_source": _shown(data, wanted), "text_reconstruction": _shown(data, written)}
     measured = Measured(
         _likeness(written, wanted, "reconstruction_"),
-        {name: np.array(values) for name, values in kept.items()},
+        {name: np.array(values) for name, values in texts.items()},
     )
     return measured, written
 
@@ -150,11 +149,11 @@ def _imputed(
     texts: dict[str, Split] = {}
     wanted = _on(part, torch.device("cpu"))
     for name, corrupt in ways.items():
-        found = tasks.impute(model, part, corrupt, generator, decode=_greedy(data))
-        written = texts[name] = _back(found.generated)
+        imputed = tasks.impute(model, part, corrupt, generator, decode=_greedy(data))
+        written = texts[name] = _back(imputed.generated)
         metrics |= _likeness(written, wanted, f"imputed_{name}_")
         arrays[f"text_cut_{name}"] = np.array(
-            _shown(data, _on(found.corrupted, torch.device("cpu")))
+            _shown(data, _on(imputed.corrupted, torch.device("cpu")))
         )
         arrays[f"text_imputed_{name}"] = np.array(_shown(data, written))
     return Measured(metrics, arrays), texts["ends"]
@@ -174,13 +173,13 @@ def _between(data: TextDataset, model: VAE, part: Split, generator: torch.Genera
     )
     rows = text_metrics.of_split(_back(ways))
     lines = [rows[start : start + _POINTS] for start in range(0, len(rows), _POINTS)]
-    found = text_metrics.smoothness(lines)
+    overlaps = text_metrics.smoothness(lines)
     words = data.vocabulary.words
     shown = [" ".join(words[int(one)] for one in row) for row in lines[0]]
     metrics = {
-        "interpolation_overlap": found.neighbours,
-        "interpolation_ends": found.ends,
-        "interpolation_distinct": found.different,
+        "interpolation_overlap": overlaps.neighbours,
+        "interpolation_ends": overlaps.ends,
+        "interpolation_distinct": overlaps.different,
     }
     return Measured(metrics, {"text_interpolation": np.array(shown)})
 
@@ -190,11 +189,11 @@ def _variety(written: Split, training: Split, prefix: str) -> dict[str, float]:
     rows, known = text_metrics.of_split(written), text_metrics.of_split(training)
     longest = max(map(len, rows))
     orders = [n for n in _ORDERS if n <= longest]
-    found = {f"{prefix}words": float(np.mean([len(row) for row in rows]))}
-    found |= {f"{prefix}distinct_{n}": text_metrics.distinct(rows, n) for n in orders if n < 4}
-    found |= {f"{prefix}gram_{n}": text_metrics.gram(rows, known, n) for n in orders if n > 1}
-    found |= {f"{prefix}different": len(set(rows)) / len(rows)}
-    return found | ({f"{prefix}entropy": text_metrics.entropy(rows)} if orders else {})
+    metrics = {f"{prefix}words": float(np.mean([len(row) for row in rows]))}
+    metrics |= {f"{prefix}distinct_{n}": text_metrics.distinct(rows, n) for n in orders if n < 4}
+    metrics |= {f"{prefix}gram_{n}": text_metrics.gram(rows, known, n) for n in orders if n > 1}
+    metrics |= {f"{prefix}different": len(set(rows)) / len(rows)}
+    return metrics | ({f"{prefix}entropy": text_metrics.entropy(rows)} if orders else {})
 
 
 def _faults(written: Split, prefix: str) -> dict[str, float]:
@@ -277,11 +276,7 @@ def _shape(model: VAE, part: Split) -> dict[str, float]:
     Empty for a posterior that is no diagonal Gaussian.
     """
     with evaluating(model):
-        rows = equal_length_rows(part, 256)
-        codes = [
-            gaussian_code(model.posterior(part.tokens[own, : int(part.lengths[own[0]])]))
-            for own in rows
-        ]
+        codes = [gaussian_code(model.posterior(x)) for x in part.batches(256)]
     known = [code for code in codes if code is not None]
     if not known:
         return {}
@@ -327,7 +322,7 @@ def _few_shot(train: Tensor, labels: Tensor, test: Tensor, wanted: Tensor) -> di
     """
     classes = int(labels.max()) + 1
     chooser = torch.Generator().manual_seed(0)
-    found = {}
+    means = {}
     for share in SHARES:
         count = labels_of(share, len(train), classes)
         times = _SUBSETS if count < len(train) else 1
@@ -337,8 +332,8 @@ def _few_shot(train: Tensor, labels: Tensor, test: Tensor, wanted: Tensor) -> di
             accuracies.append(
                 linear_probe(train[some], labels[some], test, wanted, (1.0,)).accuracy
             )
-        found[f"few_shot_{share:g}"] = float(np.mean(accuracies))
-    return found
+        means[f"few_shot_{share:g}"] = float(np.mean(accuracies))
+    return means
 
 
 def _labelled(

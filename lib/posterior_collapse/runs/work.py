@@ -29,7 +29,7 @@ from posterior_collapse.precision import Precision, available
 from posterior_collapse.recipes import Setup
 from posterior_collapse.runs.batches import EpochBatches, batches_of
 from posterior_collapse.runs.measure import measure
-from posterior_collapse.runs.models import build_model
+from posterior_collapse.runs.models import build_model, trained_model
 from posterior_collapse.runs.monitor import Recorder, first_examples
 from posterior_collapse.runs.spec import Spec, choose_device, load_data, sources_digest
 from posterior_collapse.runs.store import (
@@ -229,13 +229,16 @@ class _Clock:
         self.last = time.monotonic()
 
     def spent(self) -> Spent:
+        """Time until now, over all attempts."""
         return Spent(time.monotonic() - self.start, time.process_time() - self.cpu_start)
 
     def tick(self, state: State) -> None:
+        """Write a checkpoint where the last one is old enough."""
         if time.monotonic() - self.last >= self.every:
             self.save(state)
 
     def save(self, state: State) -> None:
+        """Write a checkpoint, with the time spent in it."""
         spent = {
             name: torch.tensor(value, dtype=torch.float64)
             for name, value in self.spent()._asdict().items()
@@ -270,21 +273,19 @@ def _advance(bar: Any, state: State, updates: int) -> None:
 def _judge(spec: Spec, device: torch.device) -> VAE:
     """The language model of a run's recipe and scale, trained once for all methods and seeds."""
     run = train_or_load(replace(spec, method="lstm-lm", seed=0), device=device.type, progress=False)
-    model = build_model(run.spec)
-    model.load_state_dict(run.weights())
-    return model.to(device).eval()
+    return trained_model(run).to(device)
 
 
 def _finish(
     spec: Spec, state: State, recorder: Recorder, spent: Spent, device: torch.device
 ) -> None:
     """Evaluate the best parameters and store everything."""
-    found = measure(spec, state.model, recorder.grid, partial(_judge, spec, device))
+    measured = measure(spec, state.model, recorder.grid, partial(_judge, spec, device))
     arrays = {name: np.asarray(values.cpu()) for name, values in recorder.arrays().items()}
-    metrics = {**found.metrics, "epochs": state.epoch, "updates": state.iteration}
+    metrics = {**measured.metrics, "epochs": state.epoch, "updates": state.iteration}
     weights = dict(state.model.state_dict())
-    told = _provenance(spec, spent, device)
-    write_run(spec, weights, metrics, state.history, arrays | found.arrays, told)
+    provenance = _provenance(spec, spent, device)
+    write_run(spec, weights, metrics, state.history, arrays | measured.arrays, provenance)
 
 
 def measure_again(run: Run, device: str = "auto") -> Run:
@@ -306,19 +307,17 @@ def measure_again(run: Run, device: str = "auto") -> Run:
     """
     spec, chosen = run.spec, choose_device(device)
     _refuse_other_training(run)
-    model = build_model(spec)
-    model.load_state_dict(run.weights())
     with one_gpu(chosen), one_thread(chosen):
-        model.to(chosen).eval()
+        model = trained_model(run).to(chosen)
         valid = batches_of(load_data(spec.setup).valid, 128, chosen)
         grid = first_examples(valid, spec.setup.grid_points)
-        found = measure(spec, model, grid, partial(_judge, spec, chosen))
+        measured = measure(spec, model, grid, partial(_judge, spec, chosen))
     stays = {name: run.metrics[name] for name in ("epochs", "updates")}
     recorded = {name: x for name, x in run.arrays.items() if name.startswith(_RECORDED)}
     return replace(
         run,
-        metrics={**found.metrics, **stays},
-        arrays=recorded | found.arrays,
+        metrics={**measured.metrics, **stays},
+        arrays=recorded | measured.arrays,
         provenance=run.provenance | {"measured": _here(chosen)},
     )
 
@@ -347,8 +346,8 @@ def _with_defaults(setup: Setup, before: dict[str, Any]) -> dict[str, Any]:
 
 def _precisions(setup: Setup, device: torch.device) -> dict[str, str]:
     """In which numbers a run's products were computed; a device may lack what a recipe asks for."""
-    asked = getattr(setup.network, "precision", Precision.FLOAT32)
-    return {"training": available(asked, device).value, "evaluation": Precision.FLOAT32.value}
+    wanted = getattr(setup.network, "precision", Precision.FLOAT32)
+    return {"training": available(wanted, device).value, "evaluation": Precision.FLOAT32.value}
 
 
 def _processor() -> str:

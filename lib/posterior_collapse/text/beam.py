@@ -46,17 +46,17 @@ class _Beam(NamedTuple):
 class _BeamSearch:
     """The search of :func:`beam_search`."""
 
-    asked: Request
+    request: Request
     width: int
     power: float
 
     def begin(self, number: Tensor) -> _Beam:
         """See :class:`Search`."""
-        best = begun(number, self.asked.most_words)
+        best = begun(number, self.request.most_words)
         value = torch.full_like(best.total, -math.inf)
         scores = value[:, None].repeat(1, self.width)
         scores[:, 0] = 0.0
-        state = self.asked.decoder.start(self.asked.z[number])
+        state = self.request.decoder.start(self.request.z[number])
         versions = (len(number), self.width, -1)
         return _Beam(
             number,
@@ -75,8 +75,8 @@ class _BeamSearch:
         rows = self._collect(rows, ended)
         top = rows.scores.amax(1)
         # No longer sentence can be better than this: its score falls, its length is bounded.
-        reachable = top / self.asked.most_words**self.power
-        return rows, (rows.value >= reachable) | (rows.length > self.asked.most_words)
+        reachable = top / self.request.most_words**self.power
+        return rows, (rows.value >= reachable) | (rows.length > self.request.most_words)
 
     def _grow(self, rows: _Beam) -> tuple[_Beam, Tensor]:
         """The best versions that are one word longer, and which of them ended, (A, W) bool."""
@@ -85,8 +85,8 @@ class _BeamSearch:
         place = (rows.length - 1)[:, None, None].expand(sentences, width, 1)
         last = rows.words.gather(2, place).flatten()[alive]
         before = TextState(*(part.flatten(0, 1)[alive] for part in rows.state))
-        log_probability, after = self.asked.decoder.step(last, before)
-        log_probability[:, self.asked.forbidden] = -math.inf
+        log_probability, after = self.request.decoder.step(last, before)
+        log_probability[:, self.request.forbidden] = -math.inf
         # A version has at most W children among the best W of its sentence.
         own, ids = log_probability.topk(min(width, log_probability.shape[1]))
         require_words(own[:, 0])
@@ -177,8 +177,8 @@ def beam_search(
     Raises:
         BadInput: see :func:`greedy`.
     """
-    asked = prepare(model, z, max_length, forbidden)
+    request = prepare(model, z, max_length, forbidden)
     whole("width", width)
     if not 0.0 <= length_power < math.inf:
         raise BadInput(f"length_power is a number of at least 0, given {length_power!r}")
-    return run(model, _BeamSearch(asked, width, length_power), asked, width)
+    return run(model, _BeamSearch(request, width, length_power), request, width)

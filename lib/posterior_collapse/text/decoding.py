@@ -167,7 +167,7 @@ class Search(Protocol[_Rows]):
         ...
 
 
-def run(model: VAE, search: Search[_Rows], asked: Request, per_sentence: int) -> Generated:
+def run(model: VAE, search: Search[_Rows], request: Request, per_sentence: int) -> Generated:
     """Decode all codes, a bounded number at a time.
 
     Sentences that wait begin when half of the places are free, so that nearly every step is a
@@ -176,30 +176,32 @@ def run(model: VAE, search: Search[_Rows], asked: Request, per_sentence: int) ->
     Args:
         model: whose decoder it is; it runs in evaluation mode and is left as it was.
         search: what a step does.
-        asked: N codes, and what is asked for.
+        request: N codes, and what is asked for.
         per_sentence: rows of the decoder that a sentence takes.
     """
-    z, count = asked.z, len(asked.z)
-    found = begun(torch.arange(count, device=z.device), asked.most_words)
-    size = asked.decoder.embedding.num_embeddings * per_sentence
+    z, count = request.z, len(request.z)
+    sentences = begun(torch.arange(count, device=z.device), request.most_words)
+    size = request.decoder.embedding.num_embeddings * per_sentence
     places = max(1, min(SENTENCES_PER_STEP, LOG_PROBABILITIES_PER_STEP // size))
     with evaluating(model):
-        rows = search.begin(found.number[:places])
-        active = waiting = len(found.number[:places])
+        rows = search.begin(sentences.number[:places])
+        active = waiting = len(sentences.number[:places])
         while active:
             rows, done = search.advance(rows)
             if done.any():
-                _store(found, search.result(take_rows(rows, done)))
+                _store(sentences, search.result(take_rows(rows, done)))
                 rows = take_rows(rows, ~done)
                 active -= int(done.sum())
             if waiting < count and 2 * active <= places:
-                fresh = found.number[waiting : waiting + places - active]
+                fresh = sentences.number[waiting : waiting + places - active]
                 rows = _join(rows, search.begin(fresh))
                 waiting, active = waiting + len(fresh), active + len(fresh)
-    width = int(found.length.max()) if count else 1
-    last = found.words.gather(1, found.length[:, None] - 1)[:, 0]
-    totals = gaussian.narrow(found.total, z)
-    return Generated(found.words[:, :width].contiguous(), found.length, totals, last == EOS, z)
+    width = int(sentences.length.max()) if count else 1
+    last = sentences.words.gather(1, sentences.length[:, None] - 1)[:, 0]
+    totals = gaussian.narrow(sentences.total, z)
+    return Generated(
+        sentences.words[:, :width].contiguous(), sentences.length, totals, last == EOS, z
+    )
 
 
 def require_words(log_probability: Tensor) -> None:
@@ -219,11 +221,11 @@ def begun(number: Tensor, most_words: int) -> Sentences:
     return Sentences(number, words, torch.ones_like(number), total)
 
 
-def _store(found: Sentences, done: Sentences) -> None:
+def _store(places: Sentences, done: Sentences) -> None:
     """Put sentences into their places."""
-    found.words[done.number] = done.words
-    found.length[done.number] = done.length
-    found.total[done.number] = done.total
+    places.words[done.number] = done.words
+    places.length[done.number] = done.length
+    places.total[done.number] = done.total
 
 
 # --- one word after the other: greedy and sampled -------------------------------------------------
@@ -243,27 +245,28 @@ class _WordByWord:
     ``choose`` takes log-probabilities (A, V), numbers (A,) and words so far (A,) to ids (A,).
     """
 
-    asked: Request
+    request: Request
     choose: Callable[[Tensor, Tensor, Tensor], Tensor]
 
     def begin(self, number: Tensor) -> _Line:
         """See :class:`Search`."""
         return _Line(
-            begun(number, self.asked.most_words), self.asked.decoder.start(self.asked.z[number])
+            begun(number, self.request.most_words),
+            self.request.decoder.start(self.request.z[number]),
         )
 
     def advance(self, rows: _Line) -> tuple[_Line, Tensor]:
         """See :class:`Search`."""
         number, words, length, total = rows.sentences
         last = words.gather(1, length[:, None] - 1)[:, 0]
-        log_probability, state = self.asked.decoder.step(last, rows.state)
-        log_probability[:, self.asked.forbidden] = -math.inf
+        log_probability, state = self.request.decoder.step(last, rows.state)
+        log_probability[:, self.request.forbidden] = -math.inf
         word = self.choose(log_probability, number, length - 1)
         own = log_probability.gather(1, word[:, None])[:, 0]
         require_words(own)
         total = total + wide(own)
         words = words.scatter(1, length[:, None], word[:, None])
-        done = (word == EOS) | (length == self.asked.most_words)
+        done = (word == EOS) | (length == self.request.most_words)
         return _Line(Sentences(number, words, length + 1, total), state), done
 
     def result(self, rows: _Line) -> Sentences:
@@ -295,8 +298,8 @@ def greedy(
     def choose(logp: Tensor, number: Tensor, position: Tensor) -> Tensor:
         return logp.max(-1).indices  # twice as fast as argmax on a CPU
 
-    asked = prepare(model, z, max_length, forbidden)
-    return run(model, _WordByWord(asked, choose), asked, 1)
+    request = prepare(model, z, max_length, forbidden)
+    return run(model, _WordByWord(request, choose), request, 1)
 
 
 def sample(
@@ -333,7 +336,7 @@ def sample(
     Raises:
         BadInput: see :func:`greedy`.
     """
-    asked = prepare(model, z, max_length, forbidden)
+    request = prepare(model, z, max_length, forbidden)
     if not 0.0 < temperature < math.inf:
         raise BadInput(f"temperature is a positive number, given {temperature!r}")
     if top_k is not None:
@@ -356,7 +359,7 @@ def sample(
             return _invert(logp.exp(), own)
         return _draw_likely(logp, own, top_k, nucleus)
 
-    return run(model, _WordByWord(asked, choose), asked, 1)
+    return run(model, _WordByWord(request, choose), request, 1)
 
 
 def _draw_likely(logits: Tensor, uniform: Tensor, top_k: int | None, nucleus: float) -> Tensor:
@@ -366,12 +369,8 @@ def _draw_likely(logits: Tensor, uniform: Tensor, top_k: int | None, nucleus: fl
     only for the rows whose nucleus goes on beyond the first few hundred.
 
     Args:
-        logits: (A, V).
-        uniform: (A,), in [0, 1).
+        logits, uniform: (A, V), and (A,) in [0, 1).
         top_k, nucleus: not both without effect.
-
-    Returns:
-        (A,) int64.
     """
     size = logits.shape[1]
     most = size if top_k is None else min(top_k, size)
@@ -399,13 +398,9 @@ class _Likely(NamedTuple):
 
 
 def _likely(logits: Tensor, number: int, nucleus: float, mass: Tensor | None) -> _Likely:
-    """Look for the end of the nucleus among the first words.
+    """Look for the end of the nucleus among the K first words.
 
-    Args:
-        logits: (A, V).
-        number: K.
-        nucleus: in (0, 1].
-        mass: (A,), the sum of all exponentials; None for that of the K words.
+    ``mass`` (A,) is the sum of all exponentials of the logits (A, V); None is that of the K words.
     """
     values, words = logits.topk(number)
     weights = wide(values.exp())
@@ -427,9 +422,6 @@ def _invert(weights: Tensor, uniform: Tensor) -> Tensor:
     Args:
         weights: (A, K), none negative, one positive in every row; A may be 0.
         uniform: (A,), in [0, 1).
-
-    Returns:
-        (A,) int64.
     """
     rows, size = weights.shape
     blocks = F.pad(weights, (0, -size % _BLOCK)).view(rows, -(-size // _BLOCK), _BLOCK)

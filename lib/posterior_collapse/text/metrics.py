@@ -16,7 +16,7 @@ import torch
 from sacrebleu.metrics import BLEU
 
 from posterior_collapse import estimators
-from posterior_collapse.datasets.arrays import EOS, Split, equal_length_rows
+from posterior_collapse.datasets.arrays import EOS, Split
 from posterior_collapse.errors import BadInput, whole
 from posterior_collapse.networks.base import VAE
 from posterior_collapse.networks.text import TextDecoder
@@ -29,11 +29,11 @@ _SENTENCES_PER_CALL = 256
 def of_split(split: Split) -> list[Words]:
     """The sentences of a part of a data set, or of generated text, as ids without the marks."""
     rows = zip(split.tokens.tolist(), split.lengths.tolist(), strict=True)
-    found = []
+    sentences = []
     for row, length in rows:
         end = length - 1 if row[length - 1] == EOS else length  # one that was cut has no EOS
-        found.append(tuple(map(str, row[1:end])))
-    return found
+        sentences.append(tuple(map(str, row[1:end])))
+    return sentences
 
 
 def _words(sentence: Sentence) -> Words:
@@ -51,10 +51,10 @@ def _corpus(sentences: Iterable[Sentence], what: str) -> list[Words]:
     """All sentences as words; BadInput if there are none, or if a single string is given."""
     if isinstance(sentences, str):
         raise BadInput(f"{what} is a list of sentences, given one string")
-    found = [_words(sentence) for sentence in sentences]
-    if not found:
+    corpus = [_words(sentence) for sentence in sentences]
+    if not corpus:
         raise BadInput(f"{what} holds no sentence; at least one is needed")
-    return found
+    return corpus
 
 
 def _pairs(
@@ -276,13 +276,12 @@ def sentence_nats(model: VAE, split: Split) -> torch.Tensor:
         )
     if not len(split):
         raise BadInput("the text holds no sentence; at least one is needed")
-    found = torch.empty(len(split), dtype=torch.float64)
+    nats, weight = [], decoder.words.weight
     with estimators.evaluating(model):
-        for rows in equal_length_rows(split, _SENTENCES_PER_CALL):
-            x = split.tokens[rows, : int(split.lengths[rows[0]])].to(decoder.words.weight.device)
-            none = torch.zeros(1, len(x), 0, dtype=decoder.words.weight.dtype, device=x.device)
-            found[rows.cpu()] = -model.log_likelihood(x, none)[0].cpu().double()
-    return found
+        for x in split.batches(_SENTENCES_PER_CALL):
+            none = torch.zeros(1, len(x), 0, dtype=weight.dtype, device=weight.device)
+            nats.append(-model.log_likelihood(x.to(weight.device), none)[0].cpu().double())
+    return torch.cat(nats)[torch.cat(split.batch_rows(_SENTENCES_PER_CALL)).argsort().cpu()]
 
 
 def perplexity(model: VAE, split: Split) -> float | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from posterior_collapse import gaussian
-from posterior_collapse.datasets.arrays import PAD, UNK, Split, equal_length_rows
+from posterior_collapse.datasets.arrays import PAD, UNK, Split
 from posterior_collapse.errors import BadInput, whole
 from posterior_collapse.estimators import evaluating
 from posterior_collapse.networks.base import VAE
@@ -65,13 +65,10 @@ def encode(
         BadInput: an image model, or one without a latent variable.
     """
     require_latent(model, "a code")
-    rows = equal_length_rows(split, SENTENCES_PER_ENCODING)
+    batches = split.batches(SENTENCES_PER_ENCODING)
     with evaluating(model):
-        codes = [
-            code(model.posterior(split.tokens[own, : int(split.lengths[own[0]])]), generator)
-            for own in rows
-        ]
-    return torch.cat(codes)[torch.cat(rows).argsort()]
+        codes = [code(model.posterior(x), generator) for x in batches]
+    return torch.cat(codes)[torch.cat(split.batch_rows(SENTENCES_PER_ENCODING)).argsort()]
 
 
 def prior_codes(model: VAE, count: int, generator: torch.Generator) -> Tensor:

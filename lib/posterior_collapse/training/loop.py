@@ -41,15 +41,15 @@ class _FusedAdam(Adam):
                     step = torch.zeros((), dtype=torch.float32, device=p.device)
                     first, second = torch.zeros_like(p), torch.zeros_like(p)
                     self.state[p] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
-            kept = [self.state[p] for p in used]
-            steps = [entry["step"] for entry in kept]
+            states = [self.state[p] for p in used]
+            steps = [entry["step"] for entry in states]
             torch._foreach_add_(steps, 1.0)
             beta1, beta2 = group["betas"]
             torch._fused_adam_(
                 used,
                 [p.grad for p in used],
-                [entry["exp_avg"] for entry in kept],
-                [entry["exp_avg_sq"] for entry in kept],
+                [entry["exp_avg"] for entry in states],
+                [entry["exp_avg_sq"] for entry in states],
                 [],
                 steps,
                 lr=group["lr"],
@@ -203,8 +203,8 @@ def _close_epoch(
     assert state.sums is not None
     loss, kl, count = state.sums.tolist()
     aggressive = bool(state.memory.get("aggressive", False))
-    found = monitor.validate(training.evaluated(state.model))
-    for what, value in (("training", loss), ("validation", found.loss)):
+    validation = monitor.validate(training.evaluated(state.model))
+    for what, value in (("training", loss), ("validation", validation.loss)):
         if not math.isfinite(value):
             raise TrainingDiverged(f"{what} loss {value} after {state.iteration} updates")
     state.epoch += 1
@@ -214,15 +214,15 @@ def _close_epoch(
             "iteration": state.iteration,
             "train_loss": loss / count,
             "train_kl": kl / count,
-            **{f"valid_{name}": value for name, value in found._asdict().items()},
+            **{f"valid_{name}": value for name, value in validation._asdict().items()},
             "learning_rate": state.learning_rate,
             "aggressive": aggressive,
             "inner_steps": state.inner_steps / len(state.permutation),  # type: ignore[arg-type]
             **reports(state.model),
         }
     )
-    training.after_epoch(state, found.mutual_information)
-    _keep_best_or_decay(state, settings, found.loss)
+    training.after_epoch(state, validation.mutual_information)
+    _keep_best_or_decay(state, settings, validation.loss)
     state.permutation = None
 
 

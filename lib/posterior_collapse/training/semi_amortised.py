@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from posterior_collapse.networks.base import VAE
 from posterior_collapse.objectives import Model, Terms, divergence
 from posterior_collapse.posteriors import DiagonalNormal
 from posterior_collapse.training.state import State
-from posterior_collapse.training.steps import TrainingDiverged, Update, clip_gradients
+from posterior_collapse.training.steps import Training, TrainingDiverged, Update, clip_gradients
 
 _BATCH = 32  # the paper's, whose mean loss its steps follow
 _JUDGES = 1  # noise vectors, each with its negative, that start and end are compared with
@@ -39,10 +39,12 @@ class _Given:
         self.log_likelihood = model.log_likelihood
 
     def posterior(self, x: Tensor) -> Distribution:
+        """The given q, whatever x is."""
         return self._q
 
     @property
     def prior(self) -> Distribution:
+        """p(z), the model's own."""
         return self._model.prior
 
 
@@ -137,7 +139,7 @@ def _weight(state: State, batch: Tensor, start: Tensor) -> float:
 
 
 @dataclass(frozen=True)
-class SemiAmortised:
+class SemiAmortised(Training):
     """Mean and log-variance are refined before the decoder sees them (Kim et al. 2018, SA-VAE).
 
     Each step follows the gradient of an example's negative ELBO, with momentum and with noise of
@@ -177,15 +179,6 @@ class SemiAmortised:
         if self.keeps not in _KEPT:
             raise BadInput(nearest(self.keeps, _KEPT, "point to keep"))
 
-    @property
-    def encoder_factor(self) -> float:
-        """See :class:`posterior_collapse.training.Training`, as for the other methods."""
-        return 1.0
-
-    def start(self) -> dict[str, Any]:
-        """Nothing to remember."""
-        return {}
-
     def update(
         self, state: State, batch: Tensor, batches: Sequence[Tensor], inner_done: Callable[[], None]
     ) -> Update:
@@ -194,9 +187,6 @@ class SemiAmortised:
         state.inference.step()
         state.generative.step()
         return Update(terms, 0)
-
-    def after_epoch(self, state: State, mutual_information: float | None) -> None:
-        """Nothing to do."""
 
     def evaluated(self, model: VAE) -> Model:
         """A model whose posterior is the refined one."""
@@ -273,8 +263,8 @@ class SemiAmortised:
         What the steps owe to the decoder and the prior is added to their gradients.
         Where the start was chosen the gradient stays what it is.
         """
-        kept = torch.where(path.better, 0.0, gradient)
-        gradient = gradient - kept
+        at_start = torch.where(path.better, 0.0, gradient)
+        gradient = gradient - at_start
         momentum = torch.zeros_like(gradient)
         mark = problem.mark()
         for visit in reversed(path.visits):
@@ -286,7 +276,7 @@ class SemiAmortised:
             assert point.grad is not None and velocity.grad is not None
             gradient, momentum = point.grad, velocity.grad
         problem.rewind(mark)
-        return gradient + kept
+        return gradient + at_start
 
 
 class Refined(nn.Module):

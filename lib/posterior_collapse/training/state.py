@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from posterior_collapse.errors import PosteriorCollapseError
 from posterior_collapse.layers import Progress
 from posterior_collapse.networks.base import VAE
 from posterior_collapse.objectives import Objective
+from posterior_collapse.places import move
 
 _LOG = logging.getLogger(__name__)
 
@@ -90,12 +90,12 @@ class State:
 
 def _optimiser_tensors(prefix: str, optimiser: Optimizer) -> dict[str, Tensor]:
     """State of an optimiser by name; every entry is kept as a tensor."""
-    found = {}
+    tensors = {}
     for index, values in optimiser.state_dict()["state"].items():
         for name, value in values.items():
             if value is not None:
-                found[f"{prefix}.{index}.{name}"] = torch.as_tensor(value)
-    return found
+                tensors[f"{prefix}.{index}.{name}"] = torch.as_tensor(value)
+    return tensors
 
 
 def _restore_optimiser(prefix: str, optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
@@ -109,12 +109,12 @@ def _restore_optimiser(prefix: str, optimiser: Optimizer, tensors: dict[str, Ten
     optimiser.load_state_dict({"state": entries, "param_groups": groups})
 
 
-def _restore_noise(noise: torch.Generator, kept: Tensor, path: Path) -> None:
+def _restore_noise(noise: torch.Generator, state: Tensor, path: Path) -> None:
     """Go on with the noise of a checkpoint; that of another kind of device gives a new seed."""
-    if kept.shape == noise.get_state().shape:
-        noise.set_state(kept)
+    if state.shape == noise.get_state().shape:
+        noise.set_state(state)
         return
-    noise.manual_seed(int.from_bytes(hashlib.sha256(kept.numpy().tobytes()).digest()[:8]))
+    noise.manual_seed(int.from_bytes(hashlib.sha256(state.numpy().tobytes()).digest()[:8]))
     _LOG.warning(
         "%s was written on another kind of device, whose random numbers this one cannot go on "
         "with: training goes on with others, and gives another model than either device alone",
@@ -142,7 +142,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             notes = file.metadata()
         expected, text = notes["digest"], notes["state"]
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise DamagedCheckpoint(f"{path} cannot be read: {error}") from error
     if _digest(tensors, text) != expected:
         raise DamagedCheckpoint(f"{path}: the checksum of its content is wrong")
@@ -151,6 +151,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def save_state(state: State, path: Path, extra: dict[str, Tensor]) -> None:
     """Write a checkpoint in one step: a reader sees the old file or the new one, never half.
+
+    It is on the disk before it gets its name, so that a power cut leaves one of the two as well.
 
     Args:
         state: what to keep.
@@ -177,10 +179,10 @@ def save_state(state: State, path: Path, extra: dict[str, Tensor]) -> None:
     # safetensors' own writer raises no OSError on a full disk, and hides the file from others.
     try:
         partial.write_bytes(save(tensors, {"state": text, "digest": _digest(tensors, text)}))
+        move(partial, path)
     except OSError:
         partial.unlink(missing_ok=True)
         raise
-    os.replace(partial, path)
 
 
 def load_state(state: State, path: Path) -> dict[str, Tensor]:

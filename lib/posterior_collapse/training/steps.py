@@ -29,16 +29,16 @@ class Update(NamedTuple):
 
 
 class Training(Protocol):
-    """What a method names in its training slot."""
+    """What a method names in its training slot; one that derives from it inherits the defaults."""
 
     @property
     def encoder_factor(self) -> float:
         """The encoder's learning rate over the decoder's."""
-        ...
+        return 1.0
 
     def start(self) -> dict[str, Any]:
         """First value of ``state.memory``: what the slot must remember between updates."""
-        ...
+        return {}
 
     def update(
         self, state: State, batch: Tensor, batches: Sequence[Tensor], inner_done: Callable[[], None]
@@ -51,11 +51,11 @@ class Training(Protocol):
 
     def after_epoch(self, state: State, mutual_information: float | None) -> None:
         """React to the validation set's mutual information, nats; None where there is none."""
-        ...
+        return
 
     def evaluated(self, model: VAE) -> Model:
         """The model as it is to be measured: itself, unless inference goes on after the encoder."""
-        ...
+        return model
 
 
 def units(batch: Tensor) -> int:
@@ -104,7 +104,7 @@ def clip_gradients(state: State, loss: Tensor) -> None:
 
 
 @dataclass(frozen=True)
-class Joint:
+class Joint(Training):
     """Encoder and decoder are updated together: basic VAE training.
 
     Args:
@@ -118,10 +118,6 @@ class Joint:
         if not 0.0 < self.encoder_factor < math.inf:
             raise BadInput(f"an encoder_factor is a positive number, given {self.encoder_factor}")
 
-    def start(self) -> dict[str, Any]:
-        """Nothing to remember."""
-        return {}
-
     def update(
         self, state: State, batch: Tensor, batches: Sequence[Tensor], inner_done: Callable[[], None]
     ) -> Update:
@@ -131,16 +127,9 @@ class Joint:
         state.generative.step()
         return Update(terms, 0)
 
-    def after_epoch(self, state: State, mutual_information: float | None) -> None:
-        """Nothing to do."""
-
-    def evaluated(self, model: VAE) -> Model:
-        """The model itself."""
-        return model
-
 
 @dataclass(frozen=True)
-class Aggressive:
+class Aggressive(Training):
     """Aggressive training of the inference network (He et al. 2019, algorithm 1).
 
     While aggressive, each update of the decoder follows an inner loop of encoder updates.
@@ -166,11 +155,6 @@ class Aggressive:
                 f"aggressive training takes 1 <= window <= max_inner, given {self.window} and "
                 f"{self.max_inner}"
             )
-
-    @property
-    def encoder_factor(self) -> float:
-        """See :class:`Training`."""
-        return 1.0
 
     def start(self) -> dict[str, Any]:
         """Aggressive until the mutual information first falls."""
@@ -219,7 +203,3 @@ class Aggressive:
         if before is not None and mutual_information < before:
             state.memory["aggressive"] = False
         state.memory["mutual_information"] = mutual_information
-
-    def evaluated(self, model: VAE) -> Model:
-        """The model itself."""
-        return model
