@@ -686,7 +686,7 @@ def test_tables_and_figures_of_all_rows_can_be_drawn() -> None:
     assert len(leaderboard._table(boards)) == 2 * len(compared.build)
     assert len(leaderboard.still_figure(boards).axes) >= 2
     shown = show.table(comparison.cost_table(groups), "all", sortable=True).data
-    assert 'class="pc-table pc-sortable"' in shown
+    assert 'class="pc-table pc-sortable' in shown
     assert len(scale.two_posteriors(groups).columns) == 3
     assert set(comparison.cost_table(groups)["data"]) == set(groups)
     points = {t: comparison.points(f, "active_units", "nll") for t, f in groups.items()}

@@ -393,5 +393,5 @@ def test_the_table_of_differences_puts_what_changes_results_first() -> None:
     kinds = [shown._ORDER.index(differing.Changes(kind)) for kind in rows["changes"]]
     assert kinds == sorted(kinds) and kinds[0] == 0
     html = str(shown.table("du/text").data)
-    assert f"{kinds.count(0)} results" in html and "Flow.width" in html
+    assert f"{kinds.count(0)} known" in html and "Flow.width" in html
     assert html.count("<tr>") == len(rows) + 1

@@ -264,7 +264,7 @@ def test_a_page_is_printed_with_what_it_folds_away(site: Path, tmp_path: Path) -
     page = site / "notebooks" / "lagging" / "mean-space.html"
     pdf.print_page(pdf.find_chromium(), page, tmp_path / "page.pdf")
     shown = text_of(tmp_path / "page.pdf")
-    assert "Asitischecked:" in shown  # in every verdict box, under its summary
+    assert "Aschecked:" in shown  # in every verdict box, under its summary
     assert "Onthispage" not in shown  # the list of sections beside the text
 
 
