@@ -31,6 +31,9 @@ export OMP_NUM_THREADS ?= 1
 export MALLOC_TRIM_THRESHOLD_ ?= 268435456
 export MALLOC_MMAP_THRESHOLD_ ?= 33554432
 export PYTHONUNBUFFERED := 1
+# Some shells and images forbid compiled modules. uv compiles none while it installs, so every process
+# would compile torch anew: 15 s of a core each.
+export PYTHONDONTWRITEBYTECODE :=
 ifneq ($(SCALE),)
 export POSTERIOR_COLLAPSE_SCALE := $(SCALE)
 endif

@@ -361,3 +361,11 @@ def test_make_help_lists_every_target(root: Path) -> None:
     shown = subprocess.run(["make", "help"], cwd=root, capture_output=True, text=True, check=True)
     for target in targets:
         assert re.search(rf"^  {target}\s+\S", shown.stdout, re.MULTILINE), target
+
+
+def test_make_lets_python_keep_what_it_compiles(root: Path) -> None:
+    """uv compiles no module, and a process that may not keep its own compiles torch every time."""
+    forbidding = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    command = ["make", "--no-print-directory", "--eval", "seen: ; @env", "seen"]
+    seen = subprocess.run(command, cwd=root, env=forbidding, capture_output=True, text=True)
+    assert "PYTHONDONTWRITEBYTECODE=\n" in seen.stdout, seen.stderr

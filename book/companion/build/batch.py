@@ -515,10 +515,17 @@ def _follow(command: Sequence[str], forks: warm.Forks, log: Path, total: int) ->
                         print(f"[{begun}/{total}] {job[1]}", flush=True)
             return status if status >= 0 else 128 - status
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(forks.group or process.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(5)
+            _end(process, forks.group)
+
+
+def _end(process: subprocess.Popen[bytes], group: int) -> None:
+    """Stop Snakemake and its jobs; only when it is interrupted does it cancel an executor's."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group or process.pid, signal.SIGTERM if group else signal.SIGINT)
+    try:
+        process.wait(5 if group else 30)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _whole_lines(file: BinaryIO) -> Iterator[str]:
