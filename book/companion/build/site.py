@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import re
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -96,9 +97,8 @@ def lighten(app: Sphinx, error: Exception | None) -> None:
         path.write_text(used(text, html_ if path.name == "tex.js" else texts), encoding="utf-8")
 
 
-def weight_table(out: Path) -> pd.DataFrame:
+def weight_table(found: Mapping[Path, weights.Weight], out: Path) -> pd.DataFrame:
     """A row a page, the heaviest first, in megabytes."""
-    found = {page: weights.weigh(page, out) for page in weights.pages(out)}
     rows = [
         {
             "page": page.relative_to(out).with_suffix("").as_posix().removeprefix("notebooks/"),
@@ -114,11 +114,14 @@ def tell_weights(app: Sphinx, error: Exception | None) -> None:
     """Write the table of weights into the pages that have a place for it, itself included."""
     out = Path(app.outdir)
     asking = [path for path in weights.pages(out) if "<!-- weights -->" in path.read_text("utf-8")]
-    for path in asking if error is None else ():
-        from companion.show import table
+    if error is not None or not asking:
+        return
+    from companion.show import table
 
-        for _ in range(2):  # the second time it weighs itself
-            shown = table(weight_table(out), "Megabytes, as they lie on the disk.").data
-            told = f"<!-- weights -->{shown}<!-- /weights -->"
-            text = path.read_text(encoding="utf-8")
-            path.write_text(_TABLE.sub(told, text), encoding="utf-8")
+    found = {page: weights.weigh(page, out) for page in weights.pages(out)}
+    for path in asking * 2:  # the second time with its own weight, table included
+        shown = table(weight_table(found, out), "Megabytes, as they lie on the disk.").data
+        told = f"<!-- weights -->{shown}<!-- /weights -->"
+        text = path.read_text(encoding="utf-8")
+        path.write_text(_TABLE.sub(told, text), encoding="utf-8")
+        found[path] = weights.weigh(path, out)
