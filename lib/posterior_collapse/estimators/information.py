@@ -147,7 +147,9 @@ def _point_averages(
     points, dim = mean.shape
     draws = min(num_samples, max(1, _DENSITIES_PER_CHUNK // points))
     chunk = max(1, _DENSITIES_PER_CHUNK // (points * draws))
-    averages, variances = [], []
+    # One place for all: tensors kept from each turn would cut the heap into pieces too small for
+    # the next, and 500 points would take half a gigabyte.
+    averages, variances = mean.new_empty(2, points)
     for own in torch.arange(points, device=mean.device).split(chunk):
         columns = []
         for start in range(0, num_samples, draws):
@@ -161,10 +163,10 @@ def _point_averages(
             z = mean[own, None] + torch.exp(0.5 * logvar[own, None]) * noise
             columns.append(term(z, densities.gather(-1, index)[..., 0], mixture))
         values = torch.cat(columns, 1)  # (C, num_samples)
-        averages.append(values.mean(1))
+        averages[own] = values.mean(1)
         spread = (values - values.mean(1, keepdim=True)).square().sum(1)
-        variances.append(spread / max(1, num_samples - 1) / num_samples)
-    return _PointAverages(torch.cat(averages), torch.cat(variances))
+        variances[own] = spread / max(1, num_samples - 1) / num_samples
+    return _PointAverages(averages, variances)
 
 
 def _log_densities(mean: Tensor, logvar: Tensor, own: Tensor, noise: Tensor) -> Tensor:
