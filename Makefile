@@ -63,7 +63,9 @@ runs: env ## train what the pages ask for and execute the pages
 	@$(BIN)/python -m companion.build.batch book --jobs $(JOBS)
 
 book: assets runs ## the whole book: environment, training, pages, site
-	@$(BIN)/jupyter-book build . --all -W -n --keep-going
+	@$(BIN)/python -m companion.build.current || { \
+	  $(BIN)/jupyter-book build . --all -W -n --keep-going && \
+	  $(BIN)/python -m companion.build.current --note; }
 	@echo "[book] open $(SITE)"
 
 pdf: env ## print the pages of the built site as PDF files (needs Chromium)
