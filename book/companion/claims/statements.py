@@ -247,7 +247,7 @@ class Search(Check):
             self.examples = examples
             result = f"none in {len(examples)} draws"
             return Evidence(Way.SEARCH, self.compared, True, result, 0, len(examples))
-        result = f"one found, the smallest after {len(examples)} draws"
+        result = f"a counter-example, the smallest after {len(examples)} draws"
         words = self.words.format if isinstance(self.words, str) else self.words
         text = words(*_parts(counter[0]))
         return Evidence(Way.SEARCH, self.compared, False, result, 1, len(examples), text)

@@ -91,13 +91,16 @@ def note_finding(finding: Finding) -> str:
     return places[key]
 
 
-def note_figure(picture: bytes, alt: str, look: str = "") -> str:
-    """Note a figure of this page; the first one is shown small beside the answer.
+def note_figure(
+    picture: bytes, alt: str, look: str, part: tuple[float, float, float, float]
+) -> str:
+    """Note a figure of this page; a part of the first one is shown small beside the answer.
 
     Args:
         picture: PNG.
         alt: plain text.
         look: classes of the figure, after a space.
+        part: left, top, right and bottom of what is shown small, as shares of the picture.
 
     Returns:
         The figure's anchor.
@@ -105,7 +108,9 @@ def note_figure(picture: bytes, alt: str, look: str = "") -> str:
     anchors: dict[str, str] = remembered.setdefault("figures", {})
     anchor = anchors.setdefault(alt, f"figure-{len(anchors) + 1}")
     if len(anchors) == 1:
-        small = Image.open(io.BytesIO(picture)).convert("RGB")
+        whole = Image.open(io.BytesIO(picture)).convert("RGB")
+        left, top, right, bottom = (n * whole.size[k % 2] for k, n in enumerate(part))
+        small = whole.crop((int(left), int(top), int(right), int(bottom)))
         small.thumbnail((320, 320))
         buffer = io.BytesIO()
         small.save(buffer, format="WEBP", quality=80, method=4)

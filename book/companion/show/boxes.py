@@ -27,7 +27,7 @@ from companion.show.answers import (
     note_finding,
     refresh,
 )
-from companion.show.figures import has_shades, png
+from companion.show.figures import first_panel, has_shades, png
 
 __all__ = ["figure", "premise", "provenance", "table", "verdict"]
 
@@ -43,7 +43,8 @@ def figure(shown: Figure, caption: str, alt: str) -> HTML:
     picture = png(shown)
     # In the dark lines and letters are turned light; shades that say something are left alone.
     look = "" if has_shades(shown) else " pc-ink"
-    data, anchor = base64.b64encode(picture).decode(), note_figure(picture, alt, look)
+    data = base64.b64encode(picture).decode()
+    anchor = note_figure(picture, alt, look, first_panel(shown))
     width = shown.get_figwidth()
     look += " pc-wide" if width > _PAGE else ""
     # On a phone a wide figure scrolls sideways rather than shrinks until it cannot be read.

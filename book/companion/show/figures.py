@@ -83,6 +83,18 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     return buffer.getvalue()
 
 
+def first_panel(figure: Figure) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of what a small picture shows, as shares of a drawn figure.
+
+    One of a few panels beside each other, with its labels; otherwise the whole.
+    """
+    panel = figure.axes[0].get_tightbbox() if figure.axes else None
+    box = panel and panel.transformed(figure.transFigure.inverted())
+    if box is None or not 0.2 < box.width < 0.7:
+        return 0.0, 0.0, 1.0, 1.0
+    return max(0.0, box.x0), max(0.0, 1.0 - box.y1), box.x1, 1.0 - box.y0
+
+
 def _space(axes: Axes, limit: float) -> None:
     """Axes of the posterior mean space, with the diagonal on which inference is exact."""
     axes.axhline(0.0, color=COLOURS["guide"], linewidth=0.5)
