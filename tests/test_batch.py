@@ -39,6 +39,12 @@ def book(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages that use no library need no process that has imported it: ten seconds of a core."""
+    monkeypatch.setattr(batch, "WARM", ())
+
+
 def entry(notebooks: object = "notebooks/lagging/*.ipynb", **lists: object) -> dict[str, object]:
     return {"notebooks": notebooks, "parameters": lists}
 
@@ -272,6 +278,7 @@ def test_a_killed_batch_goes_on(book: Path, store: Path) -> None:
     assert printed(nbformat.read(page, as_version=4)) == "[True]\n"
 
 
+@pytest.mark.usefixtures("plain")
 def test_the_books_pages_are_executed_and_then_nothing_is_left(
     book: Path, store: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -284,6 +291,7 @@ def test_the_books_pages_are_executed_and_then_nothing_is_left(
     assert reader.is_stored(page.stem)
 
 
+@pytest.mark.usefixtures("plain")
 def test_a_failing_page_fails_the_batch_and_is_shown(
     book: Path, store: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
