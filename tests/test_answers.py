@@ -77,6 +77,17 @@ def test_an_interval_around_nothing_is_written_as_nothing(
 def test_a_spread_around_nothing_is_written_as_nothing() -> None:
     assert spread([-3.3e-5, 2.9e-5]) == "0.000 (0.000)"
     assert spread([2e-5, 2.1e-5]).startswith("2.1e−05")  # small, and not nothing
+    assert spread([4.1e-5]) == "0.000"  # of one seed nobody knows
+
+
+def test_a_mean_and_its_deviation_have_the_same_digits() -> None:
+    assert spread([0.0199, 0.0215], 2) == "0.02 (0.00)"
+    assert spread([3.0, 3.5], 2) == "3.25 (0.35)"
+
+
+def test_values_that_are_all_equal_have_no_interval_to_show() -> None:
+    check = verdicts.between("modes of q(z)", [1.0, 1.0, 1.0], 4.5, 5.5)
+    assert answers.measured(check) == "1, the same for all 3"
 
 
 CELLS = (
@@ -239,5 +250,6 @@ def test_captions_say_what_is_seen(root: Path) -> None:
 def test_the_leaderboard_answers_with_what_its_table_says() -> None:
     lines = leaderboard.decisions(leaderboard.boards({}))
     told = leaderboard.answer(lines)
-    assert told.startswith(f"On {lines[0].data}: for {lines[0].need} {lines[0].choice} (")
-    assert re.search(r"\d\.\d", told) and told.count("; for ") == 1
+    assert told.startswith(f"On {lines[0].data}. If you need {lines[0].need}: ")
+    assert re.search(r"\d\.\d", told) and told.count("If you need ") == 2
+    assert told.count("(") < 12  # readable at a glance

@@ -66,7 +66,8 @@ def spread(values: Iterable[float], digits: int = 3) -> str:
     if series.empty:
         return "–"
     if len(series) == 1:
-        return number(float(series.iloc[0]), digits)
+        only = float(series.iloc[0])
+        return _fixed(only, digits) if abs(only) < 1e-4 else number(only, digits)
     # Of equal values pandas finds a deviation of 1e-14 or so: that is rounding, and shown as 0.
     deviation = float(series.std())
     if deviation <= 1e-12 * float(series.abs().max()):
@@ -75,4 +76,4 @@ def spread(values: Iterable[float], digits: int = 3) -> str:
     # A mean within two deviations of 0 that rounds to it is nothing, not -1.7e-06 (3.1e-05).
     if max(abs(mean), deviation) < 0.5 * 10**-digits and abs(mean) <= 2 * deviation:
         return f"{_fixed(mean, digits)} ({_fixed(deviation, digits)})"
-    return f"{number(mean, digits)} ({number(deviation, digits)})"
+    return "{} ({})".format(*ends((mean, deviation), digits))

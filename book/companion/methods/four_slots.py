@@ -44,11 +44,13 @@ def choices() -> pd.DataFrame:
 
 def answer() -> str:
     """How many methods change how many of the slots."""
-    changed = [sum(cell != "·" for cell in row[1:]) for row in choices().itertuples(index=False)]
-    one, several, largest = changed.count(1), sum(n > 1 for n in changed), max(changed)
+    rows = [[cell != "·" for cell in row[1:]] for row in choices().itertuples(index=False)]
+    changed = [sum(row[:-1]) for row in rows]
+    one, several, apart = changed.count(1), sum(n > 1 for n in changed), sum(r[-1] for r in rows)
     return (
-        f"{one} of {len(changed)} methods change one slot of a plain VAE, "
-        f"and {several} change more; none changes more than {largest} of {len(_SLOTS)}."
+        f"{one} of {len(rows)} methods change one of a plain VAE's four slots, {several} change "
+        f"more, and none changes more than {max(changed)}. {apart} change only whether "
+        "or where the decoder gets z."
     )
 
 

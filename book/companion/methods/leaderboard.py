@@ -295,6 +295,7 @@ class Advice(NamedTuple):
     choice: str
     evidence: str
     page: str
+    short: str  # both in a few words
 
 
 def _candidates(board: Board, need: Need, metric: Metric) -> dict[str, list[Result]]:
@@ -317,8 +318,9 @@ def advise(board: Board, need: Need) -> Advice | None:
     """
     metric = next(one for one in METRICS if one.key == need.metric)
 
-    def said(choice: str, words: str) -> Advice:
-        return Advice(need.words, board.title, choice, words, board.page)
+    def said(choice: str, words: str, short: str = "") -> Advice:
+        short = short or f"{choice} ({words})"
+        return Advice(need.words, board.title, choice, words, board.page, short)
 
     plain = [r for r in board.runs.get(benchmarks.VAE, ()) if r.metrics.get(_MI) is not None]
     if need.cures and 2 * sum(map(evidence.collapsed, plain)) < len(plain):
@@ -343,11 +345,15 @@ def advise(board: Board, need: Need) -> Advice | None:
     words = f"{metric.title} {shown}, {len(several[best])} seeds"
     alone = len(runs) - len(several)
     words += f" ({alone} with one seed not compared)" if alone else ""
+    short = f"{called(best)} ({metric.title} {shown})"
     if ties:
         names = ", ".join(called(m) for m in ties[:3])
         more = f" and {len(ties) - 3} more" if len(ties) > 3 else ""
-        return said(f"{called(best)}, tied with {names}{more}", f"{words} for the first")
-    return said(called(best), f"{words}; next {called(others[0])}, {_by(apart[others[0]], metric)}")
+        count = f"{len(ties)} other methods" if len(ties) > 1 else called(ties[0])
+        short += f", from which {count} can't be told apart"
+        return said(f"{called(best)}, tied with {names}{more}", f"{words} for the first", short)
+    rest = f"next {called(others[0])}, {_by(apart[others[0]], metric)}"
+    return said(called(best), f"{words}; {rest}", short)
 
 
 def _is_worse(by: Interval | None, metric: Metric) -> bool:
@@ -380,8 +386,8 @@ def decision_table(lines: Sequence[Advice], caption: str) -> HTML:
 def answer(lines: Sequence[Advice]) -> str:
     """What the decision table says of its first data set, for the two needs that come first."""
     own = [line for line in lines if line.data == lines[0].data][:2]
-    clauses = [f"for {line.need} {line.choice} ({line.evidence})" for line in own]
-    return html.escape(f"On {own[0].data}: {'; '.join(clauses)}.")
+    sentences = [f"If you need {line.need}: {line.short}." for line in own]
+    return html.escape(f"On {own[0].data}. {' '.join(sentences)}")
 
 
 # --- the papers' order ----------------------------------------------------------------------------

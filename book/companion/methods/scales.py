@@ -87,8 +87,8 @@ def finding(sweeps: Mapping[str, Sequence[Cell]]) -> str:
     narrow = [cell.premise.holds for cell in complete if cell.width == least]
     return (
         f"{sum(cell.premise.holds for cell in complete)} of {len(complete)} set-ups can tell "
-        f"methods apart; with first weights of ±{least:g} {narrow.count(False)} of {len(narrow)} "
-        "cannot."
+        f"methods apart. Of the {len(narrow)} whose weights start within ±{least:g}, "
+        f"{narrow.count(False)} can't."
     )
 
 

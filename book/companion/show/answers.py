@@ -50,6 +50,8 @@ def measured(check: Check) -> str:
     if check.words or own.n == 1:
         shown = "0.000" if abs(own.mean) < 1e-4 else number(own.mean)
         return html.escape(check.words) or f"{shown}, one seed"
+    if own.half == 0.0:
+        return f"{own.mean:g}, the same for all {own.n}".replace("-", "−")
     mean, low, high = ends(own[:3], places(own.half, check.slack * own.half))
     return f"{mean} [{low}, {high}], n = {own.n}"
 
