@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 import re
 from pathlib import Path
@@ -18,6 +19,7 @@ from companion import front, show
 from companion.build import extension, parameters, reader
 from companion.build.parameters import ANSWER
 from companion.claims import printed, reference, verdicts
+from companion.claims.statements import Statement
 from companion.claims.verdicts import Check, Interval, Label, Outcome, decide
 from companion.front import home
 from companion.methods import leaderboard
@@ -37,6 +39,18 @@ def test_every_item_has_a_claim_in_plain_words() -> None:
         assert not short & set(re.findall(r"\w+", sentence)), item
     with pytest.raises(BadInput, match='did you mean "du-tab1"'):
         printed.plain("du-tab11")
+
+
+def test_every_statement_without_an_item_has_one_too(root: Path) -> None:
+    names = (root / "book" / "companion").glob("*/statements*.py")
+    modules = [importlib.import_module(f"companion.{p.parent.name}.{p.stem}") for p in names]
+    every = [one for module in modules for one in vars(module).values()]
+    own = {one.id for one in every if isinstance(one, Statement) and not one.item}
+    assert len(own) > 20
+    for name in own:
+        sentence = printed.plain(name)
+        assert 40 < len(sentence) < 160 and sentence.endswith("."), name
+        assert not re.search(r"[=²√₊α-ω≤≥∫]", sentence), name
 
 
 def check(quantity: str, outcome: Outcome, words: str = "") -> Check:

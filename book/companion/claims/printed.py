@@ -58,7 +58,7 @@ def _plain() -> dict[str, str]:
 
 
 def plain(item: str) -> str:
-    """The claim of an item as a sentence that needs no paper beside it.
+    """The claim of an item, or of a statement, as a sentence that needs no paper beside it.
 
     Raises:
         BadInput: unknown item, with the nearest one.

@@ -17,7 +17,7 @@ import yaml
 from hypothesis.errors import NoSuchExample
 from sympy.core.function import AppliedUndef
 
-from companion.claims.printed import repository
+from companion.claims.printed import plain, repository
 from companion.claims.verdicts import Check as Verdict
 from companion.claims.verdicts import Finding, Interval, Outcome, answer, as_printed, decide
 from posterior_collapse.errors import BadInput
@@ -448,7 +448,7 @@ def findings(examinations: Iterable[Examination]) -> list[Finding]:
     for members in grouped.values():
         checks = [check for one in members for check in _checks(one)]
         item = members[0].statement.item
-        question = f"{members[0].statement.id}: {members[0].statement.claim}"
+        question = plain(members[0].statement.id) if not item else ""
         verdicts.append(
             decide(item, "exact", checks) if item else answer(question, "exact", checks)
         )
