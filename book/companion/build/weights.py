@@ -58,7 +58,7 @@ class _Loads(HTMLParser):
 def loaded(page: Path) -> list[str]:
     """Addresses that a page's own elements load, as they are written there."""
     parser = _Loads()
-    parser.feed(_FIGURE.sub("", page.read_text(encoding="utf-8")))  # most of a page
+    parser.feed(page.read_text(encoding="utf-8"))
     return [address for address in parser.found if address]
 
 
