@@ -159,12 +159,16 @@ class Browser:
         return found
 
     def requests(self) -> list[str]:
-        """Addresses that the page asked for since it was opened, data: and blob: left out."""
-        self.run("1")
+        """Addresses that the page asked for since it was opened, data: and blob: left out.
+
+        The page before may still be asking, above all one that leads on to another.
+        """
+        here = self.run("location.href.split('#')[0]")
         found = [
             event["params"]["request"]["url"]
             for event in self.events
             if event["method"] == "Network.requestWillBeSent"
+            and event["params"]["documentURL"].split("#")[0] == here
         ]
         return [url for url in found if not url.startswith(("data:", "blob:"))]
 
