@@ -97,6 +97,8 @@ def test_a_spread_around_nothing_is_written_as_nothing() -> None:
 def test_a_mean_and_its_deviation_have_the_same_digits() -> None:
     assert spread([0.0199, 0.0215], 2) == "0.02 (0.00)"
     assert spread([3.0, 3.5], 2) == "3.25 (0.35)"
+    assert spread([0.0004, 0.0004]) == "0.0004 (0.000)"  # small, and not nothing
+    assert spread([-2e-5, -2.1e-5]) == "−2.1e−05 (7.1e−07)"
 
 
 def test_values_that_are_all_equal_have_no_interval_to_show() -> None:

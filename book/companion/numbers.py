@@ -76,4 +76,6 @@ def spread(values: Iterable[float], digits: int = 3) -> str:
     # A mean within two deviations of 0 that rounds to it is nothing, not -1.7e-06 (3.1e-05).
     if max(abs(mean), deviation) < 0.5 * 10**-digits and abs(mean) <= 2 * deviation:
         return f"{_fixed(mean, digits)} ({_fixed(deviation, digits)})"
-    return "{} ({})".format(*ends((mean, deviation), digits))
+    alike = 0.5 * 10**-digits <= max(abs(mean), deviation) < 1e7
+    shown = [_fixed(v, digits) if alike else number(v, digits) for v in (mean, deviation)]
+    return f"{shown[0]} ({shown[1]})"

@@ -282,7 +282,7 @@ _SHAPES = "o^svDPX*<>"
 def plane_figure(
     groups: Mapping[str, Sequence[tuple[str, float, float]]], x: str, y: str
 ) -> Figure:
-    """Runs in a plane, one panel a group and one point a seed.
+    """Runs in a plane, one panel a group and one point per seed.
 
     Args:
         groups: title -> (method, x, y) of every run.
