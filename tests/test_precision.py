@@ -15,7 +15,7 @@ from companion.methods import scales as pages
 from posterior_collapse import methods, precision, recipes
 from posterior_collapse.errors import BadInput
 from posterior_collapse.layers import dropout_mask
-from posterior_collapse.networks import VAE, TextNetwork, build_vae
+from posterior_collapse.networks import VAE, PixelNetwork, TextNetwork, build_vae
 from posterior_collapse.networks.text import word_losses
 from posterior_collapse.precision import Precision, available, products
 from posterior_collapse.runs import Spec, train_or_load
@@ -122,6 +122,42 @@ def test_word_losses_in_bfloat16_equal_those_of_rounded_factors(scale: float) ->
     logits = outputs.bfloat16().double() @ weight.bfloat16().double().T
     exact = -logits.log_softmax(-1)[torch.arange(64), wanted]
     torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-5 * max(1.0, scale))
+
+
+# --- images -------------------------------------------------------------------------------------
+
+
+def pixel_slopes(of: str, trains: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
+    """Log-likelihoods of fixed images and codes, and the gradients of a PixelCNN-VAE."""
+    method = methods.get("vae")
+    network = PixelNetwork(16, (5, 3, 3), 2, (8, 8), 16, precision=Precision(of))
+    made = build_vae(network, 64, DIM, method.posterior, method.prior).train(trains)
+    network.initialise(made, torch.Generator().manual_seed(0))
+    source = torch.Generator().manual_seed(2)
+    x = (torch.rand(16, 64, generator=source) < 0.3).float()
+    likelihoods = made.log_likelihood(x, torch.randn(1, 16, DIM, generator=source))
+    assert likelihoods.dtype is torch.float32
+    (likelihoods.mean() + made.posterior(x).mean.square().sum()).backward()
+    grads = {name: p.grad for name, p in made.named_parameters() if p.grad is not None}
+    return likelihoods.detach(), grads
+
+
+@needs_bfloat16
+def test_gradients_of_a_pixel_cnn_in_bfloat16_are_those_of_float32_up_to_rounding() -> None:
+    """Of all weights together: those in front of a norm have small gradients, which round more."""
+    whole = {}
+    for of in Precision:
+        likelihoods, grads = pixel_slopes(of)
+        assert all(slope.dtype is torch.float32 for slope in grads.values())
+        whole[of] = likelihoods.flatten(), torch.cat([slope.flatten() for slope in grads.values()])
+    for mixed, exact in zip(whole[Precision.BFLOAT16], whole[Precision.FLOAT32], strict=True):
+        assert 1e-6 < distance(mixed, exact) < 3e-2
+
+
+def test_evaluation_of_a_pixel_cnn_is_in_float32() -> None:
+    (plain, slopes_plain), (mixed, slopes_mixed) = (pixel_slopes(of, False) for of in Precision)
+    assert torch.equal(plain, mixed)
+    assert all(torch.equal(slope, slopes_mixed[name]) for name, slope in slopes_plain.items())
 
 
 # --- evaluation, and machines without -------------------------------------------------------------

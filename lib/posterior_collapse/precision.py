@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import nn
 
 from posterior_collapse.errors import BadInput, nearest
 
@@ -46,6 +47,12 @@ def _cpu_has_bfloat16() -> bool:
     if not torch.backends.mkldnn.is_available():
         return False
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def present(network: nn.Module, precision: Precision) -> Precision:
+    """The precision of a network's products now: all but training is in float32."""
+    trains = network.training and torch.is_grad_enabled()
+    return precision if trains else Precision.FLOAT32
 
 
 def lowered(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[Any]:

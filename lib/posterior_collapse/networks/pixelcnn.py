@@ -17,6 +17,7 @@ from posterior_collapse.layers import (
     start_as_in_torch,
 )
 from posterior_collapse.networks.base import Latent
+from posterior_collapse.precision import Precision, lowered, present
 
 _PIECE = 128  # images that are decoded at once where no gradient is asked for: they fit a cache
 
@@ -35,6 +36,11 @@ class _Norm(nn.BatchNorm2d):
         return F.batch_norm(
             maps, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
         )
+
+
+def _maps_last(maps: Tensor) -> Tensor:
+    """The same maps, a pixel's values side by side: convolutions and norms are quicker so."""
+    return maps.contiguous(memory_format=torch.channels_last)
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1) -> nn.Conv2d:
@@ -71,11 +77,18 @@ class ResNetEncoder(nn.Module):
         side: pixels along a side of an image.
         maps: of each block.
         features: F.
+        precision: of the products, in training.
     """
 
-    def __init__(self, side: int, maps: tuple[int, ...], features: int) -> None:
+    def __init__(
+        self,
+        side: int,
+        maps: tuple[int, ...],
+        features: int,
+        precision: Precision = Precision.FLOAT32,
+    ) -> None:
         super().__init__()
-        self.side = side
+        self.side, self.precision = side, precision
         blocks = [_ResidualBlock(a, b) for a, b in zip((1, *maps), maps, strict=False)]
         left = -(-side // 2 ** len(maps))
         self.layers = nn.Sequential(
@@ -87,8 +100,10 @@ class ResNetEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, P) to features (B, F)."""
-        planes = x.view(-1, 1, self.side, self.side)
-        return torch.as_tensor(self.layers(planes)).flatten(1)
+        planes = _maps_last(x.view(-1, 1, self.side, self.side))
+        with lowered(present(self, self.precision), x.device):
+            features = torch.as_tensor(self.layers(planes))
+        return features.flatten(1).to(x.dtype)
 
 
 # --- decoder --------------------------------------------------------------------------------------
@@ -144,7 +159,8 @@ class _GatedBlock(nn.Module):
 
     def forward(self, maps: Tensor, apply: Apply) -> Tensor:
         """Maps (N, C, H, W) to as many; ``apply`` applies the masked layer."""
-        signal, gate = self.norm(apply(self.masked, self.narrow(maps))).chunk(2, dim=1)
+        halves = self.norm(apply(self.masked, self.narrow(maps))).chunk(2, dim=1)
+        signal, gate = map(_maps_last, halves)  # whole tensors: tanh of every other piece is slow
         return F.elu(maps + self.widen(torch.tanh(signal) * torch.sigmoid(gate)), inplace=True)
 
 
@@ -203,6 +219,7 @@ class PixelDecoder(nn.Module):
         latent_dim: D; 0 for a model without a latent variable, whose planes are constants: they say
             where a pixel is, as those of z can.
         latent: whether the planes also go to the output layer.
+        precision: of the products, in training.
     """
 
     def __init__(
@@ -213,9 +230,10 @@ class PixelDecoder(nn.Module):
         planes: int,
         latent_dim: int,
         latent: Latent = Latent.INPUT,
+        precision: Precision = Precision.FLOAT32,
     ) -> None:
         super().__init__()
-        self.side, self.skip = side, latent is Latent.SKIP
+        self.side, self.skip, self.precision = side, latent is Latent.SKIP, precision
         self.planes = nn.Linear(latent_dim, planes * side * side)
         self.first = MaskedConv(1 + planes, maps, kernels[0], image=1)
         self.first_norm = _Norm(maps)
@@ -233,7 +251,7 @@ class PixelDecoder(nn.Module):
 
     def _logits(self, image: Tensor, planes: Tensor, apply: Apply) -> Tensor:
         """Logits of ink (N, 1, H, W) from the image (N, 1, H, W) and the planes of z."""
-        maps = apply(self.first, torch.cat([image, planes], dim=1))
+        maps = apply(self.first, _maps_last(torch.cat([image, planes], dim=1)))
         maps = F.elu(self.first_norm(maps), inplace=True)
         for block in self.blocks:
             maps = block(maps, apply)
@@ -243,7 +261,9 @@ class PixelDecoder(nn.Module):
     def logits(self, x: Tensor, z: Tensor) -> Tensor:
         """Logits of every pixel given those before: x (N, P), z (N, D) -> (N, P)."""
         image = x.view(-1, 1, self.side, self.side)
-        return self._logits(image, self._planes(z), lambda layer, maps: layer(maps)).flatten(1)
+        with lowered(present(self, self.precision), x.device):
+            logits = self._logits(image, self._planes(z), lambda layer, maps: layer(maps))
+        return logits.flatten(1).to(x.dtype)
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x|z), nats per image: x (B, P) of 0 and 1, z (S, B, D) -> (S, B)."""
@@ -314,8 +334,10 @@ class PixelNetwork:
     planes: int = 4  # of z (code)
     encoder_maps: tuple[int, ...] = (64, 64, 64)
     features: int = 512  # code
+    precision: Precision = Precision.FLOAT32  # of the products, in training
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "precision", Precision(self.precision))  # or BadInput
         if not self.kernels or any(k < 3 or k % 2 == 0 for k in self.kernels):
             raise BadInput(f"kernels are odd numbers of at least 3, given {self.kernels}")
         if self.maps < 2 or self.maps % 2 or min(self.planes, self.features) < 1:
@@ -328,11 +350,12 @@ class PixelNetwork:
 
     def encoder(self, size: int) -> nn.Module:
         """``size`` is the number of pixels of a square image."""
-        return ResNetEncoder(_side(size), self.encoder_maps, self.features)
+        return ResNetEncoder(_side(size), self.encoder_maps, self.features, self.precision)
 
     def decoder(self, size: int, latent_dim: int, latent: Latent) -> PixelDecoder:
         """``size`` is the number of pixels of a square image."""
-        return PixelDecoder(_side(size), self.maps, self.kernels, self.planes, latent_dim, latent)
+        sizes = self.maps, self.kernels, self.planes, latent_dim
+        return PixelDecoder(_side(size), *sizes, latent, self.precision)
 
     @torch.no_grad()
     def initialise(self, model: nn.Module, generator: torch.Generator) -> None:

@@ -20,7 +20,7 @@ from posterior_collapse.layers import (
 )
 from posterior_collapse.networks.base import VAE, Latent, build_vae
 from posterior_collapse.posteriors import Posterior
-from posterior_collapse.precision import Precision, available, lowered, products
+from posterior_collapse.precision import Precision, available, lowered, present, products
 from posterior_collapse.priors import Prior
 
 # Logits held at once where no gradient is wanted: 1 MB in float32, a share of a core's own cache.
@@ -52,15 +52,9 @@ class TextEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Sentences of one length (B, T) -> (B, hidden)."""
         embedded = self.embedding(x.t())
-        with lowered(_precision(self), x.device):
+        with lowered(present(self, self.precision), x.device):
             _, (last, _) = self.lstm(embedded)
         return cast(Tensor, last[0].to(embedded.dtype))
-
-
-def _precision(network: TextEncoder | TextDecoder) -> Precision:
-    """The precision of a network's products now: all but training is in float32."""
-    trains = network.training and torch.is_grad_enabled()
-    return network.precision if trains else Precision.FLOAT32
 
 
 # Ids of :mod:`posterior_collapse.datasets`, which this module does not import: UNK; PAD and BOS.
@@ -143,7 +137,7 @@ class TextDecoder(nn.Module):
             dim=-1,
         ).flatten(1, 2)  # (T-1, S*B, E+D)
         cell = self._first_cell(z.flatten(0, 1)).unsqueeze(0)  # (1, S*B, H)
-        precision = _precision(self)
+        precision = present(self, self.precision)
         with lowered(precision, x.device):
             outputs, _ = self.lstm(joined, (torch.tanh(cell), cell))
         outputs = self.dropout_out(outputs.to(joined.dtype))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from posterior_collapse.networks import ImageNetwork, PixelNetwork
+from posterior_collapse.precision import Precision
 from posterior_collapse.recipes.setups import Setup, varied
 from posterior_collapse.training import Optimisation
 
@@ -102,7 +103,9 @@ def omniglot() -> dict[str, Setup]:
         paper,
         # Six epochs have to fit into a quarter of an hour of one core. In so few the plain VAE has
         # to do without its code: with fewer planes and dimensions a code pays later.
-        network=PixelNetwork(32, (7, 7, 5, 5, 3), 1, (32, 32, 32), 128),
+        network=PixelNetwork(
+            32, (7, 7, 5, 5, 3), 1, (32, 32, 32), 128, precision=Precision.BFLOAT16
+        ),
         latent_dim=16,
         optimisation={"learning_rate": 2e-3, "max_epochs": 6, "annealing": 1300},
         nll_samples=50,
