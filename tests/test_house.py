@@ -159,7 +159,7 @@ def test_every_module_of_a_chapter_serves_a_page() -> None:
 
 # Lines that a package may have.  The design wants 12,500 and 19,000: these ceilings may come down
 # and go up by what a new part needs alone, as the diagnosis and OMNIGLOT's networks did.
-CEILINGS = {"posterior_collapse": 17_000, "companion": 25_550}
+CEILINGS = {"posterior_collapse": 17_000, "companion": 25_660}
 
 
 def lines_of(module: str) -> list[str]:

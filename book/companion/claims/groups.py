@@ -179,6 +179,13 @@ SWEEPS = {
         for epochs in (2, 4, OWN_EPOCHS)
     ),
 }
+# On images. Trainings have six epochs (OMNIGLOT) or eight (digits), and ANNEAL takes three or four.
+PIXEL_SWEEPS = {
+    "pixel-annealing": tuple(f"anneal(start=0, epochs={n})" for n in (5, 6)),
+    "pixel-gamma-p": tuple(
+        f"du-vae(gamma={gamma}, p={p})+{ANNEAL}" for gamma in (0.5, 0.6) for p in (0.8, 0.9, 1)
+    ),
+}
 
 
 # Of the inner budgets, those that are trained with the book: a larger one takes a minute.
@@ -209,9 +216,10 @@ def sweep(name: str) -> tuple[str, ...]:
     Raises:
         BadInput: unknown, with the nearest one.
     """
-    if name not in SWEEPS:
-        raise BadInput(nearest(name, SWEEPS, "sweep"))
-    return SWEEPS[name]
+    every = SWEEPS | PIXEL_SWEEPS
+    if name not in every:
+        raise BadInput(nearest(name, every, "sweep"))
+    return every[name]
 
 
 def best_du(runs: Mapping[str, object]) -> str:
@@ -237,7 +245,14 @@ def expand(wanted: Sequence[str]) -> tuple[str, ...]:
 
 
 def _group(name: str) -> Sequence[str]:
-    groups = {"main": MAIN, "own": own(), "premise": PREMISE, "refined": REFINED, **SWEEPS}
+    groups = {
+        "main": MAIN,
+        "own": own(),
+        "premise": PREMISE,
+        "refined": REFINED,
+        **SWEEPS,
+        **PIXEL_SWEEPS,
+    }
     groups["others"] = tuple(method for method in OTHERS if method not in REFINED)
     groups["inner-few"] = FEW_INNER
     if name not in groups:
@@ -275,6 +290,8 @@ def _pixels() -> list[Spec]:
     wanted = [*first, *((method, 0) for method in (*main, *PIXEL_OTHERS))]
     again = [LANGUAGE_MODEL, VAE, *main]
     wanted += [(method, seed) for seed in (1, 2) for method in again]
+    swept = (method for name in PIXEL_SWEEPS for method in sweep(name) if method not in PIXELS)
+    wanted += [(method, 0) for method in swept]
     return [Spec(OMNIGLOT, method, "medium", seed) for method, seed in wanted]
 
 

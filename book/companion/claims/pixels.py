@@ -16,7 +16,7 @@ from companion.claims import comparison, evidence
 from companion.claims import groups as benchmarks
 from companion.claims.comparison import Comparison, Table
 from companion.claims.rules import Checks, decides
-from companion.claims.table import Runs
+from companion.claims.table import Runs, frame, ratios
 from companion.claims.verdicts import Finding
 from companion.numbers import number, spread
 
@@ -42,10 +42,12 @@ def recipe(page: Page) -> str:
     return f"pixels-{page.choices['dataset']}"
 
 
-def compare(page: Page, build: Sequence[str]) -> Comparison:
+def compare(
+    page: Page, build: Sequence[str], kept: Sequence[str] = benchmarks.PIXELS
+) -> Comparison:
     """This build's results of some methods and OMNIGLOT's reference ones, with their premises."""
     own = evidence.built(page, recipe(page), build)
-    stored = evidence.stored(benchmarks.OMNIGLOT, benchmarks.PIXELS, "medium")
+    stored = evidence.stored(benchmarks.OMNIGLOT, kept, "medium")
     every = Comparison(own, {"omniglot": stored}, str(page.choices["dataset"]))
     return comparison.with_premises(page, every)
 
@@ -79,6 +81,26 @@ def numbers(runs: Runs, wanted: Sequence[str], rows: pd.DataFrame | None = None)
     """As :func:`companion.claims.comparison.numbers`, with the names of this module."""
     made = comparison.numbers(runs, wanted, rows)
     return made._replace(rows=made.rows.assign(method=made.rows["method"].map(_renamed)))
+
+
+def times(runs: Runs, rows: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One row a method: time to convergence over the VAE's, the printed one first.
+
+    Processor seconds until the lowest validation loss; empty without a VAE.
+    """
+    data = frame(runs, {"time": comparison.convergence})
+    table = []
+    for method, group in runs.items():
+        own = ratios(data, method, benchmarks.VAE, "time").tolist()
+        if own:
+            row = {"method": called(method)}
+            if rows is not None:
+                printed = comparison.printed_row(rows, method)
+                row["printed"] = "–" if printed is None else number(float(printed["time_ratio"]), 2)
+            seconds = number(float(np.mean([comparison.convergence(r) for r in group])), 0)
+            row |= {"time / VAE": spread(own, 2), "processor seconds": seconds}
+            table.append(row | {"seeds": str(len(own))})
+    return pd.DataFrame(table)
 
 
 def accuracies(runs: Runs, rows: pd.DataFrame | None = None) -> pd.DataFrame:

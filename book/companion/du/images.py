@@ -1,4 +1,4 @@
-"""What the page on DU-VAE and images asks: the image columns of table 1, and table 3.
+"""What the page on DU-VAE and images asks: table 1 and figure 2 for images, and table 3.
 
 The bounds in the rules are this project's reading of the paper's words.
 """
@@ -22,10 +22,12 @@ from companion.claims.groups import (
     PIXEL_MAE,
     SEMI_AMORTISED,
     VAE,
+    sweep,
 )
 from companion.claims.intervals import difference
 from companion.claims.pixels import COUNTS, called, rule
 from companion.claims.rules import Checks
+from companion.du.text import check_map
 
 # What this build trains: the premise, and the rows of both tables.
 BUILD = (
@@ -45,6 +47,7 @@ BUILD = (
     PIXEL_FLOW_BATCH_NORM,
     PIXEL_DU_FLOW,
 )
+SWEPT = sweep("pixel-gamma-p")  # of figure 2
 _PLAIN = (ANNEAL, PIXEL_ANNEALED_AGGRESSIVE, FREE_BITS, DELTA, PIXEL_BATCH_NORM, PIXEL_MAE)
 _FLOWS = (FLOW, PIXEL_FLOW_BATCH_NORM)
 
@@ -74,3 +77,9 @@ def decide_accuracies(rules: Checks) -> None:
                     difference(first, other, metric),
                     0.0,
                 )
+
+
+@rule("du-fig2")
+def decide_map(rules: Checks) -> None:
+    """du-fig2 on images: p = 0.9, named for OMNIGLOT, has the best NLL over gamma."""
+    check_map(rules, SWEPT, 0.9)
