@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ for _signal in (signal.SIGINT, signal.SIGHUP):
 # Before anything imports torch, and for every process that a test starts.
 os.environ["OMP_NUM_THREADS"] = "1"
 _STORE = tempfile.mkdtemp(prefix="posterior-collapse-store-")
+atexit.register(shutil.rmtree, _STORE, ignore_errors=True)  # xdist's first process too
 os.environ["POSTERIOR_COLLAPSE_STORE"] = _STORE
 for _name in ("POSTERIOR_COLLAPSE_SCALE", "POSTERIOR_COLLAPSE_SEEDS"):
     os.environ.pop(_name, None)
@@ -56,13 +57,6 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "store"
     monkeypatch.setenv("POSTERIOR_COLLAPSE_STORE", str(folder))
     return folder
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _leave_nothing_behind() -> Iterator[None]:
-    """Remove the session's store at its end."""
-    yield
-    shutil.rmtree(_STORE, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

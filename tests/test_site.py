@@ -294,6 +294,11 @@ def test_pages_show_no_progress_bars_and_no_warnings(site: Path, root: Path) -> 
 
 
 # every formula is set
+DARK = "document.documentElement.dataset.theme === 'dark'"
+# The theme lets the keyboard reach code that scrolls, a moment after a window got narrower.
+REACHED = "[...document.querySelectorAll('pre')].every(" + (
+    "(x) => x.scrollWidth <= x.clientWidth || x.tabIndex === 0)"
+)
 SETTLED = "!window.MathJax?.startup || MathJax.startup.promise.then(() => true)"
 
 
@@ -433,18 +438,24 @@ def test_formulas_are_typeset(browser: Browser, site: Path, vendored: None) -> N
     assert browser.run("document.querySelectorAll('[data-mjx-error]').length") == 0
 
 
-@pytest.mark.parametrize(("size", "theme"), [((1440, 900), "light"), ((390, 844), "dark")])
 def test_no_page_has_a_serious_finding_of_axe(
-    browser: Browser, pages: list[Path], axe: str, size: tuple[int, int], theme: str
+    browser: Browser, pages: list[Path], axe: str
 ) -> None:
-    """Names and contrast of everything, by axe-core; on a desktop and on a phone."""
-    browser.emulate(*size, theme)
+    """Names and contrast of everything, by axe-core; light on a desktop and dark on a phone."""
     found = {}
     try:
         for page in pages:
+            browser.emulate(1440, 900, "light")
             browser.open(page.as_uri())
             browser.wait(SETTLED)
-            found[str(page)] = browser.axe(axe)
+            # The strokes of formulas are hidden from readers; axe would only walk through them.
+            browser.run(
+                "document.querySelectorAll('mjx-container svg').forEach((x) => x.replaceChildren())"
+            )
+            found[f"{page}, desktop"] = browser.axe(axe)
+            browser.emulate(390, 844, "dark")
+            browser.wait(f"{DARK} && {REACHED}")
+            found[f"{page}, phone"] = browser.axe(axe)
     finally:
         browser.emulate(1440, 900)
     assert {page: one for page, one in found.items() if one} == {}
