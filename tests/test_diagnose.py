@@ -301,6 +301,38 @@ def test_a_model_with_the_outputs_of_scvi() -> None:
     assert (report.kind, report.latent.examples) == ("healthy", N)
 
 
+class Maps(Linear):
+    """Codes as maps (B, 1, 2, 2), which ``as_code`` puts as other libraries do; diffusers' are."""
+
+    def __init__(self, as_code: Callable[[Tensor, Tensor], Any]) -> None:
+        super().__init__(FOUR)
+        self.as_code = as_code
+
+    def encode(self, x: Tensor) -> Any:
+        return self.as_code(*(part.reshape(-1, 1, 2, 2) for part in super().encode(x)))
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        assert z.shape[2:] == (1, 2, 2)
+        return super().log_likelihood(x, z.flatten(2))
+
+
+@pytest.mark.parametrize(
+    "as_code",
+    [
+        lambda mean, logvar: (mean, logvar),
+        lambda mean, logvar: Normal(mean, torch.exp(0.5 * logvar)),
+        lambda mean, logvar: Independent(Normal(mean, torch.exp(0.5 * logvar)), 3),
+        lambda mean, logvar: Output(latent_dist=Output(mean=mean, logvar=logvar)),
+    ],
+)
+def test_maps_of_codes_are_diagnosed_as_the_same_numbers_in_a_row(as_code: Any) -> None:
+    maps, flat = of_model(Maps(as_code)), of_model(Linear(FOUR))
+    assert maps.kind == flat.kind == "healthy" and "nll" in maps.measures
+    torch.testing.assert_close(maps.latent.kl, flat.latent.kl, rtol=1e-9, atol=1e-9)
+    for name, measure in flat.measures.items():
+        assert maps.measures[name].value == pytest.approx(measure.value, rel=1e-9, abs=1e-9)
+
+
 def test_plain_torch_in_train_mode_is_left_as_it_was() -> None:
     class Plain(nn.Module):
         def __init__(self) -> None:

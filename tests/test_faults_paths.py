@@ -124,6 +124,10 @@ def test_a_seed_of_numpy_is_the_same_run() -> None:
     assert type(seed) is int and replace(VAE, seed=np.int64(3)).key() == replace(VAE, seed=3).key()
 
 
+def test_blanks_around_a_method_are_the_same_run() -> None:
+    assert run_folder(replace(VAE, method=" vae ")) == run_folder(VAE)
+
+
 # --- a checkpoint of another device ---------------------------------------------------------------
 
 
@@ -362,6 +366,13 @@ def test_a_wrong_methods_file_is_one_line(
 def test_no_argument_of_a_method_is_given_twice(text: str) -> None:
     with pytest.raises(BadInput, match="cannot read the method"):
         methods.get(text)
+
+
+@pytest.mark.parametrize("given", ["nan", "x", "-x", "f(1)", "{1: 2, **x}", "'a' + 1", "{[]}"])
+def test_what_is_no_number_is_shown_as_it_was_written(given: str) -> None:
+    said = f'the method "beta-vae(beta={given})": parameters are numbers such as 0.5, given {given}'
+    with pytest.raises(BadInput, match=re.escape(said)):
+        methods.get(f"beta-vae(beta={given})")
 
 
 @pytest.mark.parametrize(

@@ -315,3 +315,12 @@ def test_nobody_sees_half_of_a_pair(
     with pytest.raises(BadInput, match="digest of its arrays"):
         reference.load(run.spec)
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1"])
+def test_no_jobs_at_once_is_refused_in_one_line(
+    jobs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert reference.main(["--jobs", jobs]) == 2
+    expected = f"error: jobs is a whole number of at least 1, given {jobs}\n"
+    assert capsys.readouterr() == ("", expected)

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from companion.build import warm
 from companion.claims import groups as benchmarks
 from companion.claims.printed import repository
-from posterior_collapse.errors import BadInput, nearest, program
+from posterior_collapse.errors import BadInput, nearest, program, whole
 from posterior_collapse.places import move
 from posterior_collapse.runs import (
     Run,
@@ -325,6 +325,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     choose_device(given.device)  # at once, and not in every process
+    whole("jobs", given.jobs)
     if given.only:
         spec = Spec(**json.loads(given.only))
         path = (_measure if given.again else _compute)(spec, given.device)

@@ -64,6 +64,7 @@ def diagnose(
         encode: in place of the model's own.
         log_likelihood: (x, z) with z (B, D) to log p(x|z), nats, (B,); the model's
             ``log_likelihood(x, z)`` takes z (S, B, D).  Without it nothing is said of the decoder.
+            Where codes are maps, such as (B, C, H, W), so is z, and D is C H W.
         prior: a distribution over (D,); None takes the model's, else N(0, I).
         examples: encoded at most.
         decoded: examples that are decoded at most.

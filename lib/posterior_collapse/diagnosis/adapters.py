@@ -101,8 +101,9 @@ def code_of(output: Any) -> tuple[Tensor, Tensor]:
 
 
 def _of_distribution(q: Distribution) -> tuple[Tensor, Tensor]:
-    if isinstance(q, Normal) and len(q.batch_shape) == 2:
-        q = Independent(q, 1)
+    normal = q.base_dist if isinstance(q, Independent) else q
+    if isinstance(normal, Normal) and normal.loc.dim() > 1:
+        return normal.loc, 2.0 * torch.log(normal.scale)
     code = None if isinstance(q, Flowed) else gaussian_code(q)
     if code is None:
         raise BadInput(
@@ -152,7 +153,8 @@ def _of_tuple(parts: list[Any]) -> tuple[Tensor, Tensor]:
             return code_of(part)
     tensors = [torch.as_tensor(p) for p in parts if isinstance(p, Tensor | np.ndarray)]
     shapes = [tuple(t.shape) for t in tensors]
-    alike = len(tensors) > 1 and shapes[-1] == shapes[-2] and len(shapes[-1]) in (1, 2)
+    alike = len(tensors) > 1 and shapes[-1] == shapes[-2]
+    alike = alike and (len(parts) == 2 or len(shapes[-1]) in (1, 2))  # images come in threes too
     if not alike or shapes.count(shapes[-1]) != 2:
         raise BadInput(
             f"the encoder returned parts of shapes {shapes}; which of them are mean and logvar "
@@ -271,6 +273,7 @@ class Adapted:
         if self.prior_ignored:
             self.prior_given = None
         self.prior: Distribution
+        self._latent: torch.Size  # of one code
 
     @property
     def decodes(self) -> bool:
@@ -285,14 +288,15 @@ class Adapted:
         """
         for batch in split(batches):
             x, (mean, logvar) = self._read(batch)
-            if mean.dim() != 2:
+            if mean.dim() < 2:
                 raise BadInput(
                     "an encoder gives means of shape (B, D), one row for each example, given "
                     f"{tuple(mean.shape)} for a batch that is {_shape(batch)}"
                 )
+            self._latent = mean.shape[1:]
             q = _posterior(mean, logvar)
             if not hasattr(self, "prior"):
-                self.prior = as_prior(self.prior_given, mean.shape[1])
+                self.prior = as_prior(self.prior_given, q.mean.shape[1])
             yield x, q
 
     def posterior(self, x: Any) -> DiagonalNormal:
@@ -333,8 +337,9 @@ class Adapted:
         return batch
 
     def log_likelihood(self, x: Any, z: Tensor) -> Tensor:
-        """log p(x|z) in nats, z (S, B, D) -> (S, B)."""
+        """log p(x|z) in nats, z (S, B, D) -> (S, B); the model gets z in the shape of its means."""
         z = z.to(self._place) if self._place is not None else z
+        z = z.reshape(*z.shape[:2], *self._latent)
         if not callable(self._single):
             assert callable(self._many), "asked of a model without a likelihood"
             result: Tensor = self._many(x, z)
@@ -349,7 +354,10 @@ class Adapted:
 
 
 def _posterior(mean: Tensor, logvar: Tensor) -> DiagonalNormal:
+    """Of means (B, ...): each number of a map or a sequence of codes is a dimension."""
     mean, logvar = _floats("mean", mean), _floats("logvar", logvar)
+    if mean.shape == logvar.shape:
+        mean, logvar = mean.flatten(1), logvar.flatten(1)
     gaussian.require_pair(mean, logvar)
     return DiagonalNormal(mean, logvar)
 

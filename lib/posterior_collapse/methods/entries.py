@@ -103,6 +103,15 @@ def names() -> list[str]:
     return sorted(_table())
 
 
+def _number(node: ast.expr) -> Any:
+    """A literal of a method string."""
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, MemoryError, RecursionError) as error:
+        written = ast.unparse(node)
+        raise ValueError(f"parameters are numbers such as 0.5, given {written}") from error
+
+
 def _parse(text: str) -> tuple[str, dict[str, float]]:
     """``"a(b=1, c=0.5)"`` to its name and numbers; only literals are accepted."""
     name, bracket, rest = text.strip().partition("(")
@@ -112,7 +121,7 @@ def _parse(text: str) -> tuple[str, dict[str, float]]:
         call = ast.parse(f"f({rest}", mode="eval").body
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
             raise ValueError("only name=value parameters are allowed")
-        values = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+        values = {str(word.arg): _number(word.value) for word in call.keywords}
         if len(values) < len(call.keywords):
             raise ValueError("a parameter is there twice")
     except (SyntaxError, ValueError) as error:

@@ -64,6 +64,8 @@ class Spec:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if isinstance(self.method, str):  # a blank at an end would be another folder of the same
+            object.__setattr__(self, "method", self.method.strip())
         why = _unfit(self.setup, self.choices)
         if why:
             raise BadInput(
