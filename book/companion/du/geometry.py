@@ -45,7 +45,7 @@ from posterior_collapse.geometry import (
     within_share,
 )
 
-Group = Mapping[str, Runs]  # recipe -> method -> results, one a seed
+Group = Mapping[str, Runs]  # recipe -> method -> results, one per seed
 
 _BUDGET = "lagging-fixed(steps=2)"
 _WIDTH = 3.0  # of the square that the paper's figure shows

@@ -341,11 +341,11 @@ def advise(board: Board, need: Need) -> Advice | None:
     best, others = order[0], order[1:]
     apart = {m: difference(m, best, metric.key)(several) for m in others}
     ties = [m for m, by in apart.items() if not _is_worse(by, metric)]
-    shown = spread(_values(several[best], metric), metric.digits)
-    words = f"{metric.title} {shown}, {len(several[best])} seeds"
+    shown = f"{metric.title} {spread(_values(several[best], metric), metric.digits)}"
+    words = f"{shown}, {len(several[best])} seeds"
     alone = len(runs) - len(several)
     words += f" ({alone} with one seed not compared)" if alone else ""
-    short = f"{called(best)} ({metric.title} {shown})"
+    short = f"{called(best)} ({shown.replace(', %', ' in %')})"
     if ties:
         names = ", ".join(called(m) for m in ties[:3])
         more = f" and {len(ties) - 3} more" if len(ties) > 3 else ""
