@@ -43,7 +43,7 @@ _TITLES = {VAE: "basic", AGGRESSIVE: "aggressive"}
 
 
 def numbers(runs: Runs) -> pd.DataFrame:
-    """Table of measures: mean (standard deviation over seeds), one column a method."""
+    """Table of measures: mean (standard deviation over seeds), one column per method."""
     rows = summary(frame(runs), _MEASURES, _TITLES.__getitem__).set_index("method")
     return rows.T.reset_index(names="measure").rename_axis(None, axis=1)
 
