@@ -68,7 +68,7 @@ def test_a_cell_says_what_its_models_gave(sweep: list[scales.Cell]) -> None:
 
 def test_the_finding_counts_what_was_run(sweep: list[scales.Cell]) -> None:
     told = scales.finding({"Short Yelp": sweep})
-    assert told.startswith("4 of 8 set-ups") and told.endswith("within ±0.01, 4 can't.")
+    assert told.startswith("4 of 8 set-ups") and told.endswith("within ±0.01, none can.")
     assert "No set-up" in scales.finding({"Short Yelp": []})
 
 

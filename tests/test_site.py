@@ -541,6 +541,13 @@ def test_without_scripts_still_frames_are_shown(browser: Browser, site: Path) ->
         browser.call("Emulation.setScriptExecutionDisabled", value=False)
 
 
+def test_search_excerpts_quote_prose_from_disk(browser: Browser, plain_site: Path) -> None:
+    browser.open(f"{(plain_site / 'search.html').as_uri()}?q=inline")
+    excerpt = browser.wait("document.querySelector('#search-results .context')?.textContent")
+    assert excerpt.startswith("Inline q") and "3 of 5 frames" in excerpt
+    assert browser.errors() == []
+
+
 def test_without_node_the_site_says_what_is_lost(plain_site: Path) -> None:
     for page in ("book/index.html", "notebooks/page.html"):
         assert assets.missing_notice() in (plain_site / page).read_text(encoding="utf-8")

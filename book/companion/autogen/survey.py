@@ -84,7 +84,7 @@ class Survey(NamedTuple):
     pairs: tuple[Pair, ...]
     lines: tuple[Line, ...]
     drawn: Drawn
-    runs: Mapping[str, Sequence[Result]]  # method -> the models that wrote them, one a seed
+    runs: Mapping[str, Sequence[Result]]  # method -> the models that wrote them, one per seed
 
 
 class Question(NamedTuple):
@@ -234,7 +234,7 @@ def _texts(result: Result, name: str) -> list[str]:
 
 
 def _stored(recipe: str) -> dict[str, list[Result]]:
-    """Origin -> the reference models of a recipe, one a seed."""
+    """Origin -> the reference models of a recipe, one per seed."""
     return {name: results.reference(recipe, m, _SCALE) for name, m in METHODS.items()}
 
 

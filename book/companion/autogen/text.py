@@ -134,7 +134,7 @@ def _elbo(history: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def training_figure(runs: Runs) -> Figure:
-    """Share of the KL in the objective (left) and ELBO (right), one line a seed.
+    """Share of the KL in the objective (left) and ELBO (right), one line per seed.
 
     The right one leaves out the first epochs' steep rise, which would flatten all that follows.
     """

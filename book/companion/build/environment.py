@@ -12,8 +12,7 @@ agrees with the files; a changed lock or another Python makes a new environment,
 the link is turned when it is complete: until then the old one works. An environment elsewhere that
 a reader lets ``.venv`` point to is never changed nor removed.
 
-uv installs the lock in a tenth of pip's time. It is fetched by pip, with the hash in the lock, and
-told where pip finds packages; where it fails pip installs.
+pip fetches uv, which installs the lock in a tenth of pip's time; where it fails pip installs.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
 """Sphinx extension: hands executed pages to the book, and builds it without Node when it must.
 
-Used by ``_config.yml``. It gives myst-nb the papermill run of each source notebook, and puts the
-answer of a page right under its question. It tells Sphinx which pages are out of date, since Sphinx
-looks only at the times of the sources. Prose pages get what they ask for with the directive
-``computed``, and every page a link to the glossary where it uses a term first. It keeps pages
-light, and readable for screen readers: each loads the scripts that it uses. And where the vendored
-scripts are missing it switches formulas to MathML, with a banner that says so.
+Used by ``_config.yml``. It gives myst-nb papermill runs, tells Sphinx which pages are out of date,
+moves answers, links terms to the glossary, and writes MathML where vendored scripts are missing.
 """
 
 from __future__ import annotations
@@ -102,8 +98,7 @@ def _scripts(app: Sphinx, page: str, template: str, context: dict[str, Any], tre
             app.add_js_file(script)
 
 
-# What other extensions write -> what screen readers can make sense of: a name that is not the text
-# in view, and a list without items of a list.
+# What other extensions write -> names and roles that screen readers can make sense of.
 _NAMES = {
     ' aria-label="Toggle hidden content"': "",
     '<div role="list" class="cit': '<div class="cit',
@@ -244,6 +239,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", site.repository)
     app.connect("build-finished", site.draw_card)
     app.connect("build-finished", site.lighten)
+    app.connect("build-finished", site.write_prose)
     app.connect("build-finished", site.tell_weights, priority=900)  # after the theme's last touch
     app.connect("source-read", _note_source)
     app.connect("env-get-outdated", _outdated)

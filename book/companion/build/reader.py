@@ -3,8 +3,7 @@
 The table of contents lists the sources. When the book is built, ``read`` is given a source's text
 and returns its executed form. That is looked up under a key: the digest of the text, the injected
 parameters, the library's sources, the repository's data, the state of the data folder and the
-versions of Python and packages. So a page is executed when any of them changed and never
-otherwise, and a stale page cannot be shown.
+versions of Python and packages. So a page is executed exactly when any of them changed.
 
 ``python -m companion.build.reader notebooks/.../page.ipynb`` executes pages beforehand.
 """

@@ -7,6 +7,7 @@ and, once all pages are written, the table of what they weigh.
 from __future__ import annotations
 
 import html
+import json
 import re
 import textwrap
 from collections.abc import Mapping
@@ -97,8 +98,25 @@ def lighten(app: Sphinx, error: Exception | None) -> None:
         path.write_text(used(text, html_ if path.name == "tex.js" else texts), encoding="utf-8")
 
 
+def _prose(page: Path) -> str:
+    """The paragraphs of a page, without marks of formulas."""
+    body = page.read_text("utf-8").partition("<article")[2].partition("</article>")[0]
+    found = re.findall(r"<p\b[^>]*>(.*?)</p>", body, re.DOTALL)
+    plain = re.sub(r"<[^>]*>|\\[()]?", "", " ".join(found))
+    return " ".join(html.unescape(plain).split())
+
+
+def write_prose(app: Sphinx, error: Exception | None) -> None:
+    """Write what search excerpts quote: from disk a browser lets no page read another."""
+    out = Path(app.outdir)
+    if error is None and app.builder.format == "html":
+        texts = {path.relative_to(out).as_posix(): _prose(path) for path in weights.pages(out)}
+        script = out / _STATIC / "prose.js"
+        script.write_text(f"const pageProse = {json.dumps(texts)};\n", encoding="utf-8")
+
+
 def weight_table(found: Mapping[Path, weights.Weight], out: Path) -> pd.DataFrame:
-    """A row a page, the heaviest first, in megabytes."""
+    """One row per page, the heaviest first, in megabytes."""
     rows = [
         {
             "page": page.relative_to(out).with_suffix("").as_posix().removeprefix("notebooks/"),

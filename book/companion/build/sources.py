@@ -7,8 +7,7 @@ page asks for, so that they can be trained beforehand and at the same time::
     "posterior_collapse": {"runs": [{"recipe": "lagging-synthetic", "methods": ["vae", "lagging"]}]}
 
 An entry may say that it applies only to some choices of the page's parameters:
-``"when": {"dataset": ["yahoo"]}``.
-``@main`` and its like among the methods stand for groups of :mod:`companion.claims.groups`.
+``"when": {"dataset": ["yahoo"]}``.  ``@main`` and its like are :mod:`companion.claims.groups`.
 
 A page that gathers what the others show says ``"reads": "pages"``: it is executed after them, and
 again when one of them has changed.

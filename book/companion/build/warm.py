@@ -11,8 +11,7 @@ ends. Without such a process, on another machine or system, the job runs as it a
 itself only if the connection ends without that word, however long it takes.
 
 **Nothing outlives the one who started it.** The process, its forks, and what is started in its
-group end when the pipe from there closes, also by SIGKILL. A fork ends with its asker. It does
-not end with the process that forked it, so a job that has begun is finished without that.
+group end when the pipe from there closes, also by SIGKILL. A fork ends with its asker only.
 """
 
 from __future__ import annotations

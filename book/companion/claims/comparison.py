@@ -312,7 +312,7 @@ def cost(runs: Runs) -> dict[str, list[float]]:
 
 
 def cost_table(groups: Mapping[str, Runs]) -> pd.DataFrame:
-    """Training time over the VAE's, and seconds of a processor, one row a method."""
+    """Training time over the VAE's, and seconds of a processor, one row per method."""
     rows = []
     for title, runs in groups.items():
         for method, times in cost(runs).items():

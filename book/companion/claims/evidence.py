@@ -145,7 +145,7 @@ def from_run(run: Run) -> Result:
 
 
 def runs(page: Page, recipe: str, method: str) -> list[Run]:
-    """The page's runs of a method, one a seed, trained where they are not in the store.
+    """The page's runs of a method, one per seed, trained where they are not in the store.
 
     Raises:
         BadInput: the recipe lacks the page's scale, with the nearest one.
@@ -171,7 +171,7 @@ def stored(recipe: str, methods: Iterable[str], scale: str) -> dict[str, list[Re
 
 
 def reference(recipe: str, method: str, scale: str = "paper") -> list[Result]:
-    """Reference results that the repository keeps, one a seed.
+    """Reference results that the repository keeps, one per seed.
 
     Raises:
         BadInput: there is none; ``make reference`` computes them.

@@ -41,8 +41,7 @@ CYCLICAL, DELTA, SKIP = "cyclical(cycles=2)", f"delta-vae(delta=0.1)+{ANNEAL}", 
 PLAIN_FLOW = f"vae-iaf+{ANNEAL}"
 DU_YELP = f"du-vae(gamma=0.5, p=0.8)+{ANNEAL}"  # Shen et al. 2021, figure 2: the best on Yelp
 
-# Scale-VAE's f_epo in its sweep that has nearly as many updates at medium scale as one of the
-# paper's epochs.
+# Scale-VAE's f_epo of its sweep whose updates at medium scale come nearest to one paper epoch's.
 OWN_EPOCHS = 6
 
 # What shows that a recipe can tell methods apart: no latent variable, no KL, the VAE itself, and a

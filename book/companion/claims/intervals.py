@@ -137,6 +137,6 @@ def _apart(
 
 
 def over_seeds(values: pd.Series) -> Interval | None:
-    """The interval of one number a seed; seeds without one are left out."""
+    """The interval of one number per seed; seeds without one are left out."""
     known = values.dropna().tolist()
     return interval(known) if known else None

@@ -31,7 +31,7 @@ COLUMNS = (
     "provenance",  # key of the run
 )
 
-Runs = Mapping[str, Sequence[Result]]  # method -> its results, one a seed
+Runs = Mapping[str, Sequence[Result]]  # method -> its results, one per seed
 Measure = Callable[[Result], float | None]
 
 
@@ -160,7 +160,7 @@ def row(
 
     Args:
         columns: what is shown.
-        measured: gives the values of a metric, one a seed that has it.
+        measured: gives the values of a metric, one per seed that has it.
         every: how many seeds there are; 0 for as many as any column has.
 
     Returns:

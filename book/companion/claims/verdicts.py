@@ -96,7 +96,7 @@ class Interval(NamedTuple):
 def interval(
     values: Iterable[float], confidence: float = CONFIDENCE, error: float = 0.0, points: int = 0
 ) -> Interval:
-    """Mean and Student's confidence interval of independent measurements, one a seed.
+    """Mean and Student's confidence interval of independent measurements, one per seed.
 
     All seeds are measured on the same test set, so its draw does not average out over seeds.
     Its standard error, where it is known, is added to that over seeds; the degrees of freedom of
@@ -104,7 +104,7 @@ def interval(
     With one value the interval is the whole line: nothing is known of the spread over seeds.
 
     Args:
-        values: one a seed.
+        values: one per seed.
         confidence: share of such intervals that contain the mean.
         error: standard error of the mean over the draw of the test set.
         points: test examples behind ``error``, at least 2 where it is not 0.
@@ -217,7 +217,7 @@ class Check:
         return self.role is Role.PREMISE
 
 
-Measured = Iterable[float] | Interval  # one value a seed, or an interval that fits the quantity
+Measured = Iterable[float] | Interval  # one value per seed, or an interval that fits the quantity
 
 
 def _interval(measured: Measured) -> Interval:
@@ -229,7 +229,7 @@ def _check(
 ) -> Check:
     outcome = Outcome.HOLDS if inside else Outcome.FAILS if outside else Outcome.OPEN
     slack = distance / own.half if 0.0 < own.half < math.inf else math.copysign(math.inf, distance)
-    return Check(quantity, rule, own, outcome, slack=slack)
+    return Check(quantity, rule.replace(" -", " −"), own, outcome, slack=slack)
 
 
 def below(quantity: str, measured: Measured, bound: float) -> Check:

@@ -45,7 +45,7 @@ from posterior_collapse.geometry import (
     within_share,
 )
 
-Group = Mapping[str, Runs]  # recipe -> method -> results, one a seed
+Group = Mapping[str, Runs]  # recipe -> method -> results, one per seed
 
 _BUDGET = "lagging-fixed(steps=2)"
 _WIDTH = 3.0  # of the square that the paper's figure shows
@@ -220,7 +220,7 @@ def space_table(group: Group) -> pd.DataFrame:
 
 
 def space_figure(group: Group) -> Figure:
-    """Contours of q(z) above posterior means by component, one column a method, first seed."""
+    """Contours of q(z) above posterior means by component, one column per method, first seed."""
     rows = group[FIXED_BATCHES]
     figure, grid = canvas(2.15 * len(rows), 5.0, len(rows), 2, squeeze=False)
     for column, (method, runs) in enumerate(rows.items()):

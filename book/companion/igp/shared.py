@@ -1,6 +1,6 @@
 """What both pages on isotropic posteriors for text share: results, measures, tables, differences.
 
-A group maps recipes to methods to results, one a seed.  ``Reference`` holds what the repository
+A group maps recipes to methods to results, one per seed.  ``Reference`` holds what the repository
 keeps, ``This build`` what was trained while the site was made.
 """
 

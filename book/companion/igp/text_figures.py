@@ -90,7 +90,7 @@ _KINDS = (
 
 
 def kl_figure(group: Group) -> Figure:
-    """KL as a sum of three parts, one bar a method; averages over seeds."""
+    """KL as a sum of three parts, one bar per method; averages over seeds."""
     bars: dict[str, list[float]] = {}
     for recipe, runs in group.items():
         data = data_of({m: runs[m] for m in runs if of_kind("target-kl")(m)})

@@ -72,7 +72,7 @@ def tie_figure(level: float) -> Figure:
     """KL under the ties against the spread of the variances, and its change by the tie."""
     figure, (whole, change) = canvas(8.0, 3.4, 2)
     curves = tie_curves(level)
-    whole.set(ylim=(0.0, 3.0), ylabel="KL, nats a dimension")
+    whole.set(ylim=(0.0, 3.0), ylabel="KL, nats per dimension")
     change.set(ylim=(-1.0, 1.5), ylabel="KL after the tie less KL before")
     for axes in (whole, change):
         axes.set(xscale="log", xlim=(1.0, 100.0), xlabel="largest variance over smallest")

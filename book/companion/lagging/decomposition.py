@@ -70,7 +70,7 @@ def _table(results: Mapping[str, Sequence[Any]], row: Callable[[Any], dict[str, 
 
 
 def gap_table(results: Mapping[str, Sequence[GapSummary]]) -> pd.DataFrame:
-    """Equation 3, one row a method and seed."""
+    """Equation 3, one row per method and seed."""
     return _table(
         results,
         lambda one: {
@@ -169,7 +169,7 @@ def _estimate(value: float, stderr: float) -> str:
 
 
 def decomposition_table(results: Mapping[str, Sequence[Decomposition]]) -> pd.DataFrame:
-    """Equation 5, one row a method and seed."""
+    """Equation 5, one row per method and seed."""
     return _table(
         results,
         lambda one: {

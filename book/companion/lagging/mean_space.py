@@ -70,7 +70,7 @@ def tracks(groups: Mapping[str, Mapping[str, Sequence[Result]]]) -> list[Track]:
     """Every training with a recorded posterior mean space, for a player.
 
     Args:
-        groups: data set, for readers -> method, for readers -> results, one a seed.
+        groups: data set, for readers -> method, for readers -> results, one per seed.
     """
     return [
         Track(
@@ -149,7 +149,7 @@ def measure(result: Result, name: str) -> float:
 
 
 def _columns(results: Sequence[Result]) -> dict[str, list[float]]:
-    """Every measure, one value a seed."""
+    """Every measure, one value per seed."""
     return {name: [of(r) for r in results] for name, (of, *_) in _MEASURES.items()}
 
 

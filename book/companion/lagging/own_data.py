@@ -43,7 +43,7 @@ _TITLES = {VAE: "basic", AGGRESSIVE: "aggressive"}
 
 
 def numbers(runs: Runs) -> pd.DataFrame:
-    """Table of measures: mean (standard deviation over seeds), one column a method."""
+    """Table of measures: mean (standard deviation over seeds), one column per method."""
     rows = summary(frame(runs), _MEASURES, _TITLES.__getitem__).set_index("method")
     return rows.T.reset_index(names="measure").rename_axis(None, axis=1)
 
@@ -57,7 +57,7 @@ def decide(runs: Runs, condition: Premise | None = None) -> list[Finding]:
     """
     data, scale, mi = frame(runs), runs[VAE][0].spec.scale, "mutual_information"
     collapses = answer(
-        "basic training collapses",
+        "Basic training collapses",
         scale,
         [
             below("basic: KL (nats per sentence)", values(data, VAE, "kl"), 0.1),
@@ -66,7 +66,7 @@ def decide(runs: Runs, condition: Premise | None = None) -> list[Finding]:
         ],
     )
     prevents = answer(
-        "aggressive training prevents collapse",
+        "Aggressive training prevents collapse",
         scale,
         [
             above("aggressive: MI (nats)", values(data, AGGRESSIVE, mi), 0.1),

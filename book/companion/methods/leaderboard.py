@@ -196,7 +196,7 @@ def payload(shown: Sequence[Board]) -> dict[str, object]:
 
 
 def _table(shown: Sequence[Board]) -> pd.DataFrame:
-    """All methods over all data sets, one row a method and data set."""
+    """All methods over all data sets, one row per method and data set."""
     rows = []
     columns = [Column(m.title, m.key, m.digits, m.factor) for m in METRICS]
     for board in shown:
@@ -207,7 +207,7 @@ def _table(shown: Sequence[Board]) -> pd.DataFrame:
 
 
 def _panel(axes: Axes, board: Board) -> None:
-    """NLL against MI, one point a method; outliers stand at the border with their number."""
+    """NLL against MI, one point per method; outliers stand at the border with their number."""
     pair = {metric.key: metric for metric in METRICS}
     means = {
         method: (float(np.mean(x)), float(np.mean(y)))
@@ -253,7 +253,7 @@ def explorer(shown: Sequence[Board], first: str) -> HTML:
         first: beginning of the title of the data set that is shown first.
     """
     picture = base64.b64encode(png(still_figure(shown))).decode()
-    alt = "Scatter plots of NLL against mutual information, one panel a data set."
+    alt = "Scatter plots of NLL against mutual information, one panel per data set."
     caption = (
         "All methods over all data sets: mean (standard deviation over seeds). NLL can be compared "
         "within a data set, and not across them."
@@ -341,11 +341,11 @@ def advise(board: Board, need: Need) -> Advice | None:
     best, others = order[0], order[1:]
     apart = {m: difference(m, best, metric.key)(several) for m in others}
     ties = [m for m, by in apart.items() if not _is_worse(by, metric)]
-    shown = spread(_values(several[best], metric), metric.digits)
-    words = f"{metric.title} {shown}, {len(several[best])} seeds"
+    shown = f"{metric.title} {spread(_values(several[best], metric), metric.digits)}"
+    words = f"{shown}, {len(several[best])} seeds"
     alone = len(runs) - len(several)
     words += f" ({alone} with one seed not compared)" if alone else ""
-    short = f"{called(best)} ({metric.title} {shown})"
+    short = f"{called(best)} ({shown.replace(', %', ' in %')})"
     if ties:
         names = ", ".join(called(m) for m in ties[:3])
         more = f" and {len(ties) - 3} more" if len(ties) > 3 else ""

@@ -24,7 +24,7 @@ def _label_counts(runs: Runs) -> list[int]:
 
 
 def probes(runs: Runs) -> Table:
-    """Accuracy of linear probes in percent: one row a method, one column a number of labels."""
+    """Accuracy of linear probes in percent: one row per method, one column a number of labels."""
     counted = [Column(f"{n} labels", f"probe_{n}", 1, 100.0) for n in _label_counts(runs)]
     data = frame(runs)
     bold = set()

@@ -88,7 +88,7 @@ def finding(sweeps: Mapping[str, Sequence[Cell]]) -> str:
     return (
         f"{sum(cell.premise.holds for cell in complete)} of {len(complete)} set-ups can tell "
         f"methods apart. Of the {len(narrow)} whose weights start within ±{least:g}, "
-        f"{narrow.count(False)} can't."
+        f"{narrow.count(True) or 'none'} can."
     )
 
 
@@ -206,7 +206,7 @@ class Pairs(NamedTuple):
         return statistics.mean(b - a for a, b in zip(*self.values(measure), strict=True))
 
     def spread(self, measure: str) -> float:
-        """Distance of the largest from the smallest value over the seeds of float32."""
+        """Range of the values over the seeds of float32."""
         return max(self.values(measure)[0]) - min(self.values(measure)[0])
 
     def agrees(self, measure: str) -> bool:

@@ -253,7 +253,7 @@ _LOOKS = {
 
 
 def plane_figure(runs: Runs) -> Figure:
-    """Diversity against quality: different 2-grams and known 4-grams, a point a seed and a way."""
+    """Diversity against quality: 2-grams and known 4-grams, one point per seed and way."""
     figure, panels = canvas(8.0, 3.6, 2)
     plane = [c for c in COLUMNS if c.printed in ("dist_2", "gram_4")]
     data = frame(runs)

@@ -132,7 +132,7 @@ def switch(history: pd.DataFrame) -> Switch | None:
 
 
 def switch_table(groups: Groups, wanted: Sequence[str] = (benchmarks.SCALE,)) -> pd.DataFrame:
-    """Factor and MI at the switch, in the last epoch and in the kept one; one row a method."""
+    """Factor and MI at the switch, in the last epoch and in the kept one; one row per method."""
     rows = []
     for title, runs in groups.items():
         for method in wanted:
@@ -190,7 +190,7 @@ def _panel(axes: Axes, histories: Sequence[pd.DataFrame], lines: _Lines) -> None
 
 
 def course_figure(groups: Groups, method: str = benchmarks.SCALE) -> Figure | None:
-    """Factor, spread and MI over updates, one column a group and one line a seed.
+    """Factor, spread and MI over updates, one column a group and one line per seed.
 
     A dotted line marks where the factor is shared from, and a grey one the spread asked for.
     None where no run tells its factors.
@@ -219,7 +219,7 @@ def course_figure(groups: Groups, method: str = benchmarks.SCALE) -> Figure | No
 
 
 def balance(groups: Groups, wanted: Sequence[str] = (benchmarks.SCALE,)) -> pd.DataFrame:
-    """What the means cost and gain in trained models (theory, S9 and S10); one row a seed."""
+    """What the means cost and gain in trained models (theory, S9 and S10); one row per seed."""
     rows = [
         {
             "data": title,

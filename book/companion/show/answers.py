@@ -169,11 +169,12 @@ def _of_claims() -> str:
     if not others:
         return lead
     labels = Counter(finding.label.value for finding, _ in (first, *others))
+    told = f": {tally(labels)}".replace(f": {len(others) + 1} ", " ")  # "… of this page hold"
     every = "Both" if len(others) == 1 else f"All {len(others) + 1}"
     lines = "".join(f"<li>{_line(*one)}</li>" for one in (first, *others))
     return (
-        f"{lead}<details><summary>{every} claims of this page: "
-        f"{html.escape(tally(labels))}</summary><ul>{lines}</ul></details>"
+        f"{lead}<details><summary>{every} claims of this page"
+        f"{html.escape(told)}</summary><ul>{lines}</ul></details>"
     )
 
 

@@ -15,7 +15,7 @@ def frame(groups: Mapping[str, Mapping[str, Sequence[Result]]]) -> pd.DataFrame:
     """A row for each method that promises a KL: what is promised, and what became of it.
 
     Args:
-        groups: title of the data -> method -> its results, one a seed.
+        groups: title of the data -> method -> its results, one per seed.
 
     Returns:
         Means (standard deviations over seeds) in nats per sentence; empty without such a method.

@@ -189,7 +189,7 @@ _PARTS: dict[str, tuple[str, str, Callable[[pd.DataFrame], pd.Series]]] = {
 
 
 def decomposition_figure(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
-    """KL = MI + KL(q(z) || p) over training, one column a method, one thin line a seed.
+    """KL = MI + KL(q(z) || p) over training, one column per method, one thin line per seed.
 
     Args:
         histories: method -> histories of its seeds, with the columns of a run's history.
@@ -341,7 +341,7 @@ def heat_figure(values: pd.DataFrame, names: tuple[str, str, str]) -> Figure:
 
 
 def cost_figure(ratios: Mapping[str, Sequence[float]]) -> Figure:
-    """Training time over the VAE's, one bar a method, on a logarithmic axis."""
+    """Training time over the VAE's, one bar per method, on a logarithmic axis."""
     figure, axes = canvas(6.5, 0.6 + 0.26 * len(ratios))
     means = {name: float(np.mean(values)) for name, values in ratios.items()}
     order = sorted(means, key=lambda name: -means[name])

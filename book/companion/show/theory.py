@@ -54,7 +54,7 @@ def _mutations(one: Examination) -> str:
         return ""
     lines = [
         f"<li>{html.escape(m.constant.replace('_', ' '))}: {_constant(m.wrong)} in place of "
-        f"{_constant(m.right)}; {', '.join(m.noticed) or 'nothing'} fails</li>"
+        f"{_constant(m.right)}; fails: {', '.join(m.noticed) or 'nothing'}</li>"
         for m in one.mutations
     ]
     return f"<p>With a wrong constant:</p><ul>{''.join(lines)}</ul>"

@@ -43,7 +43,7 @@ def embedded(dataset: str) -> Setup:
     """Sentences of the library's own grammar, at a scale of some seconds of one core a run.
 
     Constants were chosen on validation data by four rows alone: the language model, the
-    autoencoder, the VAE and the beta-VAE with 0.2.  In nats a sentence, one seed:
+    autoencoder, the VAE and the beta-VAE with 0.2.  In nats per sentence, one seed:
 
                          language model   autoencoder   MI of the VAE   of the beta-VAE
         grammar               19.1        11.7, 8 units      0.0              2.1
