@@ -96,7 +96,7 @@ def decide_time(rules: Checks) -> None:
         rules.between(name.format(*map(called, pair)), time_ratio(*pair), 2.0, 4.0, **how)
     rules.alive(PIXEL_ANNEALED_AGGRESSIVE)
     slow = SEMI_AMORTISED, ANNEAL
-    rules.above(name.format(*map(called, slow)), time_ratio(*slow), 9.0, where_run=True)
+    rules.above(name.format(*map(called, slow)), time_ratio(*slow), 9.0)
 
 
 @rule("lagging-fig4")
