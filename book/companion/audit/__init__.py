@@ -1,7 +1,8 @@
 """The audit of the printed tables: what their numbers say of each other, by rule.
 
 A rule compares printed numbers with a theorem, a definition, or another printed number.
-A number printed with k decimals stands for everything within half a unit of its last digit.
+A number printed with k decimals stands for everything within half a unit of its last digit, so a
+rule reports only what lies beyond that.
 Nothing here is typed for one finding: causes are chosen by conditions that the code states.
 
 What the tables themselves do not say (numbers of runs, of points aggregated, and the like) is in

@@ -3,6 +3,14 @@
 ``python -m companion.build.batch book`` trains what the pages of the table of contents
 ask for and executes them. ``... batch grid batch.yml`` does the same for a grid file. Both check
 everything first, write a plan, and hand it to Snakemake, which runs several jobs at a time.
+
+A grid file::
+
+    grid:
+      - notebooks: [notebooks/lagging/*.ipynb]
+        parameters:
+          scale: [smoke, quick]
+          seeds: [[0], [1], [2]]
 """
 
 from __future__ import annotations
